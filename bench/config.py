@@ -1,0 +1,203 @@
+"""Composes the configuration with Hydra and expands it into the cells of the benchmark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench.errors import InputError
+
+CONF_DIR = Path(__file__).parent / "conf"
+
+
+@dataclass
+class TrainConfig:
+    """How a method trains; `sdseg.recipe.Recipe` says what each key means."""
+
+    steps: int = MISSING
+    batch_size: int = MISSING
+    lr: float = MISSING
+    weight_decay: float = 0.01
+    warmup: int = 0
+    decay: str = "constant"
+    ema_decay: float = 0.9999
+    max_grad_norm: float | None = None
+    flips: list[str] = field(default_factory=lambda: ["horizontal", "vertical"])
+    validate_every: int = 2000
+    checkpoint_every: int = 500
+    precision: str = "no"
+    workers: int = 0
+
+
+@dataclass
+class MeasureConfig:
+    """How speed is measured: rounds and warm-up calls per batch size."""
+
+    rounds: int = MISSING
+    warmup: int = MISSING
+    batch_sizes: list[int] = field(default_factory=lambda: [1])
+
+
+@dataclass
+class Config:
+    """The whole configuration; `method`, `dataset` and `protocol` come from the groups of that name."""
+
+    profile_name: str = MISSING
+    methods: list[str] = MISSING
+    datasets: list[str] = MISSING
+    seeds: list[int] = MISSING
+    seed: int = 0
+    draws: int = MISSING
+    image_size: int = MISSING
+    architecture: str = MISSING
+    unet_features: list[int] = MISSING
+    train: TrainConfig = field(default_factory=TrainConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    method: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    metrics: list[str] = field(default_factory=lambda: ["Dice", "IoU"])
+    predict_batch_size: int = 8
+    runs_dir: str = "runs"
+    device: str = "auto"
+    threads: int | None = None
+
+
+def register_schema() -> None:
+    """Make the typed root known to Hydra (idempotent)."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    # Hydra keeps one global state; a sweep's job composes inside it, so the outer state is put back.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def compose_config(overrides: list[str]) -> dict[str, Any]:
+    """The resolved configuration of a list of Hydra overrides; raises InputError naming the key."""
+    register_schema()
+    _refuse_targets(overrides)
+    plugins = _plugins()
+    plain = [o for o in overrides if not _is_plugin(o, plugins)]
+    try:
+        with _hydra():
+            config = compose("config", overrides=plain)
+        OmegaConf.set_struct(config, False)
+        for override in overrides:
+            if _is_plugin(override, plugins):
+                key, _, name = override.partition("=")
+                config[key] = {"name": name, "target": plugins[key][name], "options": {}, "inference": {}}
+        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(_one_line(error)) from error
+    assert isinstance(content, dict)
+    return json.loads(json.dumps(content))
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).split("Config search path")[0].split("See https")[0].replace("In 'config': ", "")
+    if "Missing mandatory value" in text:
+        key = text.split("full_key:")[1].split()[0] if "full_key:" in text else text.split()[-1]
+        return f"{key} must be given, for example {key}=PATH"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    if cause is not None and str(cause) not in text:
+        text += f": {str(cause).splitlines()[0]}"
+    lines = (line.strip() for line in text.splitlines())
+    return " ".join(x for x in lines if x and not x.startswith(("object_type", "reference_type", "full_key")))
+
+
+def _refuse_targets(overrides: list[str]) -> None:
+    for override in overrides:
+        key = override.lstrip("+~").split("=")[0]
+        if key.split(".")[-1] in ("target", "_target_", "network", "find", "read"):
+            raise InputError(
+                f"{key} cannot be set from the command line; name code in a file of conf/method or conf/dataset"
+            )
+
+
+def _plugins() -> dict[str, dict[str, str]]:
+    groups = {"method": "sdseg.methods", "dataset": "sdseg.datasets"}
+    return {
+        key: {e.name: e.value.replace(":", ".") for e in entry_points(group=group)} for key, group in groups.items()
+    }
+
+
+def _is_plugin(override: str, plugins: dict[str, dict[str, str]]) -> bool:
+    key, _, name = override.partition("=")
+    return key in plugins and name in plugins[key]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (method, dataset, seed) with its resolved configuration."""
+
+    config: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self.config["method"]["name"]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return self.config["dataset"]["name"]
+
+    @property
+    def seed(self) -> int:
+        """Training and sampling seed."""
+        return self.config["seed"]
+
+    @property
+    def id(self) -> str:
+        """Readable name, as pytest shows it."""
+        return f"{self.dataset}-{self.method}-seed{self.seed}"
+
+
+def expand(overrides: list[str]) -> list[Cell]:
+    """The cells of `methods` x `datasets` x `seeds`; `method=`, `dataset=` or `seed=` narrows to that one.
+
+    Raises InputError for an unknown name or key before anything runs.
+    """
+    axes = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
+    chosen = {key: o.partition("=")[2] for o in overrides for key in axes if o.startswith(f"{key}=")}
+    rest = [o for o in overrides if o.split("=")[0] not in axes]
+    probe = [f"{key}={value}" for key, value in chosen.items()]
+    base = compose_config([*probe, *rest]) if len(chosen) == len(axes) else _matrix(probe, rest)
+    values = {key: [chosen[key]] if key in chosen else base[plural] for key, plural in axes.items()}
+    for key, row in values.items():
+        if not row:
+            raise InputError(f"{axes[key]} is empty; name at least one")
+    return [
+        Cell(compose_config([f"dataset={d}", f"method={m}", f"seed={s}", *rest]))
+        for d in values["dataset"]
+        for m in values["method"]
+        for s in values["seed"]
+    ]
+
+
+def _matrix(probe: list[str], rest: list[str]) -> dict[str, Any]:
+    # Keys of a method or dataset may exist only in the group file that the matrix will choose.
+    shared = [o for o in rest if not o.lstrip("+~").startswith(("method.", "dataset."))]
+    return compose_config([*[p for p in probe if p.startswith("seed=")], *shared])

@@ -1,0 +1,121 @@
+"""What a fitted method costs: latency, memory in processes of their own, parameters, arithmetic."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.build import build_segmenter
+from bench.measure.complexity import count_gflop, count_parameters
+from bench.measure.latency import LatencyResult
+from bench.measure.memory import MemoryResult, measure_peak_memory
+from bench.record import Score
+from bench.seeding import CaseGenerator
+from bench.types import Segmenter, TaskSpec
+
+# Slices of a volume that one timed call of a three-dimensional method sees.
+_DEPTH = 32
+
+
+def task_of(facts: dict[str, Any]) -> TaskSpec:
+    """The task that `config.yaml` states."""
+    return TaskSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+
+
+def predict_call(segmenter: Segmenter, task: TaskSpec, batch: int) -> Callable[[], object]:
+    """A call that predicts `batch` images of the task's size (for a 3-D method: blocks of 32 slices)."""
+    shape = (batch, task.channels, *([_DEPTH] if segmenter.dims == 3 else []), *task.image_size)
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return lambda: segmenter.predict(image, [CaseGenerator(0, f"timing-{i}", 0) for i in range(batch)])
+
+
+def complexity_scores(segmenter: Segmenter, task: TaskSpec) -> list[Score]:
+    """Parameters, GFLOP per sample, network evaluations, steps and samples; nothing for a method without network."""
+    if segmenter.model is None:
+        return []
+    gflop = count_gflop(predict_call(segmenter, task, 1))
+    millions = count_parameters(segmenter.model).total / 1e6
+    evaluations = segmenter.evaluations * segmenter.samples
+    return [
+        Score(metric="parameters_m", value=millions, unit="M", better="lower"),
+        Score(metric="gflop_per_sample", value=gflop, unit="GFLOP", better="lower", note="2 per multiply-add"),
+        Score(metric="nfe", value=evaluations, better="lower", note="network evaluations per prediction"),
+        Score(metric="steps", value=segmenter.evaluations, better="lower"),
+        Score(metric="samples", value=segmenter.samples, better="lower"),
+    ]
+
+
+def latency_scores(result: LatencyResult) -> list[Score]:
+    """Throughput of a batch size; at batch 1 the latency too."""
+    note = f"batch {result.batch}"
+    scores = [
+        Score(metric=f"samples_per_s_batch{result.batch}", value=result.samples_per_s, unit="1/s", better="higher")
+    ]
+    if result.batch == 1:
+        for name, seconds in (("latency_ms_p50", result.p50), ("latency_ms_p95", result.p95)):
+            scores.append(Score(metric=name, value=seconds * 1000, unit="ms", better="lower", note=note))
+        scores.append(
+            Score(metric="samples_per_s", value=result.samples_per_s, unit="1/s", better="higher", note=note)
+        )
+    return scores
+
+
+def memory_scores(config: dict[str, Any], task: dict[str, Any], model: Path) -> list[Score]:
+    """Peak memory of predicting one image and of training steps, each in a fresh process."""
+    argument = {"config": config, "task": task, "model": str(model)}
+    scores = _memory_rows("", measure_peak_memory("bench.cost:predict_target", argument))
+    if config["method"].get("recipe"):
+        scores += _memory_rows("train_", measure_peak_memory("bench.cost:train_target", argument))
+    return scores
+
+
+def _memory_rows(prefix: str, result: MemoryResult) -> list[Score]:
+    values = {"peak_allocated_mib": result.peak_allocated_mib, "peak_reserved_mib": result.peak_reserved_mib}
+    notes = {"rss": "resident memory of the process", "rss_process": "resident memory, life of the process"}
+    if result.kind != "cuda":
+        values = {"peak_rss_mib": result.peak_rss_mib}
+    note = notes.get(result.kind, "torch allocator")
+    return [
+        Score(metric=prefix + name, value=value, unit="MiB", better="lower", note=note)
+        for name, value in values.items()
+        if value is not None
+    ]
+
+
+def predict_target(argument: dict[str, Any]) -> Callable[[], object]:
+    """For the memory process: predict one image with the fitted method."""
+    task = task_of(argument["task"])
+    segmenter = build_segmenter(argument["config"], task)
+    segmenter.load(Path(argument["model"]))
+    return predict_call(segmenter, task, 1)
+
+
+def train_target(argument: dict[str, Any]) -> Callable[[], object]:
+    """For the memory process: two training steps of the method's own batch size on random data."""
+    task, config = task_of(argument["task"]), argument["config"]
+    method = {**config["method"], "recipe": {**config["method"]["recipe"], "steps": 2, "workers": 0}}
+    dims = build_segmenter(config, task).dims
+    items = _random_items(task, dims, config["method"]["recipe"].get("batch_size", 1))
+
+    def call() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            build_segmenter({**config, "method": method}, task).fit(items, items[:1], Path(folder))
+
+    return call
+
+
+def _random_items(task: TaskSpec, dims: int, count: int) -> list[dict[str, Any]]:
+    size = (*([_DEPTH] if dims == 3 else []), *task.image_size)
+    generator = torch.Generator().manual_seed(0)
+    return [
+        {
+            "image": torch.rand((task.channels, *size), generator=generator) * 2 - 1,
+            "mask": torch.rand((len(task.labels), *size), generator=generator) > 0.8,
+            "case_id": str(i),
+        }
+        for i in range(count)
+    ]

@@ -1,0 +1,187 @@
+"""A folder of images and masks as a dataset: `images/` and `masks/`, same stems, any size and format."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from bench import progress
+from bench.datasets.formats import Picture, affine_of, decode
+from bench.datasets.splitting import (
+    check_groups,
+    check_split,
+    digest,
+    plane_size,
+    read_manifest,
+    split_by_hash,
+    split_digest,
+)
+from bench.errors import InputError
+from bench.images import as_image, find_files, read_mask, same_orientation
+from bench.types import Case, TaskSpec
+
+_PROBED = 16
+
+
+class Folder:
+    """Images and masks paired by stem, with fixed splits.
+
+    `labels`: None or one name for binary masks; several names for the ids 1, 2, ...; a mapping of names to
+    ids picks some ids, the others count as background. `split`: shares (train, val, test) of a seeded hash of
+    the stems, unless `manifest` (CSV: case, split[, group]) says who is where. `group_regex`: its first group
+    or whole match in the stem names the group; groups stay in one split. `intensity`: native values that map
+    to [-1, 1]; None is 0..255 for 8-bit images, else percentiles 0.5 and 99.5 of up to 16 training images.
+    Raises InputError for a missing folder, unpaired files and bad options; `check` reads every file.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int | Sequence[int],
+        labels: str | Sequence[str] | Mapping[str, int] | None = None,
+        manifest: str | Path | None = None,
+        split: Sequence[float] = (0.7, 0.1, 0.2),
+        channels: int = 3,
+        group_regex: str | None = None,
+        seed: int = 0,
+        intensity: Sequence[float] | None = None,
+    ) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise InputError(f"{self.root}: no such folder; give a root that holds images/ and masks/")
+        self._images, self._masks = find_files(self.root / "images"), find_files(self.root / "masks")
+        _check_pairs(self.root, self._images, self._masks)
+        self._names, self._ids = _label_ids(labels)
+        # A list names every id there is; a mapping picks some of them.
+        self._complete = not isinstance(labels, Mapping)
+        if manifest is not None:
+            self._split_of, self._group_of = read_manifest(Path(manifest), self._images)
+        else:
+            self._group_of = {stem: stem for stem in self._images}
+        if group_regex is not None:
+            self._group_of = {stem: _group(group_regex, stem) for stem in self._images}
+        if manifest is None:
+            self._split_of = split_by_hash(self._group_of, split, seed)
+        check_groups(str(manifest or self.root), self._split_of, self._group_of)
+        self._plane, self._channels, self._intensity = plane_size(image_size), channels, intensity
+
+    @cached_property
+    def spec(self) -> TaskSpec:
+        """The task; reads a few images to learn their axes and range."""
+        first = next(iter(self._images.values()))
+        dims = decode(first, self._channels).values.ndim - 1
+        return TaskSpec(self._channels, self._names, self._plane, dims, self._range())
+
+    def _range(self) -> tuple[float, float]:
+        if self._intensity is not None:
+            low, high = (float(v) for v in self._intensity)
+            if not low < high:
+                raise InputError(f"intensity {[low, high]}: expected [low, high] with low < high")
+            return low, high
+        train = self.case_ids("train") or sorted(self._images)
+        chosen = train[:: max(1, -(-len(train) // _PROBED))]
+        pictures = [(self._images[stem], self._decode(stem)) for stem in chosen]
+        if all(picture.values.dtype == np.uint8 for _, picture in pictures):
+            return 0.0, 255.0
+        ends = [np.percentile(as_image(p, path, self._channels), [0.5, 99.5]) for path, p in pictures]
+        low, high = (float(v) for v in np.mean(ends, axis=0))
+        return (low, high) if low < high else (low, low + 1.0)
+
+    def _decode(self, stem: str) -> Picture:
+        return decode(self._images[stem], self._channels)
+
+    def case_ids(self, split: str) -> list[str]:
+        """Sorted stems of a split."""
+        check_split(split)
+        return sorted(stem for stem, name in self._split_of.items() if name == split)
+
+    def case(self, case_id: str) -> Case:
+        """One pair, read from disk; raises InputError naming the file that is wrong."""
+        if case_id not in self._images:
+            raise InputError(f"{self.root}: no case {case_id!r}")
+        path, mask_path = self._images[case_id], self._masks[case_id]
+        picture = self._decode(case_id)
+        image = as_image(picture, path, self.spec.channels)
+        if image.ndim != self.spec.dims + 1:
+            raise InputError(
+                f"{path}: {image.ndim - 1} axes where other images have {self.spec.dims}; do not mix them"
+            )
+        if self._intensity is None and self.spec.intensity == (0.0, 255.0) and image.max() > 255:
+            raise InputError(f"{path}: values up to {image.max():g} among 8-bit images; set intensity")
+        reference = read_mask(mask_path, self._ids, complete=self._complete)
+        if reference.shape[1:] != image.shape[1:]:
+            raise InputError(
+                f"{mask_path}: mask of {_size(reference)}, but the image has {_size(image)}; make them agree"
+            )
+        if picture.affine is not None and not same_orientation(picture.affine, affine_of(mask_path)):
+            raise InputError(
+                f"{mask_path}: runs along other axes than its image; save it on the image's grid"
+            )
+        return Case(case_id, self._group_of[case_id], image, reference, picture.spacing_mm)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of all files' contents with the labels read from them, and of the split."""
+        return {"data": self._data_digest, "split": split_digest(self._split_of, self._group_of)}
+
+    @cached_property
+    def _data_digest(self) -> str:
+        files = [[stem, _hash(self._images[stem]), _hash(self._masks[stem])] for stem in self._images]
+        return digest({"files": files, "labels": [self._names, self._ids]})
+
+    def check(self) -> None:
+        """Read and validate every pair; raises InputError at the first bad file."""
+        for done, stem in enumerate(self._images, 1):
+            self.case(stem)
+            progress.report("checking files", done, len(self._images))
+
+
+def _label_ids(
+    labels: str | Sequence[str] | Mapping[str, int] | None,
+) -> tuple[tuple[str, ...], dict[str, int] | None]:
+    """Label names, and their ids in the masks; None instead of ids for binary masks."""
+    if isinstance(labels, Mapping):
+        ids = {str(name): int(number) for name, number in labels.items()}
+    else:
+        names = [labels] if isinstance(labels, str) else [str(name) for name in labels or ["foreground"]]
+        ids = {name: number for number, name in enumerate(names, 1)}
+        if len(ids) < len(names):
+            raise InputError(f"labels {names}: expected distinct names")
+    if not ids or min(ids.values()) < 1 or len(set(ids.values())) < len(ids):
+        raise InputError(f"labels {labels!r}: expected names with distinct ids above 0")
+    binary = len(ids) == 1 and not isinstance(labels, Mapping)
+    return tuple(ids), None if binary else ids
+
+
+def _check_pairs(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> None:
+    if not images:
+        raise InputError(f"{root / 'images'}: holds no image; put PNG, JPEG, TIFF, NPY or NIfTI files there")
+    for stem, path in images.items():
+        if stem not in masks:
+            raise InputError(f"{path}: has no mask in {root / 'masks'}; add a file with the stem {stem!r}")
+    for stem, path in masks.items():
+        if stem not in images:
+            raise InputError(f"{path}: has no image in {root / 'images'}; add a file with the stem {stem!r}")
+
+
+def _group(pattern: str, stem: str) -> str:
+    try:
+        found = re.search(pattern, stem)
+    except re.error as error:
+        raise InputError(f"group_regex {pattern!r}: {error}") from error
+    if found is None:
+        raise InputError(f"group_regex {pattern!r}: does not match the file stem {stem!r}")
+    return found.group(1) if found.re.groups else found.group(0)
+
+
+def _size(array: np.ndarray) -> str:
+    return " x ".join(map(str, array.shape[1:]))
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

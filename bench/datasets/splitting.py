@@ -1,0 +1,122 @@
+"""What the datasets share: names of splits, sizes, digests, seeded splits by hash, and split manifests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+def check_split(split: str) -> str:
+    """The name of a split; raises InputError for an unknown one."""
+    if split not in SPLITS:
+        raise InputError(f"split {split!r}: unknown; use one of {', '.join(SPLITS)}")
+    return split
+
+
+def plane_size(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """An in-plane size (H, W) from one number or two; raises InputError for anything else."""
+    sizes = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
+    if len(sizes) != 2 or any(not isinstance(n, int) or n < 1 for n in sizes):
+        raise InputError(f"image_size {image_size!r}: expected one positive whole number or [height, width]")
+    return sizes[0], sizes[1]
+
+
+def digest(content: Any) -> str:
+    """sha256 of plain data, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def split_digest(split_of: Mapping[str, str], group_of: Mapping[str, str]) -> str:
+    """sha256 of who is in which split and group."""
+    return digest([[case, split_of[case], group_of[case]] for case in sorted(split_of)])
+
+
+def split_by_hash(group_of: Mapping[str, str], shares: Sequence[float], seed: int) -> dict[str, str]:
+    """A split per case from shares (train, val, test): groups in the order of a seeded hash, kept whole.
+
+    Exact to rounding when every case is its own group; as near as whole groups allow otherwise.
+    """
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise InputError(f"split {list(shares)}: expected three shares (train, val, test) that add up to 1")
+    members = defaultdict(list)
+    for case, group in group_of.items():
+        members[group].append(case)
+    order = sorted(members, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest())
+    split_of: dict[str, str] = {}
+    left = list(order)
+    for name, share in (("test", shares[2]), ("val", shares[1])):
+        target = max(round(share * len(group_of)), 1 if share > 0 and len(left) > 1 else 0)
+        for group in _take(left, members, target):
+            left.remove(group)
+            split_of.update(dict.fromkeys(members[group], name))
+    return split_of | {case: "train" for group in left for case in members[group]}
+
+
+def _take(groups: list[str], members: Mapping[str, list[str]], target: int) -> list[str]:
+    """The first groups that bring the number of cases nearest to `target` without taking all."""
+    taken: list[str] = []
+    count = 0
+    for group in groups[:-1]:
+        size = len(members[group])
+        if count and abs(count + size - target) >= abs(count - target):
+            break
+        if target == 0:
+            break
+        taken.append(group)
+        count += size
+        if count >= target:
+            break
+    return taken
+
+
+def read_manifest(path: Path, known: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Split and group per case from a CSV with columns case, split and, if need be, group.
+
+    Raises InputError naming the file for missing columns, cases without a row, rows without a case,
+    repeated rows, unknown splits, and groups that lie in two splits.
+    """
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from error
+    missing = [c for c in ("case", "split") if c not in rows]
+    if missing:
+        raise InputError(f"{path}: no column {missing[0]!r}; expected case, split and optionally group")
+    cases = rows["case"].tolist()
+    repeated = [case for case, n in Counter(cases).items() if n > 1]
+    _refuse(path, repeated, "listed more than once")
+    _refuse(path, sorted(set(cases) - set(known)), "listed, but there is no such image")
+    _refuse(path, sorted(set(known) - set(cases)), "not listed; give every image a split")
+    bad = rows.loc[~rows["split"].isin(SPLITS), "split"].tolist()
+    _refuse(path, bad, f"no split; use one of {', '.join(SPLITS)}")
+    split_of = dict(zip(cases, rows["split"], strict=True))
+    group_of = dict(zip(cases, rows.get("group", rows["case"]), strict=True))
+    check_groups(str(path), split_of, group_of)
+    return split_of, group_of
+
+
+def check_groups(source: str, split_of: Mapping[str, str], group_of: Mapping[str, str]) -> None:
+    """Raise InputError when a group (patient, sequence) lies in more than one split."""
+    seen: dict[str, str] = {}
+    for case, split in split_of.items():
+        if seen.setdefault(group_of[case], split) != split:
+            group = group_of[case]
+            raise InputError(
+                f"{source}: group {group!r} lies in both {seen[group]} and {split}; keep it in one"
+            )
+
+
+def _refuse(path: Path, names: Sequence[str], why: str) -> None:
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise InputError(f"{path}: {names[0]!r}{more}: {why}")

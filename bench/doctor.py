@@ -1,0 +1,165 @@
+"""What this machine has, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from bench.environment import cpu_model, device_facts, package_version
+from bench.metrics.lpips_trunk import ENVIRONMENT_VARIABLE, LpipsUnavailable, find_trunk
+
+MINIMUM_PYTHON = (3, 11)
+MINIMUM_TORCH = (2, 8)
+MINIMUM_DISK_GIB = 5.0
+MINIMUM_MEMORY_GIB = 4.0
+
+REQUIRED = (
+    *("accelerate", "diffusers", "hydra-core", "lpips", "monai", "nibabel", "pandas", "pyarrow", "scipy"),
+    *("pytest-benchmark", "safetensors", "tifffile", "torchmetrics"),
+)
+OPTIONAL = {
+    "hydra-joblib-launcher": ("parallel sweeps", "pip install -e '.[sweep]'"),
+    "hydra-submitit-launcher": ("sweeps on SLURM", "pip install -e '.[sweep]'"),
+    "hypothesis": ("the property tests", "pip install -e '.[dev]'"),
+}
+
+
+class Check(NamedTuple):
+    """One look at the machine: `remedy` says what to do where `ok` is false, and is empty otherwise."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def doctor_report(runs: Path = Path("runs")) -> list[Check]:
+    """All checks, none of which changes anything or touches the network; `runs` is where results would go."""
+    return [
+        check_python(),
+        check_torch(),
+        check_device(),
+        check_torchvision(),
+        *check_packages(),
+        check_lpips(),
+        check_folder(runs),
+        check_memory(),
+        check_cores(),
+    ]
+
+
+def check_python() -> Check:
+    """The interpreter's version."""
+    wanted = ".".join(map(str, MINIMUM_PYTHON))
+    found = ".".join(map(str, sys.version_info[:3]))
+    ok = sys.version_info[:2] >= MINIMUM_PYTHON
+    return Check(
+        "Python", ok, found, "" if ok else f"install Python {wanted} or newer: make PYTHON=python{wanted}"
+    )
+
+
+def check_torch() -> Check:
+    """The version of torch."""
+    ok = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) >= MINIMUM_TORCH
+    return Check(
+        "torch", ok, torch.__version__, "" if ok else "pip install --constraint constraints.txt torch"
+    )
+
+
+def check_device() -> Check:
+    """What torch would compute on; the CPU is enough for the smoke and cpu profiles."""
+    facts = device_facts()
+    if facts["type"] == "cpu":
+        return Check("device", True, f"CPU only ({facts['name']}): profiles smoke and cpu")
+    extra = f", {facts['memory_mib']} MiB, driver {facts['driver']}" if facts["type"] == "cuda" else ""
+    return Check("device", True, f"{facts['type']}: {facts['name']}{extra}")
+
+
+def check_torchvision() -> Check:
+    """Whether torchvision imports: with its compiled operators, with declared ones, or not at all."""
+    remedy = "pip install --constraint constraints.txt torchvision"
+    if find_spec("torchvision") is None:
+        return Check("torchvision", False, "missing: no LPIPS", remedy)
+    from sdseg.torchvision_ops import declare_missing_operators
+
+    declared = declare_missing_operators()
+    try:
+        import torchvision
+    except Exception as error:
+        return Check(
+            "torchvision", False, f"installed, does not import: {str(error).splitlines()[0]}", remedy
+        )
+    state = "operators declared, built for another torch (enough here)" if declared else "works"
+    return Check("torchvision", True, f"{torchvision.__version__}: {state}")
+
+
+def check_packages() -> list[Check]:
+    """Required packages in one line, then every optional one."""
+    missing = [name for name in REQUIRED if package_version(name) is None]
+    detail = f"missing: {', '.join(missing)}" if missing else f"all {len(REQUIRED)} present"
+    checks = [Check("packages", not missing, detail, "pip install -e ." if missing else "")]
+    for name, (purpose, remedy) in OPTIONAL.items():
+        found = package_version(name)
+        detail = found or f"missing (optional, for {purpose})"
+        checks.append(Check(name, found is not None, detail, "" if found else remedy))
+    return checks
+
+
+def check_lpips() -> Check:
+    """Whether the true AlexNet trunk is on this machine; nothing is downloaded."""
+    remedy = f"set {ENVIRONMENT_VARIABLE} to the weights, or let a run with network fetch them"
+    reasons: list[str] = []
+    try:
+        trunk = find_trunk(reasons=reasons)
+    except LpipsUnavailable as error:
+        return Check("LPIPS trunk", False, str(error), remedy)
+    if trunk is None:
+        return Check(
+            "LPIPS trunk", False, "; ".join(reasons) or "not on this machine, the column stays empty", remedy
+        )
+    return Check("LPIPS trunk", True, f"verified: {trunk.source}")
+
+
+def check_folder(runs: Path) -> Check:
+    """Whether results can be written, and how much room there is."""
+    folder = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Check(
+            "results folder", False, f"{runs}: not writable ({error.strerror})", "choose another folder"
+        )
+    free = shutil.disk_usage(folder).free / 2**30
+    ok = free >= MINIMUM_DISK_GIB
+    detail = f"{runs}: writable, {free:.1f} GiB free"
+    return Check(
+        "results folder", ok, detail, "" if ok else f"make room: {MINIMUM_DISK_GIB:g} GiB are advisable"
+    )
+
+
+def check_memory() -> Check:
+    """The machine's memory."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    total, free = memory.total / 2**30, memory.available / 2**30
+    ok = free >= MINIMUM_MEMORY_GIB
+    remedy = "" if ok else f"close other programs: {MINIMUM_MEMORY_GIB:g} GiB free are advisable"
+    return Check("memory", ok, f"{total:.1f} GiB, {free:.1f} GiB free", remedy)
+
+
+def check_cores() -> Check:
+    """Processor, cores and how busy they are; timings on a busy machine mean little."""
+    cores = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    ok = load <= cores
+    detail = f"{cores} x {cpu_model()}, load {load:.2f}, torch uses {torch.get_num_threads()}"
+    return Check("cores", ok, detail, "" if ok else "wait for other work to end before timing anything")

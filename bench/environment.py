@@ -1,0 +1,121 @@
+"""The facts of machine, software and revision that a number depends on, ready for the record."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "sdseg-bench",
+    "torch",
+    "torchvision",
+    "diffusers",
+    "monai",
+    "lpips",
+    "torchmetrics",
+    "numpy",
+    "scipy",
+    "accelerate",
+    "hydra-core",
+    "pandas",
+    "pytest-benchmark",
+)
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def environment_facts() -> dict[str, Any]:
+    """Facts for the record, JSON-able; what cannot be known is None. Names no host and no folder."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "git": git_facts(_ROOT),
+        "device": device_facts(),
+        "cpu": cpu_facts(),
+        "torch": {
+            "threads": torch.get_num_threads(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        },
+    }
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a distribution, None if it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def git_facts(root: Path) -> dict[str, Any] | None:
+    """Commit and dirty flag of the checkout at `root`, None where `root` is not the top of one."""
+    top = _output("git", "-C", str(root), "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root.resolve():
+        return None
+    status = _output("git", "-C", str(root), "status", "--porcelain")
+    return {
+        "commit": _output("git", "-C", str(root), "rev-parse", "--verify", "HEAD"),
+        "dirty": None if status is None else bool(status),
+    }
+
+
+def device_facts() -> dict[str, Any]:
+    """The accelerator torch would use, or the CPU: type, name and, on CUDA, driver and runtime."""
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        return {
+            "type": "cuda",
+            "name": properties.name,
+            "count": torch.cuda.device_count(),
+            "memory_mib": properties.total_memory // 2**20,
+            "driver": driver.splitlines()[0] if driver else None,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    if torch.backends.mps.is_available():
+        return {"type": "mps", "name": cpu_model()}
+    return {"type": "cpu", "name": cpu_model()}
+
+
+def cpu_facts() -> dict[str, Any]:
+    """Model, cores, load average over 1, 5 and 15 minutes and memory of the machine."""
+    import psutil
+
+    return {
+        "name": cpu_model(),
+        "cores": psutil.cpu_count(logical=False),
+        "threads": os.cpu_count(),
+        "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "memory_mib": psutil.virtual_memory().total // 2**20,
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+
+
+def _output(program: str, *arguments: str) -> str | None:
+    if shutil.which(program) is None:
+        return None
+    try:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

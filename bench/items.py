@@ -1,0 +1,44 @@
+"""A dataset's split as a method trains on it: tensors at the method's size, slices where it is two-dimensional."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from bench import progress
+from bench.geometry import resample_mask, to_method_size
+from bench.types import Case, Dataset, TaskSpec
+
+
+def method_image(case: Case, task: TaskSpec) -> torch.Tensor:
+    """The case's image (C, *S) in [-1, 1] at the method's in-plane size."""
+    return to_method_size(torch.from_numpy(case.image), task)
+
+
+class TrainingItems:
+    """Map-style items {"image" (C, *S), "mask" (L, *S) bool, "case_id"}, all in memory."""
+
+    def __init__(self, dataset: Dataset, split: str, dims: int) -> None:
+        self._items: list[dict[str, Any]] = []
+        ids = dataset.case_ids(split)
+        for i, case_id in enumerate(ids, 1):
+            self._add(dataset.case(case_id), dataset.spec, dims)
+            progress.report(f"reading {split} cases", i, len(ids))
+
+    def _add(self, case: Case, task: TaskSpec, dims: int) -> None:
+        image = method_image(case, task)
+        reference = torch.from_numpy(case.reference)
+        size = (*reference.shape[1:-2], *image.shape[-2:])
+        mask = resample_mask(reference, size)
+        if task.dims == dims:
+            self._items.append({"image": image, "mask": mask, "case_id": case.id})
+            return
+        for z in range(image.shape[1]):
+            self._items.append({"image": image[:, z], "mask": mask[:, z], "case_id": f"{case.id}/{z}"})
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._items[index]

@@ -1,0 +1,1 @@
+"""What a method costs: time per call, memory, parameters and arithmetic."""

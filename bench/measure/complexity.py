@@ -1,0 +1,47 @@
+"""Parameters of a model and arithmetic of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class Parameters(NamedTuple):
+    """Number of parameters in all, and of those that training changes."""
+
+    total: int
+    trained: int
+
+
+def count_parameters(module: torch.nn.Module) -> Parameters:
+    """Parameters of a module; one that is used twice counts once."""
+    parameters = list(module.parameters())
+    return Parameters(
+        sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+    )
+
+
+def count_gflop(call: Callable[[], object]) -> float:
+    """GFLOP of one eager call: 2 per multiply-add of matrix products, convolutions and attention."""
+    counter = FlopCounterMode(display=False)
+    with _countable_attention(), counter:
+        call()
+    return counter.get_total_flops() / 1e9
+
+
+@contextmanager
+def _countable_attention() -> Iterator[None]:
+    # The counter knows neither the CPU's fused attention nor the fast path of nn.MultiheadAttention: both
+    # would count as nothing. As plain matrix products they have the same arithmetic on every device.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

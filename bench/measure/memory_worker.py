@@ -1,0 +1,77 @@
+"""The process in which one call's peak memory is read: `-m bench.measure.memory_worker TARGET JSON FILE`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+def main(target: str, argument: str, answer: str) -> None:
+    """Build the call that `target` names, make it twice and write the second one's peaks to `answer`."""
+    module, _, name = target.partition(":")
+    call = getattr(importlib.import_module(module), name)(json.loads(argument))
+    Path(answer).write_text(json.dumps(_measure(call)))
+
+
+def _measure(call: Any) -> dict[str, Any]:
+    import torch  # here, so that a target that cannot be built says so at once
+
+    baseline = {"baseline_rss_mib": _current_rss() / MIB}
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    if cuda:
+        baseline["baseline_allocated_mib"] = torch.cuda.memory_allocated() / MIB
+    call()
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    reset = _reset_peak_rss()
+    call()
+    result: dict[str, Any] = baseline | {"kind": "rss" if reset else "rss_process"}
+    if cuda:
+        torch.cuda.synchronize()
+        result |= {
+            "kind": "cuda",
+            "peak_allocated_mib": torch.cuda.max_memory_allocated() / MIB,
+            "peak_reserved_mib": torch.cuda.max_memory_reserved() / MIB,
+        }
+    return result | {"peak_rss_mib": _peak_rss() / MIB}
+
+
+def _current_rss() -> int:
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def _reset_peak_rss() -> bool:
+    try:
+        _CLEAR.write_text("5")  # Linux: 5 sets VmHWM back to the present size
+    except OSError:
+        return False
+    return True
+
+
+def _peak_rss() -> int:
+    # Linux first: there ru_maxrss begins with the resident size of the process that started this one.
+    if _STATUS.exists():
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return _current_rss()
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

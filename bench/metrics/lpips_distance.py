@@ -1,0 +1,95 @@
+"""LPIPS v0.1 with the AlexNet trunk: the heads are the `lpips` package's, the trunk is verified first."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.metrics.lpips_trunk import TRUNK_SHA256, LpipsUnavailable, Trunk, load_trunk
+from bench.metrics.perceptual import images_at_once, undefined_reason
+
+Features = list[torch.Tensor]  # one (N, C_k, H_k, W_k) per stage, of unit length along C_k
+
+
+class Lpips:
+    """LPIPS between maps in [0, 1], averaged over each image; one channel stands for three equal ones."""
+
+    def __init__(self, trunk: Trunk, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.source = trunk.source
+        self._network = _network(trunk).to(self.device)
+
+    @classmethod
+    def load(
+        cls, path: Path | None = None, *, download: bool = True, device: torch.device | str = "cpu"
+    ) -> Lpips:
+        """LPIPS with the trunk this machine has or can fetch; raises LpipsUnavailable with the reason."""
+        return cls(load_trunk(path, download=download), device)
+
+    def facts(self) -> dict[str, str]:
+        """What the distances depend on, for the record."""
+        return {
+            "lpips_heads": "lpips v0.1 alex",
+            "lpips_trunk": "ImageNet AlexNet",
+            "lpips_trunk_sha256": TRUNK_SHA256,
+            "lpips_input": "[-1, 1]",
+        }
+
+    @torch.inference_mode()
+    def features(self, maps: torch.Tensor) -> Features:
+        """The normalised features of maps (N, 1 or 3, H, W) in [0, 1]: about 10 floats per pixel."""
+        import lpips
+
+        stages: list[Features] = []
+        for part in maps.split(images_at_once(maps, self.device)):
+            scaled = part.to(self.device, torch.float32).expand(-1, 3, -1, -1) * 2 - 1
+            outputs = self._network.net(self._network.scaling_layer(scaled))
+            stages.append([lpips.normalize_tensor(output) for output in outputs])
+        return [torch.cat(parts) for parts in zip(*stages, strict=True)]
+
+    @torch.inference_mode()
+    def feature_distance(self, a: Features, b: Features) -> torch.Tensor:
+        """LPIPS (N,) float64 of two lists of features."""
+        heads = self._network.lins
+        stages = [head((x - y).square()).mean((1, 2, 3)) for head, x, y in zip(heads, a, b, strict=True)]
+        return torch.stack(stages).sum(0).double().cpu()
+
+    def distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """LPIPS (N,) float64 of maps (N, 1 or 3, H, W) in [0, 1]; NaN for images below 31 px."""
+        if undefined_reason("LPIPS", *a.shape[-2:]) or not len(a):
+            return torch.full((len(a),), torch.nan, dtype=torch.float64)
+        size = images_at_once(a, self.device)
+        parts = zip(a.split(size), b.split(size), strict=True)
+        return torch.cat([self.feature_distance(self.features(x), self.features(y)) for x, y in parts])
+
+
+def _network(trunk: Trunk) -> Any:
+    from sdseg.torchvision_ops import declare_missing_operators
+
+    declare_missing_operators()
+    try:
+        import lpips
+    except Exception as error:
+        raise LpipsUnavailable(f"the package lpips cannot be imported: {error}") from error
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # it starts from a random trunk
+        warnings.simplefilter("ignore")
+        network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+    stages = [
+        network.net.slice1,
+        network.net.slice2,
+        network.net.slice3,
+        network.net.slice4,
+        network.net.slice5,
+    ]
+    parameters = {f"features.{name}": value for stage in stages for name, value in stage.named_parameters()}
+    if parameters.keys() != trunk.tensors.keys():
+        raise LpipsUnavailable(
+            "the package lpips lays out its trunk differently; version 0.1.4 is known to work"
+        )
+    with torch.no_grad():
+        for name, value in parameters.items():
+            value.copy_(trunk.tensors[name])
+    return network.requires_grad_(False).eval()

@@ -1,0 +1,95 @@
+"""What a run leaves behind: score rows and the run record. Imports no torch, so that reports need none."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+SCHEMA_VERSION = 1
+
+SCORE_COLUMNS = ["case", "group", "label", "draw", "metric", "convention", "value"]
+
+
+class BadRecordError(ValueError):
+    """A record on disk that cannot be read."""
+
+
+# NaN in memory, null on disk: strict JSON has no NaN.
+Value = Annotated[
+    float,
+    BeforeValidator(lambda v: math.nan if v is None else v),
+    PlainSerializer(lambda v: v if math.isfinite(v) else None),
+]
+
+
+class Score(BaseModel):
+    """One measured number of a whole run, with its unit, direction and convention."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metric: str
+    value: Value
+    unit: str = ""
+    better: Literal["higher", "lower", "none"] = "none"
+    convention: str = "strict"
+    note: str = ""
+
+
+class RunRecord(BaseModel):
+    """Everything the numbers of one run depend on, and the numbers of the run as a whole."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    method: str
+    dataset: str
+    seed: int
+    hash: str
+    profile: str
+    protocol: str
+    fidelity: str = "reimplemented"
+    config: dict[str, Any]
+    labels: list[str]
+    dims: int
+    draws: int
+    n_cases: dict[str, int]
+    data: dict[str, str]
+    environment: dict[str, Any]
+    pretrained: str = ""
+    fit: dict[str, Any] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
+    scores: list[Score] = Field(default_factory=list)
+
+    def score(self, metric: str) -> float:
+        """The value of a run-level score, NaN where it was not measured."""
+        return next((s.value for s in self.scores if s.metric == metric), math.nan)
+
+    def with_scores(self, new: list[Score]) -> RunRecord:
+        """A copy in which `new` replaces scores of the same name."""
+        names = {s.metric for s in new}
+        return self.model_copy(update={"scores": [s for s in self.scores if s.metric not in names] + new})
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read `record.json`; raises BadRecordError naming the file."""
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise BadRecordError(f"{path}: not a run record of schema {SCHEMA_VERSION} ({first})") from error
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read `scores.parquet` with the columns of SCORE_COLUMNS; raises BadRecordError naming the file."""
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:
+        raise BadRecordError(f"{path}: not a table of scores ({error})") from error
+    missing = [c for c in SCORE_COLUMNS if c not in frame]
+    if missing:
+        raise BadRecordError(f"{path}: columns missing: {', '.join(missing)}")
+    return frame[SCORE_COLUMNS]

@@ -1,0 +1,176 @@
+"""fit -> predict -> score: three steps, each skipped when its result is on disk, each killable anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import progress
+from bench.build import build_dataset, build_segmenter
+from bench.config import Cell
+from bench.errors import InputError
+from bench.geometry import to_native_size
+from bench.items import TrainingItems, method_image
+from bench.scoring import score_run
+from bench.seeding import CaseGenerator
+from bench.store import RunFolder, digest, fit_identity
+from bench.types import Case, Dataset, Prediction, Segmenter, TaskSpec
+
+
+class Run:
+    """One cell with its dataset, its folder and its three steps."""
+
+    def __init__(self, cell: Cell, dataset: Dataset | None = None) -> None:
+        set_threads(cell.config["threads"])
+        self.cell = cell
+        self.dataset = dataset or checked_dataset(cell)
+        self.data = self.dataset.fingerprint()
+        self.folder = RunFolder.of(cell, self.data)
+        self._segmenter: Segmenter | None = None
+
+    @property
+    def fit_hash(self) -> str:
+        """Hash of what the weights depend on."""
+        return digest(fit_identity(self.cell, self.data))
+
+    def fit(self) -> None:
+        """Train the method, or take the finished training of a run that differs only in inference."""
+        progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
+        if self.folder.fit_facts() is not None:
+            return
+        self.folder.write_config({**self.cell.config, "task": task_facts(self.dataset.spec)})
+        if self.folder.borrow_fit(self.fit_hash):
+            return
+        segmenter = build_segmenter(self.cell.config, self.dataset.spec)
+        train = TrainingItems(self.dataset, "train", segmenter.dims)
+        val = TrainingItems(self.dataset, "val", segmenter.dims)
+        try:
+            facts = segmenter.fit(train, val, self.folder.model)
+        except ValueError as error:
+            raise InputError(str(error).splitlines()[0]) from error
+        self.folder.write_fit_facts({**facts, "fit_hash": self.fit_hash, "train_items": len(train)})
+        self._segmenter = segmenter
+
+    def segmenter(self) -> Segmenter:
+        """The fitted method."""
+        if self._segmenter is None:
+            if self.folder.fit_facts() is None:
+                raise InputError(f"{self.folder.model}: not fitted yet; use the verb fit or run first")
+            self._segmenter = load_segmenter(self.cell.config, self.dataset.spec, self.folder)
+        return self._segmenter
+
+    def predict(self) -> None:
+        """Predict every test case `draws` times; predictions on disk stay."""
+        progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
+        task, wanted = self.dataset.spec, self.missing_predictions()
+        if not wanted:
+            return
+        segmenter = self.segmenter()
+        size = 1 if task.dims == 3 else int(self.cell.config["predict_batch_size"])
+        for start in range(0, len(wanted), size):
+            part = wanted[start : start + size]
+            cases = [self.dataset.case(case_id) for case_id, _ in part]
+            draws = [draw for _, draw in part]
+            try:
+                answers = predict_cases(segmenter, task, cases, draws, self.cell.config)
+            except ValueError as error:
+                raise InputError(str(error).splitlines()[0]) from error
+            for case, draw, found in zip(cases, draws, answers, strict=True):
+                self.folder.write_prediction(draw, case.id, *(np.asarray(x) for x in found))
+            progress.report("predicting", min(start + size, len(wanted)), len(wanted))
+
+    def missing_predictions(self) -> list[tuple[str, int]]:
+        """(case id, draw) pairs that are not on disk yet."""
+        ids = self.dataset.case_ids("test")
+        pairs = [(case_id, draw) for draw in range(self.cell.config["draws"]) for case_id in ids]
+        return [(c, d) for c, d in pairs if not self.folder.prediction_path(d, c).exists()]
+
+    def score(self) -> None:
+        """Score the stored predictions and write scores, gallery and record."""
+        progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
+        missing = self.missing_predictions()
+        if missing:
+            case_id, draw = missing[0]
+            raise InputError(
+                f"{self.folder.prediction_path(draw, case_id)}: {len(missing)} predictions missing;"
+                " use the verb predict or run first"
+            )
+        score_run(self.cell, self.dataset, self.data, self.folder)
+
+
+def set_threads(threads: int | None) -> None:
+    """Fix torch's thread count, which the record states."""
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"threads={threads}: give a positive number, or null for torch's choice")
+        torch.set_num_threads(threads)
+
+
+def checked_dataset(cell: Cell) -> Dataset:
+    """The cell's dataset, every file of it looked at: a bad one stops a run before it starts."""
+    dataset = build_dataset(cell.config)
+    dataset.check()
+    for split in ("train", "val", "test"):
+        if not dataset.case_ids(split) and cell.config["method"].get("recipe") and split != "test":
+            raise InputError(f"dataset {cell.dataset}: the {split} split is empty; add cases or change the split")
+    if not dataset.case_ids("test"):
+        raise InputError(f"dataset {cell.dataset}: the test split is empty; add cases or change the split")
+    return dataset
+
+
+def load_segmenter(config: dict[str, Any], task: TaskSpec, folder: RunFolder) -> Segmenter:
+    """The fitted method of a run folder; raises InputError naming weights that do not fit."""
+    segmenter = build_segmenter(config, task)
+    try:
+        segmenter.load(folder.model)
+    except (ValueError, OSError) as error:
+        raise InputError(str(error).splitlines()[0]) from error
+    return segmenter
+
+
+def predict_cases(
+    segmenter: Segmenter, task: TaskSpec, cases: Sequence[Case], draws: Sequence[int], config: dict[str, Any]
+) -> list[Prediction]:
+    """Predictions (L, *S) at the cases' native sizes, one per (case, draw); volumes go slice by slice to 2-D methods."""
+    seed, batch = config["seed"], int(config["predict_batch_size"])
+    found: list[Prediction] = []
+    if task.dims == 3:
+        for case, draw in zip(cases, draws, strict=True):
+            image = method_image(case, task)
+            if segmenter.dims == 3:
+                answer = segmenter.predict(image[None], [CaseGenerator(seed, case.id, draw)])
+                score, mask = answer.score[0], answer.mask[0]
+            else:
+                slices = image.transpose(0, 1)  # (D, C, H, W)
+                generators = [CaseGenerator(seed, case.id, draw, z) for z in range(len(slices))]
+                parts = [
+                    segmenter.predict(slices[i : i + batch], generators[i : i + batch])
+                    for i in range(0, len(slices), batch)
+                ]
+                score, mask = (torch.cat(x).transpose(0, 1) for x in zip(*parts, strict=True))
+            found.append(Prediction(*to_native_size(score, mask, case.image.shape[1:])))
+        return found
+    images = torch.stack([method_image(case, task) for case in cases])
+    generators = [CaseGenerator(seed, case.id, draw) for case, draw in zip(cases, draws, strict=True)]
+    answer = segmenter.predict(images, generators)
+    return [
+        Prediction(*to_native_size(score, mask, case.image.shape[1:]))
+        for score, mask, case in zip(answer.score, answer.mask, cases, strict=True)
+    ]
+
+
+def task_facts(task: TaskSpec) -> dict[str, Any]:
+    """The task as plain values, for `config.yaml`."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(task).items()}
+
+
+def run_cell(cell: Cell, steps: Sequence[str] = ("fit", "predict", "score")) -> Path:
+    """Do the named steps of a cell; returns its run folder."""
+    run = Run(cell)
+    for step in steps:
+        getattr(run, step)()
+    return run.folder.path

@@ -1,0 +1,151 @@
+"""The third step: stored predictions and references to score rows, gallery and record."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench import progress
+from bench.config import Cell
+from bench.environment import environment_facts
+from bench.files import write_json
+from bench.gallery import write_gallery
+from bench.metrics import Pair, select
+from bench.metrics.lpips_distance import Lpips
+from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
+from bench.metrics.perceptual import undefined_reason
+from bench.metrics.stability import case_stability
+from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Score
+from bench.store import RunFolder, digest, run_identity
+from bench.types import Case, Dataset
+
+# `draw` of a row that speaks of all draws together.
+ALL_DRAWS = -1
+
+
+def open_lpips() -> tuple[Lpips | None, str]:
+    """LPIPS with the true trunk, or None and the reason why its column stays empty."""
+    try:
+        return Lpips(load_trunk()), ""
+    except LpipsUnavailable as error:
+        return None, f"LPIPS not computed: {error}"
+
+
+def score_case(
+    case: Case,
+    labels: tuple[str, ...],
+    scores: np.ndarray,
+    masks: np.ndarray,
+    metrics: list[str],
+    lpips: Lpips | None,
+) -> list[dict[str, Any]]:
+    """Score rows of one case: every metric per draw and label, and the agreement over draws.
+
+    `scores` and `masks` are (M, L, *S), M draws; undefined values are NaN and stay rows.
+    """
+    rows: list[dict[str, Any]] = []
+
+    def add(label: int, draw: int, metric: str, convention: str, value: float) -> None:
+        row = (case.id, case.group, labels[label], draw, metric, convention, value)
+        rows.append(dict(zip(SCORE_COLUMNS, row, strict=True)))
+
+    for draw, mask in enumerate(masks):
+        for label in range(len(labels)):
+            pair = Pair(mask[label], case.reference[label], case.spacing_mm)
+            for metric in select(metrics):
+                add(label, draw, metric.name, metric.convention, metric(pair))
+    for (name, label), value in case_stability(scores, masks, lpips).items():
+        add(label, ALL_DRAWS, name, "strict", value)
+    return rows
+
+
+def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFolder) -> None:
+    """Score a run's predictions; cases scored before a kill are not scored again."""
+    lpips, reason = open_lpips() if cell.config["draws"] > 1 else (None, "")
+    settings = {
+        "metrics": cell.config["metrics"],
+        "protocol": cell.config["protocol"]["name"],
+        "draws": cell.config["draws"],
+        "lpips": lpips is not None,
+        "schema": SCHEMA_VERSION,
+    }
+    stamp = digest(settings)
+    if folder.scores_path.exists() and folder.record_path.exists():
+        if folder.read_record().data.get("scoring") == stamp:
+            return
+    scratch = folder.path / f"scoring-{stamp[:8]}"
+    rows: list[dict[str, Any]] = []
+    ids = dataset.case_ids("test")
+    for done, case_id in enumerate(ids, 1):
+        rows += _case_rows(cell, dataset, folder, case_id, lpips, scratch / f"{case_id}.json")
+        progress.report("scoring", done, len(ids))
+    frame = pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": float, "draw": int})
+    write_gallery(folder, dataset, frame, cell.config["draws"])
+    folder.write_scores(frame)
+    notes = [reason] if reason else []
+    sizes = {dataset.case(case_id).image.shape[-2:] for case_id in ids[:1]} if cell.config["draws"] > 1 else set()
+    notes += filter(None, {undefined_reason("MS-SSIM", *size) for size in sizes})
+    folder.write_record(_record(cell, dataset, data, {"scoring": stamp, **(lpips.facts() if lpips else {})}, folder, notes))
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _case_rows(
+    cell: Cell, dataset: Dataset, folder: RunFolder, case_id: str, lpips: Lpips | None, scratch: Path
+) -> list[dict[str, Any]]:
+    if scratch.exists():
+        rows = json.loads(scratch.read_text())
+        return [{**row, "value": math.nan if row["value"] is None else float(row["value"])} for row in rows]
+    case = dataset.case(case_id)
+    draws = [folder.read_prediction(draw, case_id) for draw in range(cell.config["draws"])]
+    scores, masks = (np.stack(x) for x in zip(*draws, strict=True))
+    rows = score_case(case, dataset.spec.labels, scores, masks, cell.config["metrics"], lpips)
+    # PSNR of identical draws is infinite, which strict JSON cannot hold as a number.
+    write_json(scratch, [{**row, "value": _plain(row["value"])} for row in rows])
+    return rows
+
+
+def _plain(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)
+
+
+def _record(
+    cell: Cell, dataset: Dataset, data: dict[str, str], scoring: dict[str, str], folder: RunFolder, notes: list[str]
+) -> RunRecord:
+    facts = folder.fit_facts() or {}
+    old = folder.read_record().scores if folder.record_path.exists() else []
+    record = RunRecord(
+        method=cell.method,
+        dataset=cell.dataset,
+        seed=cell.seed,
+        hash=digest(run_identity(cell, data)),
+        profile=cell.config["profile_name"],
+        protocol=cell.config["protocol"]["name"],
+        fidelity=cell.config["method"].get("fidelity", "reimplemented"),
+        pretrained=cell.config["method"].get("pretrained", ""),
+        config=cell.config,
+        labels=list(dataset.spec.labels),
+        dims=dataset.spec.dims,
+        draws=cell.config["draws"],
+        n_cases={split: len(dataset.case_ids(split)) for split in ("train", "val", "test")},
+        data={**data, **scoring},
+        environment=environment_facts(),
+        fit=facts,
+        notes=notes,
+        scores=old,
+    )
+    if "train_s_per_step" not in facts:
+        return record
+    return record.with_scores(
+        [
+            Score(metric="train_s_per_step", value=facts["train_s_per_step"], unit="s", better="lower"),
+            Score(metric="train_hours", value=facts["train_seconds"] / 3600, unit="h", better="lower"),
+        ]
+    )

@@ -1,0 +1,69 @@
+"""Masks for a folder of images, or of volumes, with a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bench import images, progress
+from bench.cost import task_of
+from bench.errors import InputError
+from bench.runner import load_segmenter, predict_cases, set_threads
+from bench.store import RunFolder
+from bench.types import Case, TaskSpec
+
+
+def segment_folder(source: Path, run: Path, out: Path) -> list[Path]:
+    """Write one mask per image of `source` (a folder or a file) to `out`; returns the files.
+
+    Images give PNG (0 and 255, or label ids where the run has several labels), NIfTI volumes give NIfTI on the
+    volume's own grid. A case named as in the run's dataset gets the noise it had there, so the same mask.
+    Masks that are there already stay. Raises InputError naming the file.
+    """
+    folder = RunFolder(run)
+    config = folder.read_config()
+    task = task_of(config["task"])
+    files = images.find_files(source) if source.is_dir() else _single(source)
+    if not files:
+        raise InputError(f"{source}: no images; expected PNG, JPEG, TIFF, BMP, NPY or NIfTI files")
+    if folder.fit_facts() is None:
+        raise InputError(f"{folder.model}: not fitted yet; use sdseg fit first")
+    set_threads(config["threads"])
+    segmenter = load_segmenter(config, task, folder)
+    written = []
+    for done, (case_id, path) in enumerate(files.items(), 1):
+        target = out / f"{case_id}{'.nii.gz' if task.dims == 3 else '.png'}"
+        if not target.exists():
+            case = _case(case_id, path, task)
+            (found,) = predict_cases(segmenter, task, [case], [0], config)
+            _write(target, found.mask.numpy(), path)
+        written.append(target)
+        progress.report("segmenting", done, len(files))
+    return written
+
+
+def _single(source: Path) -> dict[str, Path]:
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder; give a folder of images or one image")
+    name = source.name.removesuffix(".gz")
+    return {Path(name).stem: source}
+
+
+def _case(case_id: str, path: Path, task: TaskSpec) -> Case:
+    image = images.read_image(path, task.channels)
+    if image.ndim - 1 != task.dims:
+        kinds = {2: "an image", 3: "a volume"}
+        raise InputError(f"{path}: {image.ndim - 1}-dimensional; this run segments {kinds[task.dims]} per file")
+    return Case(case_id, case_id, image, np.zeros((len(task.labels), *image.shape[1:]), bool))
+
+
+def _write(target: Path, mask: np.ndarray, like: Path) -> None:
+    # Where labels overlap the later one wins, as in a label map painted in order.
+    labels = np.zeros(mask.shape[1:], np.uint8)
+    for index, label in enumerate(mask, 1):
+        labels[label] = index
+    if target.suffix == ".png":
+        images.write_mask_png(target, labels * 255 if len(mask) == 1 else labels)
+    else:
+        images.write_nifti(target, labels, like)

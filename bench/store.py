@@ -1,0 +1,151 @@
+"""Where results live, and how they get there whole: one folder per (dataset, method, seed, configuration hash)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from bench.config import Cell
+from bench.errors import InputError
+from bench.files import atomic_path, write_json
+from bench.record import SCORE_COLUMNS, SCHEMA_VERSION, RunRecord, read_record
+
+
+def digest(content: Any) -> str:
+    """sha256 of JSON-able content, independent of key order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
+    """What the trained weights depend on; methods that differ only in inference share it."""
+    method = cell.config["method"]
+    # Where the data lies does not matter, what it is does.
+    dataset = {k: v for k, v in cell.config["dataset"].items() if k not in ("name", "root", "manifest")}
+    return {
+        "schema": SCHEMA_VERSION,
+        "target": method["target"],
+        "options": method.get("options", {}),
+        "recipe": method.get("recipe", {}),
+        "dataset": dataset,
+        "data": data,
+        "seed": cell.seed,
+    }
+
+
+def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
+    """What the predictions depend on."""
+    return {**fit_identity(cell, data), "inference": cell.config["method"].get("inference", {})}
+
+
+class RunFolder:
+    """Paths and atomic reads and writes of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, cell: Cell, data: dict[str, str]) -> RunFolder:
+        """The folder of a cell on data with this fingerprint."""
+        name = f"seed{cell.seed}-{digest(run_identity(cell, data))[:8]}"
+        return cls(Path(cell.config["runs_dir"]) / cell.dataset.replace("/", "-") / cell.method / name)
+
+    @property
+    def model(self) -> Path:
+        """Weights, training state and log."""
+        return self.path / "model"
+
+    @property
+    def record_path(self) -> Path:
+        """`record.json`."""
+        return self.path / "record.json"
+
+    @property
+    def scores_path(self) -> Path:
+        """`scores.parquet`."""
+        return self.path / "scores.parquet"
+
+    @property
+    def gallery(self) -> Path:
+        """Pictures' raw material for the report."""
+        return self.path / "gallery"
+
+    def prediction_path(self, draw: int, case_id: str) -> Path:
+        """File of one prediction."""
+        return self.path / "predictions" / f"draw-{draw:03d}" / f"{case_id}.npz"
+
+    def write_config(self, content: dict[str, Any]) -> None:
+        """`config.yaml`: the resolved configuration."""
+        with atomic_path(self.path / "config.yaml") as part:
+            part.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def read_config(self) -> dict[str, Any]:
+        """The resolved configuration; raises InputError naming the file."""
+        path = self.path / "config.yaml"
+        try:
+            content = yaml.safe_load(path.read_text())
+            if not isinstance(content, dict) or "task" not in content:
+                raise ValueError("no run configuration")
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise InputError(f"{path}: not the configuration of a run; give a folder runs/.../seed*-*") from error
+        return content
+
+    def fit_facts(self) -> dict[str, Any] | None:
+        """What `fit` reported, or None where the fit has not ended."""
+        path = self.model / "fit.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def write_fit_facts(self, facts: dict[str, Any]) -> None:
+        """Mark the fit as done."""
+        write_json(self.model / "fit.json", facts)
+
+    def write_prediction(self, draw: int, case_id: str, score: np.ndarray, mask: np.ndarray) -> None:
+        """Store score (L, *S) as float16 and mask (L, *S) as bits."""
+        with atomic_path(self.prediction_path(draw, case_id)) as part, part.open("wb") as file:
+            shape = np.asarray(mask.shape)
+            np.savez_compressed(file, score=score.astype(np.float16), mask=np.packbits(mask), shape=shape)
+
+    def read_prediction(self, draw: int, case_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Score (L, *S) float32 and mask (L, *S) bool; raises InputError naming a broken file."""
+        path = self.prediction_path(draw, case_id)
+        try:
+            with np.load(path) as stored:
+                shape = tuple(stored["shape"])
+                mask = np.unpackbits(stored["mask"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+                return stored["score"].astype(np.float32), mask
+        except Exception as error:
+            raise InputError(f"{path}: not a stored prediction; delete it and predict again") from error
+
+    def write_scores(self, frame: pd.DataFrame) -> None:
+        """`scores.parquet`."""
+        with atomic_path(self.scores_path) as part:
+            frame[SCORE_COLUMNS].to_parquet(part, index=False)
+
+    def write_record(self, record: RunRecord) -> None:
+        """`record.json`, strict JSON."""
+        write_json(self.record_path, json.loads(record.model_dump_json()))
+
+    def read_record(self) -> RunRecord:
+        """The run's record."""
+        return read_record(self.record_path)
+
+    def borrow_fit(self, fit_hash: str) -> bool:
+        """Take the finished fit of a sibling run with the same fit identity; True if there was one."""
+        for facts_path in sorted(self.path.parent.parent.glob("*/seed*/model/fit.json")):
+            facts = json.loads(facts_path.read_text())
+            if facts.get("fit_hash") == fit_hash and facts_path.parent != self.model:
+                self.model.mkdir(parents=True, exist_ok=True)
+                for source in facts_path.parent.glob("[!.]*"):
+                    # fit.json marks a whole fit, so it comes last; training.pt is for resuming only.
+                    if source.name not in ("fit.json", "training.pt", "best.pt"):
+                        with atomic_path(self.model / source.name) as part:
+                            shutil.copyfile(source, part)
+                self.write_fit_facts({**facts, "borrowed_from": facts_path.parents[1].parent.name})
+                return True
+        return False

@@ -1,0 +1,106 @@
+"""The words the harness speaks: cases, batches, predictions, tasks, and the three contracts around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a dataset tells a method.
+
+    `image_size` is the in-plane size (H, W) a method works at; cases may be of any other size.
+    `intensity` is the range of native values (grey levels, HU) that maps to [-1, 1]; values beyond are clipped.
+    """
+
+    channels: int
+    labels: tuple[str, ...]
+    image_size: tuple[int, int]
+    dims: int
+    intensity: tuple[float, float] = (0.0, 255.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scoring unit: an image or a whole volume, in native values and at native size.
+
+    `*S` is (H, W) or (D, H, W); `spacing_mm` is in the order of `*S`, or None where the unit is the pixel.
+    """
+
+    id: str
+    group: str
+    image: np.ndarray  # (C, *S) float32, native values
+    reference: np.ndarray  # (L, *S) bool, one channel per label
+    spacing_mm: tuple[float, ...] | None = None
+
+
+class Batch(NamedTuple):
+    """Images as a method sees them."""
+
+    image: torch.Tensor  # (B, C, *S) float32 in [-1, 1]
+    mask: torch.Tensor  # (B, L, *S) bool
+    case_id: list[str]
+
+
+class Prediction(NamedTuple):
+    """What a method answers: a soft score and its own decision."""
+
+    score: torch.Tensor  # (B, L, *S) float in [0, 1]
+    mask: torch.Tensor  # (B, L, *S) bool
+
+
+class Dataset(Protocol):
+    """A source of cases with fixed splits "train", "val" and "test"."""
+
+    spec: TaskSpec
+
+    def case_ids(self, split: str) -> list[str]: ...
+
+    def case(self, case_id: str) -> Case: ...
+
+    def check(self) -> None:
+        """Look at every file up front; raises InputError naming the first bad one."""
+        ...
+
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of the data and of the split ("data", "split"), for the record."""
+        ...
+
+
+class Segmenter(Protocol):
+    """A method under test. `dims` is 2 or 3: a 2-D method on a volume gets its slices.
+
+    `model` is its network (None where there is none), `evaluations` the network calls per sample and `samples`
+    the samples drawn per prediction.
+    """
+
+    dims: int
+    model: torch.nn.Module | None
+    evaluations: int
+    samples: int
+
+    def fit(self, train: Any, val: Any, workdir: Path) -> dict[str, Any]:
+        """Learn from map-style datasets of {"image", "mask", "case_id"}; returns facts for the record.
+
+        Continues what a killed call left in `workdir`; raises ValueError naming a state that it cannot read.
+        """
+        ...
+
+    def load(self, workdir: Path) -> None:
+        """Take the weights that `fit` left in `workdir`."""
+        ...
+
+    def predict(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> Prediction:
+        """Segment images (B, C, *S) in [-1, 1], one random generator per image."""
+        ...
+
+
+def cases(dataset: Dataset, split: str) -> Iterator[Case]:
+    """All cases of a split, one in memory at a time."""
+    return (dataset.case(case_id) for case_id in dataset.case_ids(split))

@@ -1,0 +1,59 @@
+"""Builds the report folder from run folders, and the tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports.figures import build_figures
+from reports.files import write_atomic
+from reports.frame import REPORT_FOLDER, read_frame
+from reports.published import read_ledger
+from reports.site.page import render_page
+from reports.site.pictures import read_galleries
+from reports.tables import build_tables
+from reports.writers import to_csv, to_latex, to_markdown, to_text
+
+WRITERS = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """What was written, and one line for everything that could not be read."""
+
+    index: Path
+    tables: list[Path]
+    warnings: list[str]
+
+
+def build_report(runs_dir: Path, out_dir: Path | None = None) -> ReportResult:
+    """Write tables, figures and the page for all runs under `runs_dir`, by default to `runs_dir`/report.
+
+    Unreadable runs become warnings; raises OSError where the output folder cannot be written.
+    """
+    out = out_dir or runs_dir / REPORT_FOLDER
+    frame = read_frame(runs_dir)
+    tables = build_tables(frame)
+    written = []
+    for table in tables:
+        for suffix, writer in WRITERS.items():
+            written.append(out / f"{table.name}.{suffix}")
+            write_atomic(written[-1], writer(table))
+    drawings = build_figures(frame)
+    for drawing in drawings:
+        write_atomic(out / f"{drawing.name}.svg", drawing.svg)
+        write_atomic(out / f"{drawing.name}.png", drawing.png)
+    galleries = read_galleries(frame, frame.warnings)
+    index = out / "index.html"
+    write_atomic(index, render_page(frame, tables, drawings, galleries, read_ledger()))
+    return ReportResult(index, written, frame.warnings)
+
+
+def render_terminal(runs_dir: Path, runs: Sequence[Path] | None = None) -> str:
+    """The tables as plain text of about 100 columns, for all runs or only the given run folders."""
+    frame = read_frame(runs_dir, runs)
+    parts = [to_text(table) for table in build_tables(frame)]
+    if frame.warnings:
+        parts.append("\n".join(f"warning: {line}" for line in frame.warnings))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,78 @@
+"""Figure: Dice of every case and its mean with interval, per data set and method."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.figures.style import Drawing, colour, finish, house_style, marker
+from reports.frame import Frame
+from reports.summary import Summary, summarise, within_unit
+
+NAME = "figure_accuracy"
+CAPTION = (
+    "Every dot is one test case (mean over labels, draws and seeds). The large mark is the mean over cases, "
+    "the bar its 95 % interval; no bar below ten independent cases."
+)
+
+
+def build(frame: Frame) -> Drawing | None:
+    """One panel per data set; None where no Dice was scored."""
+    panels: dict[str, dict[str, Summary]] = {}
+    for dataset, method, runs in frame.cells():
+        scores = frame.rows(runs, "Dice")
+        summary = summarise(scores[scores["draw"] >= 0])
+        if summary.cases:
+            panels.setdefault(dataset, {})[method] = summary
+    if not panels:
+        return None
+    methods = sorted({method for rows in panels.values() for method in rows})
+    heights = [0.55 * len(rows) + 0.5 for rows in panels.values()]
+    with house_style(NAME):
+        figure = Figure(figsize=(8.0, sum(heights) + 0.45 * len(heights) + 0.5), layout="constrained")
+        axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+        for ax, (dataset, rows) in zip(axes, panels.items(), strict=True):
+            _panel(ax, dataset, rows, methods)
+        _share_range(list(axes))
+        axes[-1].set_xlabel("Dice (higher is better)")
+        return finish(figure, NAME, "Dice per case", _alt(panels), CAPTION)
+
+
+def _panel(ax: Axes, dataset: str, rows: dict[str, Summary], methods: list[str]) -> None:
+    ax.set_title(dataset)
+    jitter = np.random.default_rng(0)
+    for height, (method, summary) in enumerate(rows.items()):
+        index = methods.index(method)
+        values = summary.per_case.to_numpy()
+        # Dots below, the mean above its own line, so that neither hides the other.
+        spread = height + 0.16 + jitter.uniform(-0.13, 0.13, values.size)
+        ax.scatter(values, spread, s=13, color=colour(index), alpha=0.45, linewidths=0)
+        if interval := within_unit(summary):
+            ax.plot(interval, [height - 0.16] * 2, color=colour(index), linewidth=2.5, solid_capstyle="butt")
+        ax.scatter([summary.mean], [height - 0.16], s=60, color=colour(index), marker=marker(index), zorder=3)
+        ax.annotate(
+            f"{summary.mean:.3f}", (1.0, height), xycoords=("axes fraction", "data"), xytext=(8, 0),
+            textcoords="offset points", va="center",
+        )  # fmt: skip
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x")
+    ax.set_axisbelow(True)
+
+
+def _share_range(axes: list[Axes]) -> None:
+    low = min(ax.get_xlim()[0] for ax in axes)
+    for ax in axes:
+        ax.set_xlim(max(-0.02, low), 1.01)
+
+
+def _alt(panels: dict[str, dict[str, Summary]]) -> str:
+    parts = []
+    for dataset, rows in panels.items():
+        means = ", ".join(
+            f"{method} {summary.mean:.3f} over {summary.cases} cases" for method, summary in rows.items()
+        )
+        parts.append(f"{dataset}: {means}")
+    return "Dot plot of Dice per case. Mean Dice on " + "; on ".join(parts) + "."

@@ -1,0 +1,87 @@
+"""Figure: mean Dice against latency, per data set."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from reports.figures.style import Drawing, colour, finish, house_style, marker
+from reports.frame import Frame
+from reports.provenance import device, threads
+from reports.summary import Summary, summarise, within_unit
+
+NAME = "figure_cost"
+CAPTION = (
+    "Mean Dice over cases with its 95 % interval against the median latency of one call (log scale, mean "
+    "over seeds). Up and to the left is better. Latencies compare only on one device: {machines}."
+)
+Point = tuple[float, Summary]
+
+
+def build(frame: Frame) -> Drawing | None:
+    """One panel per data set; None where no method has both a Dice and a latency."""
+    panels: dict[str, dict[str, Point]] = {}
+    for dataset, method, runs in frame.cells():
+        rows = frame.rows(runs, "Dice")
+        summary = summarise(rows[rows["draw"] >= 0])
+        times = [t for run in runs if math.isfinite(t := run.record.score("latency_ms_p50")) and t > 0]
+        if summary.cases and times:
+            panels.setdefault(dataset, {})[method] = (math.fsum(times) / len(times), summary)
+    if not panels:
+        return None
+    methods = sorted({method for rows in panels.values() for method in rows})
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    with house_style(NAME):
+        figure = Figure(figsize=(8.0, 3.5 * lines), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for ax, (dataset, points) in zip(axes, panels.items(), strict=False):
+            _panel(ax, dataset, points, methods)
+        for ax in axes[len(panels) :]:
+            ax.set_visible(False)
+        return finish(
+            figure, NAME, "Accuracy against latency", _alt(panels), CAPTION.format(machines=_machines(frame))
+        )
+
+
+def _panel(ax: Axes, dataset: str, points: dict[str, Point], methods: list[str]) -> None:
+    ax.set_title(dataset)
+    ax.set_xscale("log")
+    for method, (latency, summary) in points.items():
+        index = methods.index(method)
+        if interval := within_unit(summary):
+            ax.plot([latency] * 2, interval, color=colour(index), linewidth=2, alpha=0.5)
+        ax.scatter(
+            [latency], [summary.mean], s=70, color=colour(index), marker=marker(index), zorder=3, label=method
+        )
+    times = [latency for latency, _ in points.values()]
+    # At least a decade wide, so that noise in the time does not look like a difference.
+    middle = math.sqrt(min(times) * max(times))
+    ax.set_xlim(min(min(times) / 1.5, middle / 3.2), max(max(times) * 1.5, middle * 3.2))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("latency p50 (ms)")
+    ax.set_ylabel("mean Dice")
+    ax.margins(y=0.15)
+    ax.grid()
+    ax.set_axisbelow(True)
+    ax.legend(frameon=False, fontsize=9, loc="best")
+
+
+def _machines(frame: Frame) -> str:
+    found = {(device(run.record), threads(run.record)) for run in frame.runs}
+    return "; ".join(sorted(f"{name}, threads: {n or 'unknown'}" for name, n in found))
+
+
+def _alt(panels: dict[str, dict[str, Point]]) -> str:
+    parts = []
+    for dataset, points in panels.items():
+        pairs = ", ".join(
+            f"{method} {s.mean:.3f} at {latency:.0f} ms" for method, (latency, s) in points.items()
+        )
+        parts.append(f"{dataset}: {pairs}")
+    return "Scatter plot of mean Dice against latency. On " + "; on ".join(parts) + "."

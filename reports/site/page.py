@@ -1,0 +1,166 @@
+"""Fills the page template from frame, tables, figures and pictures."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from reports.figures.style import Drawing
+from reports.frame import Frame, Run
+from reports.provenance import commit, device, part, threads, versions
+from reports.published import Published
+from reports.site.pictures import Gallery
+from reports.table import MISSING, Table, cell, number
+
+_HERE = Path(__file__).parent
+LEDGER_TITLES = {
+    "2": "Table 2, Dice against segmentation networks",
+    "3": "Table 3, Dice and IoU",
+    "4": "Table 4, efficiency",
+    "5": "Table 5, stability",
+    "6": "Table 6, ablation",
+}
+
+
+def render_page(
+    frame: Frame,
+    tables: list[Table],
+    drawings: list[Drawing],
+    galleries: list[Gallery],
+    ledger: list[Published],
+) -> str:
+    """The whole page as HTML text; everything from the runs is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        css=(_HERE / "style.css").read_text(encoding="utf-8"),
+        facts=_facts(frame),
+        cautions=_cautions(frame),
+        findings=_findings(tables),
+        tables=[_table(table) for table in tables],
+        figures=[_figure(drawing) for drawing in drawings],
+        galleries=galleries,
+        ledger=_ledger(ledger),
+        runs=[_run(run) for run in frame.runs],
+        warnings=frame.warnings,
+        number=number,
+    )
+
+
+def _facts(frame: Frame) -> list[tuple[str, list[str]]]:
+    records = [run.record for run in frame.runs]
+    found = {
+        "Data sets": [record.dataset for record in records],
+        "Methods": [run.method for run in frame.runs],
+        "Seeds": [str(record.seed) for record in records],
+        "Profile": [record.profile for record in records],
+        "Protocol": [record.protocol for record in records],
+        "Draws per case": [str(record.draws) for record in records],
+        "Commit": [commit(record) for record in records],
+        "Device": [device(record) for record in records],
+        "Threads": [str(threads(record) or "unknown") for record in records],
+        "Versions": [versions(record) for record in records],
+    }
+    return [(name, sorted(set(values))) for name, values in found.items()]
+
+
+def _cautions(frame: Frame) -> list[str]:
+    cautions = []
+    if any(run.record.profile == "smoke" for run in frame.runs):
+        cautions.append(
+            "Runs of the smoke profile are tiny: they show that everything works end to end, "
+            "not how good a method is."
+        )
+    if any(part(run.record, "git").get("dirty") for run in frame.runs):
+        cautions.append(
+            "Some runs were made from a modified working tree: their commit alone does not reproduce them."
+        )
+    if len({run.record.profile for run in frame.runs}) > 1:
+        cautions.append(
+            "Runs of more than one profile stand side by side: trained longer does not mean better method."
+        )
+    if any(run.record.fidelity == "approximation" for run in frame.runs):
+        cautions.append("Methods marked “approximation” are built from an incomplete specification.")
+    return cautions
+
+
+def _findings(tables: list[Table]) -> list[dict[str, str]]:
+    table = next((table for table in tables if table.name == "table2"), None)
+    if table is None:
+        return []
+    columns = {column.key: column for column in table.columns}
+    found = []
+    for index, key in sorted(table.best()):
+        row = table.rows[index]
+        if key == "Dice":
+            interval = cell(columns["Dice_interval"], row["Dice_interval"])
+            found.append(
+                {
+                    "dataset": row["dataset"],
+                    "method": row["method"],
+                    "value": cell(columns["Dice"], row["Dice"]),
+                    "interval": "no interval" if interval == MISSING else f"95 % {interval}",
+                    "cases": str(row["cases"]),
+                }
+            )
+    return found
+
+
+def _table(table: Table) -> dict[str, Any]:
+    grouped = table.name != "table1"
+    columns = [column for column in table.shown("page") if not (grouped and column.key == "dataset")]
+    best = table.best()
+    groups: list[dict[str, Any]] = []
+    for index, row in enumerate(table.rows):
+        group = row["dataset"] if grouped else ""
+        if not groups or groups[-1]["name"] != group:
+            groups.append({"name": group, "rows": []})
+        cells: list[dict[str, Any]] = [
+            {
+                "text": cell(column, row.get(column.key)),
+                "best": (index, column.key) in best,
+                "is_text": table.is_text(column),
+            }
+            for column in columns
+        ]
+        head, _, flag = (
+            cells[0]["text"].partition(" [") if row.get("published") else (cells[0]["text"], "", "")
+        )
+        groups[-1]["rows"].append({"head": head, "flag": flag.rstrip("]"), "cells": cells[1:]})
+    headings = [{"text": column.heading, "is_text": table.is_text(column)} for column in columns]
+    return {"table": table, "headings": headings, "groups": groups, "grouped": grouped, "width": len(columns)}
+
+
+def _figure(drawing: Drawing) -> dict[str, Any]:
+    encoded = base64.b64encode(drawing.page_svg().encode("utf-8")).decode("ascii")
+    return {"drawing": drawing, "uri": f"data:image/svg+xml;base64,{encoded}"}
+
+
+def _ledger(ledger: list[Published]) -> list[tuple[str, list[Published]]]:
+    numbers = sorted({entry.table for entry in ledger})
+    return [
+        (LEDGER_TITLES.get(n, f"Table {n}"), [entry for entry in ledger if entry.table == n]) for n in numbers
+    ]
+
+
+def _run(run: Run) -> dict[str, Any]:
+    record = run.record
+    return {
+        "run": run,
+        "record": record,
+        "commit": commit(record),
+        "device": device(record),
+        "threads": threads(record) or "unknown",
+        "environment": json.dumps(record.environment, indent=1, sort_keys=True, ensure_ascii=False),
+        "config": json.dumps(record.config, indent=1, sort_keys=True, ensure_ascii=False),
+        "fit": json.dumps(record.fit, indent=1, sort_keys=True, ensure_ascii=False, default=str),
+    }

@@ -1,0 +1,145 @@
+"""Table 2: Dice and IoU per data set and method, over cases, beside the published numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from reports.frame import Frame, Run
+from reports.published import Published, read_ledger, same_dataset
+from reports.summary import SMALLEST_INTERVAL, Summary, reliability_notes, summarise, within_unit
+from reports.table import Column, Table
+
+METRICS = ("Dice", "IoU")
+_RANKED = ("comparison", "convention")
+COLUMNS = [
+    Column("dataset", "Data set"),
+    Column("method", "Method"),
+    *(
+        column
+        for metric in METRICS
+        for column in (
+            Column(metric, metric, better="higher", within=_RANKED),
+            Column(f"{metric}_sd", "SD", level="page"),
+            Column(f"{metric}_interval", "95 % interval"),
+        )
+    ),
+    Column("cases", "Cases"),
+    Column("excluded", "Excluded", level="page"),
+    Column("undefined", "Undefined"),
+    Column("draws", "Draws", level="csv"),
+    Column("seeds", "Seeds"),
+    Column("convention", "Convention", level="page"),
+    Column("fidelity", "Fidelity", level="page"),
+    Column("profile", "Profile", level="csv"),
+    Column("protocol", "Protocol", level="csv"),
+    Column("IoU_cases", "IoU cases", level="csv"),
+    Column("IoU_undefined", "IoU undefined", level="csv"),
+]
+CAPTION = (
+    "Mean over test cases: labels are averaged within a case, then draws, then training seeds, then cases. "
+    "SD over cases; 95 % interval of the mean over cases by BCa bootstrap (9,999 resamples, cases of one "
+    "group together; t below 15 groups, none below 10). Excluded: cases without any defined value. "
+    "Undefined: single values (case, label, draw, seed) that are undefined and left out of the mean."
+)
+
+
+def build(frame: Frame) -> Table:
+    """One row per data set, method and convention; published rows follow those of their data set."""
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    small: list[tuple[str, Summary]] = []
+    ledger = [entry for entry in read_ledger() if entry.table in ("2", "3") and entry.metric in METRICS]
+    for dataset in sorted({run.record.dataset for run in frame.runs}):
+        for name, method, runs in frame.cells():
+            if name == dataset:
+                rows += _measured(frame, dataset, method, runs, notes, small)
+        protocols = {run.record.protocol for run in frame.runs if run.record.dataset == dataset}
+        rows += _published(dataset, protocols, ledger, notes)
+    return Table("table2", "Table 2 · Accuracy", CAPTION, COLUMNS, rows, reliability_notes(small) + notes)
+
+
+def _measured(
+    frame: Frame,
+    dataset: str,
+    method: str,
+    runs: list[Run],
+    notes: list[str],
+    small: list[tuple[str, Summary]],
+) -> list[dict[str, Any]]:
+    scores = {metric: frame.rows(runs, metric) for metric in METRICS}
+    scores = {metric: part[part["draw"] >= 0] for metric, part in scores.items()}
+    conventions = sorted({name for part in scores.values() for name in part["convention"].unique()})
+    if not conventions:
+        notes.append(f"{method} on {dataset}: no Dice or IoU was scored.")
+    rows = []
+    for convention in conventions or [None]:
+        parts = {metric: part[part["convention"] == convention] for metric, part in scores.items()}
+        summaries = {metric: summarise(part) for metric, part in parts.items()}
+        rows.append(_row(dataset, method, runs, convention, summaries))
+        where = f"{method} on {dataset}" + (f" ({convention})" if len(conventions) > 1 else "")
+        small += _small(where, summaries)
+        notes += _case_notes(where, parts["Dice"], summaries)
+    return rows
+
+
+def _row(
+    dataset: str, method: str, runs: list[Run], convention: str | None, summaries: dict[str, Summary]
+) -> dict[str, Any]:
+    record = runs[0].record
+    row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": runs[0].comparison}
+    for metric, summary in summaries.items():
+        row |= {metric: summary.mean, f"{metric}_sd": summary.sd, f"{metric}_interval": within_unit(summary)}
+    dice, iou = summaries["Dice"], summaries["IoU"]
+    row |= {"cases": dice.cases, "excluded": dice.excluded, "undefined": dice.undefined}
+    row |= {"IoU_cases": iou.cases, "IoU_undefined": iou.undefined, "draws": record.draws}
+    row |= {"seeds": ", ".join(str(run.record.seed) for run in runs), "convention": convention}
+    return row | {"fidelity": record.fidelity, "profile": record.profile, "protocol": record.protocol}
+
+
+def _small(where: str, summaries: dict[str, Summary]) -> list[tuple[str, Summary]]:
+    sizes = {summary.units for summary in summaries.values()}
+    if len(sizes) == 1 and min(sizes) >= SMALLEST_INTERVAL:
+        return [(where, summaries["Dice"])]
+    return [(f"{where}, {metric}", summary) for metric, summary in summaries.items()]
+
+
+def _case_notes(where: str, rows: pd.DataFrame, summaries: dict[str, Summary]) -> list[str]:
+    notes = []
+    dice, iou = summaries["Dice"], summaries["IoU"]
+    if (dice.cases, dice.undefined) != (iou.cases, iou.undefined):
+        notes.append(f"{where}: IoU rests on {iou.cases} cases with {iou.undefined} undefined values.")
+    by_seed = {seed: frozenset(part["case"]) for seed, part in rows.groupby("seed")}
+    if len(set(by_seed.values())) > 1:
+        notes.append(
+            f"{where}: the seeds were scored on different cases; each case is averaged over its own seeds."
+        )
+    return notes
+
+
+def _published(
+    dataset: str, protocols: set[str], ledger: list[Published], notes: list[str]
+) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in ledger:
+        if same_dataset(dataset, entry.dataset):
+            flag = all(entry.comparable_with(protocol) for protocol in protocols)
+            row = rows.setdefault(entry.method, published_row(dataset, entry, flag))
+            row[entry.metric] = entry.as_measured
+            row["cases"] = entry.n
+            note = f"Published on {dataset}: {'comparable' if flag else 'not comparable'}: {entry.why}."
+            if note not in notes:
+                notes.append(note)
+    return sorted(rows.values(), key=lambda row: row["method"])
+
+
+def published_row(dataset: str, entry: Published, comparable: bool) -> dict[str, Any]:
+    """The frame of a published row: named, flagged, and out of every ranking."""
+    flag = "published, comparable" if comparable else "published, not comparable"
+    return {
+        "dataset": dataset,
+        "method": f"{entry.method} [{flag}]",
+        "protocol": entry.protocol,
+        "published": True,
+    }

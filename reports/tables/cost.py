@@ -1,0 +1,130 @@
+"""Table 4: what training and inference cost, per data set and method, and on which machine."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from reports.frame import Frame, Run
+from reports.provenance import device, threads
+from reports.published import read_ledger, same_dataset
+from reports.table import Column, Table
+from reports.tables.accuracy import published_row
+from reports.tables.reasons import missing_notes, reason
+
+_MACHINE = ("comparison", "device", "threads")
+MEAN = (
+    *("parameters_m", "gflop_per_sample", "nfe", "steps", "samples", "train_s_per_step", "train_hours"),
+    *("samples_per_s", "latency_ms_p50", "latency_ms_p95"),
+)
+# What a peak is depends on the machine: torch's allocator on a GPU, else the resident set of a process.
+MEMORY = (("peak_allocated_mib", "allocated"), ("peak_rss_mib", "RSS"))
+TRAIN_MEMORY = (("train_peak_allocated_mib", "allocated"), ("train_peak_rss_mib", "RSS"))
+COLUMNS = [
+    Column("dataset", "Data set"),
+    Column("method", "Method"),
+    Column("parameters_m", "Parameters", "M", "lower", 2),
+    Column("gflop_per_sample", "GFLOP/sample", "", "lower", 2),
+    Column("steps_samples", "Steps \u00d7 samples", level="page"),
+    Column("nfe", "NFE", "", "lower", 0),
+    Column("train_s_per_step", "Training", "s/step", "lower", 3, "page", _MACHINE),
+    Column("train_hours", "Training", "h", "lower", 3, "page", _MACHINE),
+    Column("train_memory", "Training memory", "MiB", "lower", 0, "page", (*_MACHINE, "train_memory_kind")),
+    Column("train_memory_kind", "Kind", level="page"),
+    Column("memory", "Inference memory", "MiB", "lower", 0, "terminal", (*_MACHINE, "memory_kind")),
+    Column("memory_kind", "Kind", level="page"),
+    Column("samples_per_s", "Samples", "1/s", "higher", 2, "terminal", _MACHINE),
+    Column("latency_ms_p50", "Latency p50", "ms", "lower", 1, "terminal", _MACHINE),
+    Column("latency_ms_p95", "Latency p95", "ms", "lower", 1, "terminal", _MACHINE),
+    Column("device", "Device", level="page"),
+    Column("threads", "Threads", level="page"),
+    Column("peak_reserved_mib", "GPU reserved", "MiB", "lower", 0, "csv", _MACHINE),
+    Column("seeds", "Seeds", level="csv"),
+    Column("profile", "Profile", level="csv"),
+]
+CAPTION = (
+    "Measured on the machine named in each row; times and memory are ranked only within one device and "
+    "thread count. Mean over seeds, peak memory is the largest over seeds. NFE: network evaluations per "
+    "answer, steps times samples. Memory of kind allocated: peak of torch's allocator on the GPU; of kind "
+    "RSS: peak resident memory of a process of its own, interpreter and libraries included."
+)
+_REASONED = ("parameters_m", "gflop_per_sample", "memory", "samples_per_s", "latency")
+
+
+def build(frame: Frame) -> Table:
+    """One row per data set and method; the paper's speeds follow where it used the data set."""
+    rows: list[dict[str, Any]] = []
+    missing: dict[str, list[tuple[str, str]]] = {}
+    notes: list[str] = []
+    for dataset in sorted({run.record.dataset for run in frame.runs}):
+        for name, method, runs in frame.cells():
+            if name == dataset:
+                rows.append(_row(dataset, method, runs))
+                _collect_missing(rows[-1], runs, missing)
+        rows += _published(dataset, notes)
+    if len({(row.get("device"), row.get("threads")) for row in rows if not row.get("published")}) > 1:
+        notes.append(
+            "Rows come from more than one device or thread count: compare times only within one of them."
+        )
+    return Table("table4", "Table 4 · Cost", CAPTION, COLUMNS, rows, missing_notes(missing) + notes)
+
+
+def _row(dataset: str, method: str, runs: list[Run]) -> dict[str, Any]:
+    first = runs[0]
+    row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": first.comparison}
+    row |= {metric: _mean(runs, metric) for metric in MEAN}
+    row |= {"peak_reserved_mib": _largest(runs, "peak_reserved_mib")}
+    row["memory"], row["memory_kind"] = _memory(runs, MEMORY)
+    row["train_memory"], row["train_memory_kind"] = _memory(runs, TRAIN_MEMORY)
+    row["steps_samples"] = _steps_samples(row["steps"], row["samples"])
+    row |= {"device": device(first.record), "threads": threads(first.record), "profile": first.record.profile}
+    return row | {"seeds": ", ".join(str(run.record.seed) for run in runs)}
+
+
+def _values(runs: list[Run], metric: str) -> list[float]:
+    return [value for run in runs if math.isfinite(value := run.record.score(metric))]
+
+
+def _mean(runs: list[Run], metric: str) -> float | None:
+    values = _values(runs, metric)
+    return math.fsum(values) / len(values) if values else None
+
+
+def _largest(runs: list[Run], metric: str) -> float | None:
+    return max(_values(runs, metric), default=None)
+
+
+def _memory(runs: list[Run], kinds: tuple[tuple[str, str], ...]) -> tuple[float | None, str | None]:
+    for metric, kind in kinds:
+        if (value := _largest(runs, metric)) is not None:
+            return value, kind
+    return None, None
+
+
+def _steps_samples(steps: float | None, samples: float | None) -> str | None:
+    return None if steps is None or samples is None else f"{steps:g} \u00d7 {samples:g}"
+
+
+def _collect_missing(row: dict[str, Any], runs: list[Run], missing: dict[str, list[tuple[str, str]]]) -> None:
+    titles = {column.key: column.title for column in COLUMNS} | {"latency": "Latency"}
+    for key in _REASONED:
+        value = row["latency_ms_p50"] if key == "latency" else row[key]
+        if value is None:
+            where = f"{row['method']} on {row['dataset']}"
+            missing.setdefault(titles[key], []).append((where, reason(runs, key)))
+
+
+def _published(dataset: str, notes: list[str]) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in read_ledger():
+        if entry.table == "4" and entry.metric != "Dice" and same_dataset(dataset, entry.dataset):
+            row = rows.setdefault(entry.method, published_row(dataset, entry, comparable=False))
+            # "~48" is not 48.000
+            row[entry.metric] = entry.printed if entry.printed.startswith("~") else entry.as_measured
+            note = f"Published {entry.metric} on {dataset}: not comparable: {entry.why}."
+            if note not in notes and entry.metric in ("samples_per_s", "train_hours"):
+                notes.append(note)
+    for row in rows.values():
+        row["steps_samples"] = _steps_samples(row.get("steps"), row.get("samples"))
+        row["device"] = "V100" if str(row["method"]).startswith("SDSeg") else None
+    return list(rows.values())

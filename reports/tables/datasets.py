@@ -1,0 +1,61 @@
+"""Table 1: the data sets, their splits, and the hashes that pin them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports.frame import Frame, Run
+from reports.table import Column, Table
+from reports.variants import content_hashes
+
+SPLITS = ("train", "val", "test")
+COLUMNS = [
+    Column("dataset", "Data set"),
+    Column("labels", "Labels"),
+    Column("dims", "Dims"),
+    *(Column(f"cases_{split}", f"Cases {split}") for split in SPLITS),
+    *(Column(f"groups_{split}", f"Groups {split}", level="page") for split in SPLITS),
+    Column("data_hash", "Data hash", level="page"),
+    Column("split_hash", "Split hash", level="page"),
+]
+CAPTION = (
+    "One row per data set and split. A case is an image or a whole volume; a group is what belongs to one "
+    "patient or sequence. Runs are compared only where both hashes agree."
+)
+
+
+def build(frame: Frame) -> Table:
+    """One row per (data set, hashes) found in the records."""
+    found: dict[str, list[Run]] = {}
+    for run in frame.runs:
+        hashes, sizes = content_hashes(run.record), run.record.n_cases
+        identity = f"{run.record.dataset}|{sorted(hashes.items())}|{sorted(sizes.items())}"
+        found.setdefault(identity, []).append(run)
+    rows = [_row(frame, runs) for _, runs in sorted(found.items())]
+    notes = []
+    if rows and any(row["groups_train"] is None for row in rows):
+        notes.append("Groups of the test split are counted in the scores; the other splits record none.")
+    for dataset in sorted({row["dataset"] for row in rows}):
+        if sum(row["dataset"] == dataset for row in rows) > 1:
+            notes.append(
+                f"{dataset} appears with more than one split or content: such runs are not ranked together."
+            )
+    return Table("table1", "Table 1 · Data sets", CAPTION, COLUMNS, rows, notes)
+
+
+def _row(frame: Frame, runs: list[Run]) -> dict[str, Any]:
+    record = runs[0].record
+    row: dict[str, Any] = {
+        "dataset": record.dataset,
+        "labels": ", ".join(record.labels),
+        "dims": record.dims,
+        "data_hash": record.data.get("data", "")[:12],
+        "split_hash": record.data.get("split", "")[:12],
+    }
+    for split in SPLITS:
+        row[f"cases_{split}"] = record.n_cases.get(split)
+        row[f"groups_{split}"] = record.n_cases.get(f"{split}_groups")
+    scores = frame.scores[frame.scores["run"].isin([str(run.path) for run in runs])]
+    if row["groups_test"] is None and len(scores):
+        row["groups_test"] = int(scores["group"].nunique())
+    return row

@@ -1,0 +1,150 @@
+"""Table 5: how far repeated draws of one case agree, on masks (Seg) and on score maps (Score)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from reports.frame import Frame, Run
+from reports.published import read_ledger, same_dataset
+from reports.summary import Summary, reliability_notes, summarise
+from reports.table import Column, Level, Table
+from reports.tables.accuracy import published_row
+from reports.tables.reasons import missing_notes, reason
+
+_IMAGE: tuple[tuple[str, str, Literal["higher", "lower"], int], ...] = (
+    ("LPIPS", "", "lower", 4),
+    ("PSNR", "dB", "higher", 2),
+    ("SSIM", "", "higher", 4),
+    ("MS-SSIM", "", "higher", 4),
+)
+_RANKED = ("comparison", "draws")
+MAPS = ("seg", "score")
+
+
+def _metric_columns() -> list[Column]:
+    found: list[Column] = []
+    for name, unit, better, digits in _IMAGE:
+        for part in MAPS:
+            # The terminal has room for one of the two maps.
+            level: Level = "terminal" if part == "score" else "page"
+            key, title = f"{name}/{part}", f"{name} {part.capitalize()}"
+            found.append(Column(key, title, unit, better, digits, level, _RANKED))
+    found.append(Column("Dice/pairs", "Dice pairs", "", "higher", 4, "terminal", _RANKED))
+    found.append(Column("flip_rate", "Flip rate", "", "lower", 4, "terminal", _RANKED))
+    return found
+
+
+METRIC_COLUMNS = _metric_columns()
+COLUMNS = [
+    Column("dataset", "Data set"),
+    Column("method", "Method"),
+    *METRIC_COLUMNS,
+    Column("draws", "Draws", level="page"),
+    Column("cases", "Cases"),
+    Column("undefined", "Undefined"),
+    Column("identical", "Identical", level="page"),
+    Column("seeds", "Seeds", level="csv"),
+    *(Column(f"{c.key}_interval", f"{c.title} interval", level="csv") for c in METRIC_COLUMNS),
+    *(Column(f"{c.key}_undefined", f"{c.title} undefined", level="csv") for c in METRIC_COLUMNS),
+]
+CAPTION = (
+    "Agreement of repeated draws of one case from different initial noise: one value per case over its "
+    "draws, then the mean over cases. Dice pairs (Dice between draws) and flip rate (share of pixels on "
+    "which the draws disagree) say what SSIM hides for small targets. PSNR is the mean over its finite "
+    "values: identical draws have infinite PSNR and are counted as identical. Undefined: values of all ten "
+    "metrics that are undefined. Score maps of different methods are on different scales; compare with care."
+)
+
+
+def build(frame: Frame) -> Table:
+    """One row per data set and method; the paper's BTCV rows follow where that data set was run."""
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    found: list[tuple[str, dict[str, Summary]]] = []
+    missing: dict[str, list[tuple[str, str]]] = {}
+    for dataset in sorted({run.record.dataset for run in frame.runs}):
+        for name, method, runs in frame.cells():
+            if name == dataset:
+                rows.append(_row(frame, dataset, method, runs, found, missing))
+        rows += _published(dataset, notes)
+    small = reliability_notes([(where, summaries["Dice/pairs"]) for where, summaries in found], digits=4)
+    all_notes = small + _count_notes(found) + missing_notes(missing) + notes
+    return Table("table5", "Table 5 · Stability", CAPTION, COLUMNS, rows, all_notes)
+
+
+def _row(
+    frame: Frame,
+    dataset: str,
+    method: str,
+    runs: list[Run],
+    found: list[tuple[str, dict[str, Summary]]],
+    missing: dict[str, list[tuple[str, str]]],
+) -> dict[str, Any]:
+    draws = runs[0].record.draws
+    row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": runs[0].comparison}
+    row |= {"draws": draws, "seeds": ", ".join(str(run.record.seed) for run in runs)}
+    summaries = {column.key: summarise(frame.rows(runs, column.key)) for column in METRIC_COLUMNS}
+    for key, summary in summaries.items():
+        row |= {
+            key: _value(summary),
+            f"{key}_interval": summary.interval,
+            f"{key}_undefined": summary.undefined,
+        }
+    row["cases"] = max(summary.cases + summary.excluded for summary in summaries.values())
+    row["undefined"] = sum(summary.undefined for summary in summaries.values())
+    row["identical"] = sum(summary.identical for summary in summaries.values())
+    where = f"{method} on {dataset}"
+    found.append((where, summaries))
+    if draws < 2:
+        missing.setdefault("Agreement of draws", []).append(
+            (where, "a single draw has nothing to agree with")
+        )
+    else:
+        _collect_missing(where, runs, summaries, missing)
+    return row
+
+
+def _value(summary: Summary) -> float | None:
+    # Every draw of every case alike: PSNR has no finite value, and infinity is the honest answer.
+    if not summary.cases and summary.identical:
+        return math.inf
+    return summary.mean if summary.cases else None
+
+
+def _count_notes(found: list[tuple[str, dict[str, Summary]]]) -> list[str]:
+    notes = []
+    for column in METRIC_COLUMNS:
+        infinite = [(where, s[column.key]) for where, s in found if s[column.key].identical]
+        undefined = [(where, s[column.key]) for where, s in found if s[column.key].undefined]
+        if infinite:
+            counts = "; ".join(f"{where} {summary.identical}" for where, summary in infinite)
+            notes.append(f"{column.title} infinite (identical draws), counted and not in the mean: {counts}.")
+        if undefined:
+            counts = "; ".join(f"{where} {s.undefined} ({s.cases} cases remain)" for where, s in undefined)
+            notes.append(f"{column.title} undefined: {counts}.")
+    return notes
+
+
+def _collect_missing(
+    where: str, runs: list[Run], summaries: dict[str, Summary], missing: dict[str, list[tuple[str, str]]]
+) -> None:
+    for key in (column.key for column in METRIC_COLUMNS):
+        summary = summaries[key]
+        if not summary.cases and not summary.identical:
+            title = key.split("/")[0] if key != "Dice/pairs" else "Dice pairs"
+            entry = (where, reason(runs, key))
+            if entry not in missing.setdefault(title, []):
+                missing[title].append(entry)
+
+
+def _published(dataset: str, notes: list[str]) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in read_ledger():
+        if entry.table == "5" and same_dataset(dataset, entry.dataset):
+            row = rows.setdefault(entry.method, published_row(dataset, entry, comparable=False))
+            row[entry.metric] = entry.as_measured
+            note = f"Published stability on {dataset}: not comparable: {entry.why}."
+            if note not in notes:
+                notes.append(note)
+    return list(rows.values())

@@ -1,0 +1,70 @@
+"""Names for table rows: runs of one method that differ in more than the seed get rows of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bench.record import RunRecord
+from reports.provenance import device, threads
+
+# Names and places, which change no number.
+PLACES = {"name", "root", "manifest", "seed", "pretrained", "fidelity"}
+_LONGEST = 3
+
+
+def content_hashes(record: RunRecord) -> dict[str, str]:
+    """Hashes of what the data set is, without the stamp of how it was scored."""
+    return {name: value for name, value in record.data.items() if name != "scoring"}
+
+
+def variant_labels(records: Sequence[RunRecord]) -> list[str]:
+    """Row names, one per record: the method, with the settings that tell its variants apart.
+
+    Two records of a data set share a name when method, options, data, profile, draws and machine agree.
+    """
+    cells: dict[tuple[str, str], list[int]] = {}
+    for index, record in enumerate(records):
+        cells.setdefault((record.dataset, record.method), []).append(index)
+    labels = [record.method for record in records]
+    for members in cells.values():
+        settings = [_settings(records[index]) for index in members]
+        differing = _differing(settings)
+        if differing:
+            for index, setting in zip(members, settings, strict=True):
+                labels[index] = f"{records[index].method} ({_describe(setting, differing)})"
+    return labels
+
+
+def _settings(record: RunRecord) -> dict[str, str]:
+    config = {key: record.config.get(key) for key in ("method", "dataset")}
+    facts: dict[str, Any] = {"profile": record.profile, "protocol": record.protocol, "draws": record.draws}
+    facts |= {"data": content_hashes(record), "device": device(record), "threads": threads(record)}
+    return _flatten({**config, **facts})
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        elif key not in PLACES:
+            text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+            flat[f"{prefix}{key}"] = text
+    return flat
+
+
+def _differing(settings: list[dict[str, str]]) -> list[str]:
+    keys = sorted({key for setting in settings for key in setting})
+    return [key for key in keys if len({setting.get(key, "unset") for setting in settings}) > 1]
+
+
+def _describe(setting: dict[str, str], differing: list[str]) -> str:
+    words = [f"{key.rsplit('.', 1)[-1]}={setting.get(key, 'unset')}" for key in differing]
+    if len(words) <= _LONGEST and all(len(word) <= 24 for word in words):
+        return ", ".join(words)
+    # Too much differs to be spelled out: a fingerprint of the differing settings keeps the rows apart.
+    text = json.dumps([setting.get(key, "unset") for key in differing])
+    return f"{words[0][:24]}, … {hashlib.sha256(text.encode()).hexdigest()[:4]}"

@@ -1,0 +1,152 @@
+"""Tables as Markdown, CSV, LaTeX and terminal text."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import re
+import textwrap
+from typing import Any
+
+from tabulate import SEPARATING_LINE, tabulate
+
+from reports.table import Level, Table, cell
+
+WIDTH = 100
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "\u2013": "--",
+    "\u00d7": r"$\times$",
+    "∞": r"$\infty$",
+    "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "…": r"\dots{}",
+    "·": r"\textperiodcentered{}",
+}
+
+
+def to_markdown(table: Table) -> str:
+    """GitHub Markdown with the best values bold; ends with a newline."""
+    columns = table.shown("page")
+    head = [_markdown(column.heading) for column in columns]
+    rule = [":--" if table.is_text(column) else "--:" for column in columns]
+    body = _cells(table, "page", lambda text, best: f"**{_markdown(text)}**" if best else _markdown(text))
+    lines = [f"## {_markdown(table.title)}", "", _markdown(table.caption), ""]
+    lines += ["| " + " | ".join(row) + " |" for row in [head, rule, *body]]
+    if not body:
+        lines += ["", "No runs."]
+    if table.notes:
+        lines += ["", *(f"- {_markdown(note)}" for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """Comma-separated values at full precision; an interval takes two columns, undefined is empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    intervals = {column.key for column in table.columns if column.key.endswith("interval")}
+    header: list[str] = []
+    for column in table.columns:
+        header += [f"{column.key}_low", f"{column.key}_high"] if column.key in intervals else [column.key]
+    writer.writerow([*header, "published"])
+    for row in table.rows:
+        values: list[Any] = []
+        for column in table.columns:
+            value = row.get(column.key)
+            values += (value or (None, None)) if column.key in intervals else [value]
+        writer.writerow([*(_exact(value) for value in values), "yes" if row.get("published") else "no"])
+    return buffer.getvalue()
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs table with escaped text, best values bold, a rule between data sets."""
+    columns = table.shown("page")
+    spec = "".join("l" if table.is_text(column) else "r" for column in columns)
+    lines = [r"% needs \usepackage{booktabs} and \usepackage{graphicx}", r"\begin{table}", r"\centering"]
+    lines += [
+        rf"\caption{{{escape_latex(table.title + '. ' + table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+    ]
+    lines += [r"\resizebox{\linewidth}{!}{%", rf"\begin{{tabular}}{{{spec}}}", r"\toprule"]
+    lines += [" & ".join(escape_latex(column.heading) for column in columns) + r" \\", r"\midrule"]
+    body = _cells(
+        table, "page", lambda t, best: rf"\textbf{{{escape_latex(t)}}}" if best else escape_latex(t)
+    )
+    for index, cells in enumerate(body):
+        if index and table.rows[index].get("dataset") != table.rows[index - 1].get("dataset"):
+            lines.append(r"\midrule")
+        lines.append(" & ".join(cells) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    if table.notes:
+        lines += [
+            r"\par\smallskip\footnotesize\raggedright",
+            r"\\ ".join(escape_latex(n) for n in table.notes),
+        ]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def to_text(table: Table) -> str:
+    """Plain text for a terminal about 100 columns wide; `*` marks the best values."""
+    # Published numbers need their reasons beside them, for which a terminal has no room.
+    measured = dataclasses.replace(table, rows=[row for row in table.rows if not row.get("published")])
+    body = _cells(measured, "terminal", lambda text, best: f"{text}*" if best else text)
+    columns = table.shown("terminal")
+    head = [_narrow(column.heading) for column in columns]
+    align = ["left" if table.is_text(column) else "right" for column in columns]
+    lines = [table.title]
+    if body:
+        # As rows the headings get no extra padding.
+        rows = [head, SEPARATING_LINE, *body]
+        lines.append(tabulate(rows, tablefmt="simple", colalign=align, disable_numparse=True))
+    else:
+        lines.append("no runs")
+    notes = [note for note in table.notes if not note.startswith("Published")]
+    lines += [textwrap.fill(f"- {note}", WIDTH, subsequent_indent="  ") for note in notes]
+    return "\n".join(lines)
+
+
+def escape_latex(text: str) -> str:
+    """Text in which no character has a meaning for LaTeX."""
+    # After a line break a leading bracket would open an optional argument.
+    guard = "{}" if text.startswith("[") else ""
+    return guard + "".join(_LATEX.get(character, character) for character in text)
+
+
+def _cells(table: Table, level: Level, mark: Any) -> list[list[str]]:
+    best = table.best()
+    return [
+        [
+            mark(cell(column, row.get(column.key)), (index, column.key) in best)
+            for column in table.shown(level)
+        ]
+        for index, row in enumerate(table.rows)
+    ]
+
+
+def _narrow(heading: str) -> str:
+    return textwrap.fill(heading, max(8, *(len(word) for word in heading.split())), break_long_words=False)
+
+
+def _markdown(text: str) -> str:
+    escaped = re.sub(r"([\\|*`<>])", r"\\\1", text)
+    return escaped.replace("](", r"]\(").replace("\n", " ")
+
+
+def _exact(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,74 @@
+"""Masks to latents and back through the frozen KL autoencoder (paper section 2.1, symbols E and D)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file
+from torch import nn
+
+from sdseg.architecture import ARCHITECTURES, Architecture
+
+TINY_CODEC = Path(__file__).parent / "assets" / "tiny_codec.safetensors"
+
+
+def build_autoencoder(shape: Architecture) -> AutoencoderKL:
+    """The KL autoencoder of an architecture, randomly initialised."""
+    levels = len(shape.codec_widths)
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=shape.codec_widths,
+        layers_per_block=shape.codec_blocks,
+        latent_channels=shape.latent_channels,
+        norm_num_groups=shape.norm_groups,
+        mid_block_add_attention=shape.codec_attention,
+    )
+
+
+def load_tiny_codec(path: Path = TINY_CODEC) -> AutoencoderKL:
+    """The shipped autoencoder of the `tiny` architecture (stored in float16, used in float32)."""
+    autoencoder = build_autoencoder(ARCHITECTURES["tiny"])
+    autoencoder.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    return autoencoder
+
+
+class MaskCodec(nn.Module):
+    """A frozen autoencoder and the scale that gives its latents unit standard deviation."""
+
+    latent_scale: torch.Tensor
+
+    def __init__(self, autoencoder: AutoencoderKL, latent_scale: float = 1.0) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder.requires_grad_(False).eval()
+        self.register_buffer("latent_scale", torch.tensor(float(latent_scale)))
+
+    def train(self, mode: bool = True) -> MaskCodec:
+        """Stays in evaluation mode: the codec is frozen."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def encode(self, mask: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Scaled latent (B, c, h, w) of masks (B, 1, H, W) bool; a posterior sample where `noise` is given."""
+        pixels = (mask.float() * 2 - 1).expand(-1, 3, -1, -1)
+        posterior = self.autoencoder.encode(pixels).latent_dist
+        latent = posterior.mean if noise is None else posterior.mean + posterior.std * noise
+        return latent * self.latent_scale
+
+    def decode(self, z0: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W), about [-1, 1], of scaled latents."""
+        return self.autoencoder.decode(z0 / self.latent_scale).sample
+
+    def decode_score(self, z0: torch.Tensor) -> torch.Tensor:
+        """Soft score (B, 1, H, W): clamp first, then the mean of the three channels, as released."""
+        return ((self.decode(z0) + 1) / 2).clamp(0, 1).mean(dim=1, keepdim=True)
+
+    @torch.no_grad()
+    def fit_scale(self, mask: torch.Tensor, noise: torch.Tensor) -> None:
+        """Set the scale to 1 / std of the sampled latents of a first batch, as released."""
+        self.latent_scale.fill_(1.0)
+        self.latent_scale.fill_(1.0 / float(self.encode(mask, noise).std().clamp(min=1e-3)))

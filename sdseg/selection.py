@@ -1,0 +1,31 @@
+"""Choosing a checkpoint: Dice on validation data, never on the test split."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from sdseg.batches import step_generator
+
+
+@torch.no_grad()
+def validation_dice(model: Any, data: Any, batch_size: int, seed: int, accelerator: Any) -> float:
+    """Mean Dice over items and labels whose mask or prediction is not empty; 0 where there is none.
+
+    The noise of item i derives from (seed, i), so that the value depends on the weights alone.
+    """
+    values: list[torch.Tensor] = []
+    for start in range(0, len(data), batch_size):
+        items = [data[i] for i in range(start, min(start + batch_size, len(data)))]
+        image = torch.stack([item["image"] for item in items]).to(accelerator.device)
+        mask = torch.stack([item["mask"] for item in items])
+        generators = [step_generator(seed, start + i, purpose=3) for i in range(len(items))]
+        with accelerator.autocast():
+            predicted = model.predict(image, generators).mask.cpu()
+        overlap = (predicted & mask).flatten(2).sum(2)  # (B, L)
+        total = predicted.flatten(2).sum(2) + mask.flatten(2).sum(2)
+        values.append((2 * overlap / total)[total > 0])
+    mean = float(torch.cat(values).mean()) if values else math.nan
+    return 0.0 if math.isnan(mean) else mean

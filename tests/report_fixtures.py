@@ -1,0 +1,181 @@
+"""Run folders of the documented layout with made-up numbers, for tests of the reports."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.record import SCORE_COLUMNS, RunRecord, Score
+
+OVER_DRAWS = {
+    "LPIPS": (0.02, 0.005),
+    "PSNR": (27.0, 2.0),
+    "SSIM": (0.97, 0.01),
+    "MS-SSIM": (0.985, 0.005),
+}
+
+
+def score_rows(values: list[tuple[Any, ...]], convention: str = "strict") -> pd.DataFrame:
+    """Rows of SCORE_COLUMNS from (case, group, label, draw, metric, value)."""
+    rows = [
+        (case, group, label, draw, metric, convention, v) for case, group, label, draw, metric, v in values
+    ]
+    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
+
+
+def write_run(
+    runs_dir: Path,
+    method: str = "sdseg",
+    dataset: str = "phantom/polyp",
+    seed: int = 0,
+    scores: pd.DataFrame | None = None,
+    run_scores: dict[str, float] | None = None,
+    **record: Any,
+) -> Path:
+    """One run folder; `record` overrides fields of the RunRecord."""
+    digest = hashlib.sha256(repr((method, dataset, seed, sorted(record.items()))).encode()).hexdigest()
+    folder = runs_dir / dataset.replace("/", "-") / method / f"seed{seed}-{digest[:8]}"
+    folder.mkdir(parents=True)
+    fields: dict[str, Any] = {
+        "method": method,
+        "dataset": dataset,
+        "seed": seed,
+        "hash": digest,
+        "profile": "smoke",
+        "protocol": "strict",
+        "config": {"method": {"name": method, "options": {"steps": 1}}, "seed": seed},
+        "labels": ["lesion"],
+        "dims": 2,
+        "draws": 5,
+        "n_cases": {"train": 64, "val": 16, "test": 40},
+        "data": {"data": "d4" * 32, "split": "5b" * 32},
+        "environment": {
+            "git": {"commit": "0123456789abcdef", "dirty": False},
+            "device": {"type": "cpu", "name": "Example CPU"},
+            "threads": 1,
+            "python": "3.11.7",
+            "packages": {"torch": "2.13.0", "numpy": "2.4.6"},
+        },
+    }
+    fields["scores"] = [Score(metric=name, value=value) for name, value in (run_scores or {}).items()]
+    run = RunRecord(**{**fields, **record})
+    (folder / "record.json").write_text(run.model_dump_json(indent=1))
+    if scores is not None:
+        scores.to_parquet(folder / "scores.parquet")
+    return folder
+
+
+def made_up_scores(
+    quality: float, n: int = 40, draws: int = 5, seed: int = 0, labels: int = 1
+) -> pd.DataFrame:
+    """Plausible scores of n cases, the last one undefined (both masks empty)."""
+    rng = np.random.default_rng(seed)
+    values: list[tuple[Any, ...]] = []
+    for index in range(n):
+        case, group = f"case-{index:03d}", f"patient-{index:03d}"
+        base = np.clip(rng.beta(12 * quality, 12 * (1 - quality) + 0.4), 0, 1)
+        empty = index == n - 1
+        for number in range(labels):
+            label = f"label{number}" if labels > 1 else "lesion"
+            for draw in range(draws):
+                dice = np.nan if empty else float(np.clip(base + rng.normal(0, 0.01), 0, 1))
+                values.append((case, group, label, draw, "Dice", dice))
+                values.append((case, group, label, draw, "IoU", dice / (2 - dice)))
+            pairs = np.nan if empty else float(np.clip(1 - abs(rng.normal(0, 0.03)), 0, 1))
+            values.append((case, group, label, -1, "Dice/pairs", pairs))
+        values.append((case, group, "", -1, "flip_rate", abs(float(rng.normal(0.004, 0.002)))))
+        for name, (mean, sd) in OVER_DRAWS.items():
+            for part in ("seg", "score"):
+                infinite = name == "PSNR" and part == "seg" and (empty or index % 13 == 5)
+                values.append(
+                    (case, group, "", -1, f"{name}/{part}", np.inf if infinite else rng.normal(mean, sd))
+                )
+    return score_rows(values)
+
+
+def write_picture(folder: Path, rank: int, case: str, dice: float, seed: int = 0, labels: int = 1) -> None:
+    """One gallery file: a disc to find, and draws that are off by some pixels."""
+    rng = np.random.default_rng(seed)
+    size, draws = 64, 5
+    y, x = np.mgrid[:size, :size]
+
+    def disc(cy: float, cx: float, radius: float) -> np.ndarray:
+        return (y - cy) ** 2 + (x - cx) ** 2 < radius**2
+
+    centres = rng.uniform(18, 46, (labels, 2))
+    reference = np.stack([disc(cy, cx, 12) for cy, cx in centres])
+    if np.isnan(dice):
+        reference[:] = False
+    shift = (1 - (0.9 if np.isnan(dice) else dice)) * 16
+    masks = np.stack(
+        [
+            np.stack(
+                [disc(cy + shift + rng.normal(), cx + rng.normal(), 11 + rng.normal()) for cy, cx in centres]
+            )
+            for _ in range(draws)
+        ]
+    )
+    shade = 120 + 60 * np.sin(x / 9.0 + seed) * np.cos(y / 13.0) + rng.normal(0, 6, (size, size))
+    image = np.stack([shade + 40 * reference.any(axis=0), shade * 0.7, shade * 0.6], axis=-1)
+    (folder / "gallery").mkdir(exist_ok=True)
+    np.savez_compressed(
+        folder / "gallery" / f"{rank:02d}-{case}.npz",
+        image=np.clip(image, 0, 255).astype(np.uint8),
+        reference=reference,
+        masks=masks,
+        score=masks.mean(axis=0).astype(np.float16),
+        dice=np.float64(dice),
+        slice=np.int64(-1),
+        case=case,
+        labels=np.array([f"label{i}" if labels > 1 else "lesion" for i in range(labels)]),
+    )
+
+
+def write_example(runs_dir: Path, pictures: int = 4, cases: int = 40) -> list[Path]:
+    """Seven runs: three methods on a built-in data set (one with two seeds), three on twelve BTCV volumes."""
+    cost = {"samples_per_s": 21.5, "latency_ms_p50": 46.2, "latency_ms_p95": 51.0, "peak_rss_mib": 612.0}
+    cost |= {"parameters_m": 3.21, "gflop_per_sample": 1.84, "nfe": 1, "steps": 1, "samples": 1}
+    cost |= {"train_s_per_step": 0.11, "train_hours": 0.025, "train_peak_rss_mib": 1433.0}
+    folders = []
+    note = "LPIPS is not measured: the AlexNet trunk is not on this machine"
+    cells = [
+        ("sdseg", 0.86, 0, 1.0),
+        ("sdseg", 0.85, 1, 1.1),
+        ("sdseg_z0", 0.88, 0, 1.0),
+        ("unet", 0.87, 0, 0.4),
+    ]
+    for method, quality, seed, factor in cells:
+        values = {key: value * factor if "ms" in key else value for key, value in cost.items()}
+        if method == "unet":
+            del values["gflop_per_sample"]
+        scores = made_up_scores(quality, n=cases, seed=seed + len(method))
+        if method != "sdseg_z0":
+            scores = scores[~scores["metric"].str.startswith("LPIPS")]
+        notes = [] if method == "sdseg_z0" else [note]
+        folder = write_run(runs_dir, method, seed=seed, scores=scores, run_scores=values, notes=notes)
+        for rank in range(pictures):
+            dice = [0.31, 0.62, 0.80, float("nan")][rank % 4]
+            write_picture(folder, rank, f"case-{rank:03d}", dice, seed=rank)
+        folders.append(folder)
+    for method, quality in (("sdseg", 0.9), ("medsegdiff_v2", 0.84), ("diff_unet", 0.89)):
+        scores = made_up_scores(quality, n=12, seed=len(method), labels=3)
+        values = {**cost, "nfe": 1250 if method == "medsegdiff_v2" else 10, "latency_ms_p50": 900.0 * quality}
+        folder = write_run(
+            runs_dir,
+            method,
+            "btcv",
+            scores=scores,
+            run_scores=values,
+            labels=["spleen", "liver", "aorta"],
+            dims=3,
+            n_cases={"train": 18, "val": 0, "test": 12},
+            fidelity="approximation" if method == "medsegdiff_v2" else "reimplemented",
+        )
+        for rank in range(pictures):
+            write_picture(folder, rank, f"case-{rank:03d}", 0.6 + 0.1 * rank, seed=rank, labels=3)
+        folders.append(folder)
+    return folders

@@ -1,0 +1,221 @@
+"""Anybody's masks are paired, scored and written whole, or refused with one line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.errors import InputError
+from bench.folder_scores import score_folder
+from bench.record import SCORE_COLUMNS, read_scores
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def square(size: int, left: int, width: int) -> np.ndarray:
+    mask = np.zeros((size, size), dtype=np.uint8)
+    mask[4:12, left : left + width] = 255
+    return mask
+
+
+def save(path: Path, mask: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """References a, b, c: overlap of one half, a total miss, and nothing to find."""
+    pred, ref = tmp_path / "pred", tmp_path / "ref"
+    save(ref / "a.png", square(24, 4, 8))
+    save(pred / "a.png", square(24, 8, 8))
+    save(ref / "b.png", square(24, 4, 8))
+    save(pred / "b.png", np.zeros((24, 24), np.uint8))
+    save(ref / "c.png", np.zeros((24, 24), np.uint8))
+    save(pred / "c.png", np.zeros((24, 24), np.uint8))
+    return pred, ref, tmp_path / "out"
+
+
+def test_values_by_hand(folders: tuple[Path, Path, Path]) -> None:
+    pred, ref, out = folders
+    summary = score_folder(pred, ref, out)
+    # a: 32 pixels shared by 64 and 64: Dice 64/128 = 0.5, IoU 32/96 = 1/3; b: missed, 0; c: undefined.
+    facts = summary["metrics"]["Dice"]["foreground"]
+    assert facts["mean"] == 0.25
+    assert facts["sd"] == pytest.approx(math.sqrt(0.125))
+    assert (facts["n"], facts["n_undefined"]) == (2, 1)
+    assert summary["metrics"]["IoU"]["foreground"]["mean"] == pytest.approx(1 / 6)
+    assert (summary["protocol"], summary["n_cases"], summary["draws"]) == ("strict", 3, 1)
+    assert summary["labels"] == ["foreground"]
+    assert sorted(p.name for p in out.iterdir()) == ["scores.csv", "scores.parquet", "summary.json"]
+
+    def refuse(name: str) -> float:
+        raise AssertionError(f"{name} in strict JSON")
+
+    assert json.loads((out / "summary.json").read_text(), parse_constant=refuse) == summary
+    with (out / "scores.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["case", "label", "draw", "metric", "value"]
+    assert rows[1:] == [
+        ["a", "foreground", "0", "Dice", "0.5"],
+        ["a", "foreground", "0", "IoU", repr(1 / 3)],
+        ["b", "foreground", "0", "Dice", "0.0"],
+        ["b", "foreground", "0", "IoU", "0.0"],
+        ["c", "foreground", "0", "Dice", ""],
+        ["c", "foreground", "0", "IoU", ""],
+    ]
+    frame = read_scores(out / "scores.parquet")
+    assert list(frame.columns) == SCORE_COLUMNS
+    assert frame["value"].isna().sum() == 2
+    assert set(frame["convention"]) == {"strict"}
+
+
+def test_formats_and_value_ranges_mix(folders: tuple[Path, Path, Path]) -> None:
+    pred, ref, out = folders
+    expected = score_folder(pred, ref, out)["metrics"]
+    mask = np.asarray(Image.open(pred / "a.png")) > 0
+    (pred / "a.png").unlink()
+    np.save(pred / "a.npy", mask)
+    Image.fromarray(np.asarray(Image.open(ref / "b.png")) // 255).save(ref / "b.png")
+    Image.fromarray(np.asarray(Image.open(ref / "a.png"))).save(ref / "a.tif")
+    (ref / "a.png").unlink()
+    assert score_folder(pred, ref, out)["metrics"] == expected
+
+
+def test_label_maps_score_per_label(tmp_path: Path) -> None:
+    reference = np.array([[0, 1, 1, 7], [0, 1, 1, 7]], dtype=np.uint8)
+    prediction = np.array([[1, 1, 1, 5], [0, 1, 1, 7]], dtype=np.uint8)
+    save(tmp_path / "ref/x.png", reference)
+    save(tmp_path / "pred/x.png", prediction)
+    summary = score_folder(tmp_path / "pred", tmp_path / "ref", tmp_path / "out")
+    assert summary["labels"] == ["1", "7"]
+    assert summary["metrics"]["Dice"]["1"]["mean"] == pytest.approx(8 / 9)
+    assert summary["metrics"]["Dice"]["7"]["mean"] == pytest.approx(2 / 3)
+    assert summary["ids_without_reference"] == [5]
+    save(tmp_path / "pred/x.png", (prediction > 0).astype(np.uint8) * 255)
+    with pytest.raises(InputError, match=r"\[255\].*\[1, 7\]"):
+        score_folder(tmp_path / "pred", tmp_path / "ref", tmp_path / "out")
+
+
+def test_draws_add_stability(folders: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.folder_scores.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
+    pred, ref, out = folders
+    for draw, left in enumerate((8, 8, 4)):
+        for name in ("a", "b", "c"):
+            mask = square(24, left, 8) if name == "a" else np.zeros((24, 24), np.uint8)
+            save(pred / f"draw-{draw}" / f"{name}.png", mask)
+    with pytest.raises(InputError, match=r"both masks and draw-\*"):
+        score_folder(pred, ref, out)
+    for path in pred.glob("*.png"):
+        path.unlink()
+    summary = score_folder(pred, ref, out)
+    assert summary["draws"] == 3
+    assert summary["notes"][0] == "LPIPS not computed: no trunk"
+    frame = read_scores(out / "scores.parquet")
+    values = {key: rows["value"].tolist() for key, rows in frame.groupby(["case", "metric"])}
+    assert values["a", "Dice"] == [0.5, 0.5, 1.0]
+    # Pairs of draws: one identical pair (1), two that share one half (0.5 each).
+    assert values["a", "Dice/pairs"] == pytest.approx([2 / 3])
+    # 4 columns left and 4 right of 8 rows change, of 24 x 24 pixels.
+    assert values["a", "flip_rate"] == pytest.approx([64 / 576])
+    assert values["c", "Dice/pairs"] == [1.0]
+    metrics = set(frame["metric"])
+    assert {"SSIM/seg", "PSNR/seg"} <= metrics
+    assert not {m for m in metrics if m.endswith("/score")}
+    with (out / "scores.csv").open() as file:
+        draws = {row["metric"]: row["draw"] for row in csv.DictReader(file) if row["case"] == "a"}
+    assert (draws["Dice"], draws["Dice/pairs"]) == ("2", "")
+    psnr = summary["metrics"]["PSNR/seg"]["foreground"]
+    assert (psnr["mean"], psnr["n_infinite"]) == (None, 2)  # b and c never change
+    assert summary["metrics"]["Dice"]["foreground"]["mean"] == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_volumes_use_the_header(tmp_path: Path) -> None:
+    affine = np.diag([1.0, 1.0, 4.0, 1.0])
+    affine[:3, 3] = 5
+    ids = np.random.default_rng(0).integers(0, 3, (6, 5, 4)).astype(np.uint8)
+    for folder in ("pred", "ref"):
+        (tmp_path / folder).mkdir()
+        nib.save(nib.Nifti1Image(ids, affine), tmp_path / folder / "v.nii.gz")
+    summary = score_folder(tmp_path / "pred", tmp_path / "ref", tmp_path / "out")
+    assert summary["metrics"]["Dice"]["2"]["mean"] == 1.0
+    nib.save(nib.Nifti1Image(ids, affine @ np.diag([1, -1, 1, 1])), tmp_path / "pred/v.nii.gz")
+    with pytest.raises(InputError, match=r"pred/v\.nii\.gz: runs along other axes"):
+        score_folder(tmp_path / "pred", tmp_path / "ref", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda p, r: (p / "a.png").unlink(), r"ref/a\.png: no prediction"),
+        (lambda p, r: (r / "a.png").unlink(), r"pred/a\.png: no reference"),
+        (lambda p, r: save(p / "a.png", square(20, 4, 8)), r"pred/a\.png: size 20 x 20, .* 24 x 24"),
+        (lambda p, r: (p / "a.png").write_bytes(b"x"), r"pred/a\.png: cannot be read"),
+        (lambda p, r: (r / "a.png").write_bytes(b"x"), r"ref/a\.png: cannot be read"),
+        (
+            lambda p, r: save(p / "a.png", np.arange(576, dtype=np.uint8).reshape(24, 24)),
+            r"pred/a\.png: not a mask",
+        ),
+        (
+            lambda p, r: save(r / "a.png", np.arange(576, dtype=np.uint8).reshape(24, 24)),
+            r"ref/a\.png: not a mask",
+        ),
+        (lambda p, r: [f.unlink() for f in r.iterdir()], r"ref: holds no reference"),
+    ],
+)
+def test_bad_input_leaves_nothing(folders: tuple[Path, Path, Path], spoil: object, words: str) -> None:
+    pred, ref, out = folders
+    spoil(pred, ref)  # type: ignore[operator]
+    with pytest.raises(InputError, match=words) as caught:
+        score_folder(pred, ref, out)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+def test_scores_are_no_masks(folders: tuple[Path, Path, Path]) -> None:
+    pred, ref, out = folders
+    (pred / "a.png").unlink()
+    np.save(pred / "a.npy", np.random.default_rng(0).random((24, 24)))
+    with pytest.raises(InputError, match=r"a\.npy.*masks"):
+        score_folder(pred, ref, out)
+
+
+def test_unknown_names_are_refused(folders: tuple[Path, Path, Path]) -> None:
+    with pytest.raises(InputError, match=r"'monai'.*strict"):
+        score_folder(*folders, protocol="monai")
+    with pytest.raises(InputError, match=r"Dicee"):
+        score_folder(*folders, metrics=("Dicee",))
+    with pytest.raises(InputError, match=r"nowhere"):
+        score_folder(folders[0] / "nowhere", *folders[1:])
+
+
+@pytest.mark.skipif(not (DATA / "nuclei").is_dir(), reason="the shared nuclei are not beside the repository")
+def test_real_masks_against_themselves(tmp_path: Path) -> None:
+    for path in sorted((DATA / "nuclei/masks").iterdir())[:5]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    summary = score_folder(tmp_path, tmp_path, tmp_path / "out")
+    assert summary["metrics"]["Dice"]["foreground"]["mean"] == 1.0
+
+
+@pytest.mark.skipif(not (DATA / "abdomen_ct").is_dir(), reason="the shared CT is not beside the repository")
+def test_real_labels_against_a_shift(tmp_path: Path) -> None:
+    source = DATA / "abdomen_ct/label/label0001.nii.gz"
+    (tmp_path / "ref").mkdir()
+    (tmp_path / "pred").mkdir()
+    (tmp_path / "ref/v.nii.gz").write_bytes(source.read_bytes())
+    image = nib.load(source)
+    moved = np.roll(np.asarray(image.dataobj), 1, axis=0)
+    nib.save(nib.Nifti1Image(moved, image.affine), tmp_path / "pred/v.nii.gz")
+    summary = score_folder(tmp_path / "pred", tmp_path / "ref", tmp_path / "out")
+    assert summary["labels"] == [str(i) for i in range(1, 14) if i != 5]
+    dice = {label: facts["mean"] for label, facts in summary["metrics"]["Dice"].items()}
+    # The larger an organ, the less a shift of one voxel costs.
+    assert 0.9 < dice["6"] < 1
+    assert dice["13"] < dice["8"] < dice["6"]

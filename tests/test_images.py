@@ -1,0 +1,254 @@
+"""Files become arrays and masks as documented, and bad files become one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from bench.datasets.formats import affine_of, decode
+from bench.errors import InputError
+from bench.images import (
+    find_files,
+    read_image,
+    read_label_map,
+    read_mask,
+    same_orientation,
+    write_mask_png,
+    write_nifti,
+)
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+BLOB = np.zeros((40, 48), dtype=np.uint8)
+BLOB[10:30, 12:40] = 1
+COLOURS = np.stack([np.full((40, 48), v, dtype=np.uint8) for v in (200, 100, 50)], axis=-1)
+
+
+def save(path: Path, values: np.ndarray, **options: object) -> Path:
+    if path.suffix == ".npy":
+        np.save(path, values)
+    elif path.name.endswith((".nii", ".nii.gz")):
+        nib.save(nib.Nifti1Image(values.T, np.diag([0.8, 0.9, 2.5, 1.0])), path)
+    else:
+        Image.fromarray(values).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.npy", "a.nii", "a.nii.gz", "A.PNG"])
+@pytest.mark.parametrize("full", [1, 255])
+def test_every_lossless_format_gives_the_same_mask(tmp_path: Path, name: str, full: int) -> None:
+    path = save(tmp_path / name, BLOB * np.uint8(full))
+    assert np.array_equal(read_mask(path), BLOB[None] > 0)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.npy"])
+def test_colour_image_keeps_its_channels(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / name, COLOURS)
+    image = read_image(path, 3)
+    assert image.dtype == np.float32
+    assert image.shape == (3, 40, 48)
+    assert image[:, 0, 0].tolist() == [200, 100, 50]
+    # ITU-R 601 luma by hand: 0.299 * 200 + 0.587 * 100 + 0.114 * 50 = 124.2
+    assert read_image(path, 1)[0, 0, 0] == pytest.approx(124.2, abs=1e-3)
+
+
+def test_modes_of_pictures(tmp_path: Path) -> None:
+    rgba = np.concatenate([COLOURS, np.full((40, 48, 1), 7, np.uint8)], axis=-1)
+    assert np.array_equal(read_image(save(tmp_path / "rgba.png", rgba), 3), np.moveaxis(COLOURS, -1, 0))
+    palette = Image.fromarray(COLOURS).convert("P", palette=Image.Palette.ADAPTIVE)
+    palette.save(tmp_path / "palette.png")
+    assert np.array_equal(read_image(tmp_path / "palette.png", 3), np.moveaxis(COLOURS, -1, 0))
+    deep = save(tmp_path / "deep.png", BLOB.astype(np.uint16) * 40000)
+    assert read_image(deep, 1).max() == 40000
+    assert np.array_equal(read_image(deep, 3)[2], read_image(deep, 1)[0])
+
+
+def test_tiff_stacks_and_deep_colour(tmp_path: Path) -> None:
+    stack = np.arange(5 * 6 * 7, dtype=np.uint16).reshape(5, 6, 7)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
+    assert np.array_equal(read_image(tmp_path / "stack.tif", 1)[0], stack)
+    tifffile.imwrite(tmp_path / "rgb16.tif", COLOURS.astype(np.uint16) * 256, photometric="rgb")
+    assert read_image(tmp_path / "rgb16.tif", 3)[:, 0, 0].tolist() == [51200, 25600, 12800]
+    Image.fromarray(BLOB * 255).save(tmp_path / "lzw.tif", compression="tiff_lzw")
+    assert np.array_equal(read_mask(tmp_path / "lzw.tif"), BLOB[None] > 0)
+
+
+def test_nifti_axes_spacing_and_affine(tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)  # (D, H, W)
+    path = save(tmp_path / "v.nii.gz", volume)
+    picture = decode(path)
+    assert np.array_equal(picture.values, volume[None])
+    assert picture.spacing_mm == pytest.approx((2.5, 0.9, 0.8))
+    assert nib.load(path).shape == (5, 4, 3)
+
+
+def test_written_nifti_keeps_the_grid_of_its_source(tmp_path: Path) -> None:
+    turned = np.array([[0, 0, 3.0, 5], [-1.5, 0, 0, 7], [0, 2.0, 0, -9], [0, 0, 0, 1]])
+    source = nib.Nifti1Image(np.zeros((6, 5, 4), np.int16), turned)
+    source.header.set_slope_inter(2.0, -1024)
+    source.set_qform(turned, code=1)
+    nib.save(source, tmp_path / "source.nii.gz")
+    mask = np.random.default_rng(1).integers(0, 4, (4, 5, 6))
+    write_nifti(tmp_path / "mask.nii.gz", mask, tmp_path / "source.nii.gz")
+    written = nib.load(tmp_path / "mask.nii.gz")
+    assert np.array_equal(read_label_map(tmp_path / "mask.nii.gz"), mask)
+    assert np.array_equal(written.affine, turned)
+    assert written.header.get_zooms() == nib.load(tmp_path / "source.nii.gz").header.get_zooms()
+    assert (written.header["qform_code"], written.get_data_dtype()) == (1, np.uint8)
+    with pytest.raises(InputError, match=r"source.nii.gz"):
+        write_nifti(tmp_path / "wrong.nii.gz", mask[:2], tmp_path / "source.nii.gz")
+    assert not (tmp_path / "wrong.nii.gz").exists()
+
+
+@settings(max_examples=15, deadline=None)
+@given(mask=arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_written_png_reads_back(tmp_path_factory: pytest.TempPathFactory, mask: np.ndarray) -> None:
+    path = tmp_path_factory.mktemp("png") / "m.png"
+    write_mask_png(path, mask)
+    assert np.array_equal(read_mask(path)[0], mask)
+    assert [p.name for p in path.parent.iterdir()] == ["m.png"]
+
+
+def test_written_png_keeps_ids(tmp_path: Path) -> None:
+    ids = np.array([[0, 1, 2], [300, 0, 1]])
+    write_mask_png(tmp_path / "ids.png", ids)
+    assert np.array_equal(read_label_map(tmp_path / "ids.png"), ids)
+
+
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_constant_masks_are_empty_or_full(tmp_path: Path, value: int) -> None:
+    mask = read_mask(save(tmp_path / "m.png", np.full((8, 9), value, np.uint8)))
+    assert mask.all() if value else not mask.any()
+
+
+def test_jpeg_mask_is_cut_above_128(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.jpg", BLOB * 255, quality=75)
+    assert len(np.unique(decode(path).values)) > 2  # compression left more than two values
+    assert (read_mask(path)[0] != (BLOB > 0)).mean() < 0.01
+    with pytest.raises(InputError, match=r"m\.jpg.*lossy"):
+        read_mask(path, {"a": 1, "b": 2})
+
+
+def test_soft_edges_are_cut_in_the_middle(tmp_path: Path) -> None:
+    large = Image.fromarray(np.kron(BLOB, np.ones((4, 4), np.uint8)) * 255)
+    path = tmp_path / "m.png"
+    large.resize((160, 130), Image.Resampling.BILINEAR).save(path)
+    mask = read_mask(path)[0]
+    assert mask.mean() == pytest.approx(BLOB.mean(), abs=0.01)
+
+
+GREY_RAMP = np.tile(np.arange(240, dtype=np.uint8), (8, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("ramp.png", GREY_RAMP, "240 grey levels"),
+        ("ramp.jpg", GREY_RAMP, "grey levels"),
+        ("ids.png", BLOB * np.uint8(3) + np.eye(40, 48, dtype=np.uint8), "name its labels"),
+        ("odd.png", np.full((4, 4), 7, np.uint8), "7"),
+        ("soft.npy", np.linspace(0, 1, 16).reshape(4, 4), "not scores"),
+        ("nan.npy", np.array([[0, np.nan]]), "NaN"),
+        ("negative.npy", np.array([[0, -1]]), "-1"),
+        ("colour.png", np.random.default_rng(0).integers(0, 255, (5, 5, 3), np.uint8), "colours"),
+        ("faint.jpg", BLOB, "largest value"),
+    ],
+)
+def test_what_is_no_binary_mask(tmp_path: Path, name: str, values: np.ndarray, words: str) -> None:
+    path = save(tmp_path / name, values)
+    with pytest.raises(InputError) as caught:
+        read_mask(path)
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_label_ids_become_channels(tmp_path: Path) -> None:
+    ids = np.array([[0, 1, 2], [5, 5, 1]], dtype=np.uint8)
+    path = save(tmp_path / "m.png", ids)
+    mask = read_mask(path, {"five": 5, "one": 1})
+    assert np.array_equal(mask, np.stack([ids == 5, ids == 1]))
+    with pytest.raises(InputError, match=r"m\.png: holds the id 2"):
+        read_mask(path, {"five": 5, "one": 1}, complete=True)
+
+
+def test_palette_masks_give_indices_and_grey_tables_greys(tmp_path: Path) -> None:
+    ids = Image.fromarray(np.array([[0, 1], [2, 1]], dtype=np.uint8), mode="P")
+    ids.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    ids.save(tmp_path / "voc.png")
+    assert read_label_map(tmp_path / "voc.png").tolist() == [[0, 1], [2, 1]]
+    ids.putpalette([255, 255, 255, 0, 0, 0, 9, 9, 9])  # white comes first
+    ids.save(tmp_path / "grey.png")
+    assert read_label_map(tmp_path / "grey.png").tolist() == [[255, 0], [9, 0]]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.npy", "a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("keep", [0.0, 0.4])
+def test_damaged_files_are_named(tmp_path: Path, name: str, keep: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    path = save(tmp_path / name, noise)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(InputError) as caught:
+        read_image(path, 1)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["a.npy", "a.nii.gz", "a.tif"])
+def test_undefined_values_in_an_image(tmp_path: Path, bad: float, name: str) -> None:
+    values = np.ones((4, 5), dtype=np.float32)
+    values[1, 1] = bad
+    with pytest.raises(InputError, match=r"NaN or infinity") as caught:
+        read_image(save(tmp_path / name, values), 1)
+    assert name in str(caught.value)
+
+
+def test_wrong_channels_and_pickles_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"3 channels, expected 2"):
+        read_image(save(tmp_path / "a.png", COLOURS), 2)
+    np.save(tmp_path / "b.npy", np.array([{"a": 1}]), allow_pickle=True)
+    with pytest.raises(InputError, match=r"b\.npy"):
+        read_image(tmp_path / "b.npy", 1)
+
+
+def test_files_are_found_by_stem(tmp_path: Path) -> None:
+    for name in ("b.v2.nii.gz", "c.PNG", "a.npy", ".hidden.png", "notes.txt", "Thumbs.db"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert list(find_files(tmp_path)) == ["a", "b.v2", "c"]
+    (tmp_path / "c.jpg").touch()
+    with pytest.raises(InputError, match=r"same stem"):
+        find_files(tmp_path)
+    with pytest.raises(InputError, match=r"nowhere"):
+        find_files(tmp_path / "nowhere")
+
+
+def test_orientation_is_compared_only_where_it_is_stated() -> None:
+    flipped = np.diag([-1.0, 1, 1, 1])
+    turned = np.array([[1.0, 0, 0, 4], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    assert not same_orientation(flipped, turned)
+    assert same_orientation(turned, turned * [2, 1, 1, 1])
+    assert same_orientation(np.diag([1.0, 1, 3, 1]), turned)
+    assert same_orientation(None, turned)
+
+
+@pytest.mark.skipif(not (DATA / "abdomen_ct").is_dir(), reason="the shared CT is not beside the repository")
+def test_real_ct_reads_with_its_header() -> None:
+    image = decode(DATA / "abdomen_ct/img/img0001.nii.gz")
+    ids = read_label_map(DATA / "abdomen_ct/label/label0001.nii.gz")
+    assert image.values.shape == (1, 30, 101, 122)
+    assert image.spacing_mm == pytest.approx((3.0, 3.0, 3.0))
+    assert set(np.unique(ids)) == set(range(14)) - {5}
+    assert affine_of(DATA / "abdomen_ct/label/label0001.nii.gz") is not None
+    liver = image.values[0][ids == 6]
+    assert 35 < np.median(liver) < 75  # HU of liver without contrast: the axes of image and labels agree

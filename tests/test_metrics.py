@@ -1,0 +1,158 @@
+"""Pairs of masks, overlap metrics and the table of metrics."""
+
+from __future__ import annotations
+
+import math
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from bench import metrics
+from bench.errors import InputError
+from bench.metrics import METRICS, Metric, Pair, select
+from bench.metrics.overlap import dice, iou
+
+masks = arrays(bool, (4, 5))
+
+
+def _mask(drawing: str) -> np.ndarray:
+    return np.array([[c == "#" for c in row] for row in drawing.split()])
+
+
+LEFT = _mask("##. ##. ...")
+SHIFTED = _mask(".## .## ...")
+EMPTY = np.zeros((3, 3), bool)
+
+SITUATIONS = [  # prediction, reference, Dice, IoU: derived on paper
+    (LEFT, LEFT, 1.0, 1.0),
+    (LEFT, SHIFTED, 0.5, 1 / 3),  # TP 2, FP 2, FN 2
+    (EMPTY, LEFT, 0.0, 0.0),
+    (LEFT, EMPTY, 0.0, 0.0),
+    (EMPTY, EMPTY, math.nan, math.nan),
+]
+
+
+@pytest.mark.parametrize(("prediction", "reference", "expected_dice", "expected_iou"), SITUATIONS)
+@pytest.mark.parametrize("depth", [None, 2])
+def test_overlap_of_the_five_situations(prediction, reference, expected_dice, expected_iou, depth):
+    if depth:
+        prediction, reference = np.stack([prediction] * depth), np.stack([reference] * depth)
+    pair = Pair(prediction, reference)
+    assert dice(pair) == pytest.approx(expected_dice, nan_ok=True)
+    assert iou(pair) == pytest.approx(expected_iou, nan_ok=True)
+
+
+def test_counts_of_a_pair():
+    pair = Pair(_mask("##. #.. ..."), _mask(".## .#. ..."))
+    assert (pair.n_prediction, pair.n_reference) == (3, 3)
+    assert (pair.true_positives, pair.false_positives, pair.false_negatives) == (1, 2, 2)
+    assert not pair.both_empty
+    assert Pair(EMPTY, EMPTY).both_empty
+
+
+def test_counts_are_computed_once():
+    prediction = LEFT.copy()
+    pair = Pair(prediction, SHIFTED)
+    assert pair.true_positives == 2
+    prediction[:] = False
+    assert pair.true_positives == 2
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "spacing", "word"),
+    [
+        (LEFT.astype(np.uint8), LEFT, None, "bool"),
+        (LEFT[:2], LEFT, None, "differ in shape"),
+        (LEFT, LEFT, (1.0, 1.0, 1.0), "spacing_mm"),
+    ],
+)
+def test_bad_pairs_are_refused_in_one_line(prediction, reference, spacing, word):
+    with pytest.raises(InputError, match=word) as caught:
+        Pair(prediction, reference, spacing)
+    assert "\n" not in str(caught.value)
+
+
+def test_overlap_equals_torchmetrics():
+    from sdseg.torchvision_ops import declare_missing_operators
+
+    declare_missing_operators()
+    from torchmetrics.functional.classification import binary_f1_score, binary_jaccard_index
+
+    rng = np.random.default_rng(0)
+    for density in (0.05, 0.4, 0.9):
+        prediction, reference = rng.random((2, 24, 31)) < density
+        pair = Pair(prediction, reference)
+        p, r = torch.from_numpy(prediction), torch.from_numpy(reference)
+        assert dice(pair) == pytest.approx(float(binary_f1_score(p.int(), r.int())), abs=1e-6)
+        assert iou(pair) == pytest.approx(float(binary_jaccard_index(p.int(), r.int())), abs=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(masks, masks)
+def test_overlap_is_bounded_symmetric_and_consistent(a, b):
+    forward, backward = Pair(a, b), Pair(b, a)
+    if forward.both_empty:
+        assert math.isnan(dice(forward))
+        assert math.isnan(iou(forward))
+        return
+    assert 0 <= iou(forward) <= dice(forward) <= 1
+    assert dice(forward) == dice(backward)
+    assert iou(forward) == iou(backward)
+    assert dice(forward) == pytest.approx(2 * iou(forward) / (1 + iou(forward)))
+    assert (dice(forward) == 1) == bool((a == b).all())
+
+
+@settings(max_examples=30, deadline=None)
+@given(masks, masks, st.integers(0, 19))
+def test_one_more_correct_element_never_lowers_overlap(a, b, index):
+    better = a.copy()
+    better.flat[index] = b.flat[index]
+    before, after = dice(Pair(a, b)), dice(Pair(better, b))
+    assert math.isnan(before) or math.isnan(after) or after >= before
+
+
+def test_the_table_states_direction_and_convention():
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.better in ("higher", "lower", "none")
+        assert metric.convention == "strict"
+    assert METRICS["Dice"](Pair(LEFT, SHIFTED)) == 0.5
+
+
+def test_select_keeps_the_order():
+    assert [m.name for m in select(["IoU", "Dice"])] == ["IoU", "Dice"]
+
+
+def test_select_guesses_what_was_meant():
+    with pytest.raises(InputError, match="did you mean 'Dice'") as caught:
+        select(["dise"])
+    assert "IoU" in str(caught.value)
+
+
+EXTRA = Metric("Extra", "px", "none", "strict", lambda pair: pair.n_prediction)
+
+
+def test_plugins_come_by_entry_point(monkeypatch):
+    points = [EntryPoint("Extra", f"{__name__}:EXTRA", metrics.PLUGIN_GROUP)]
+    points.append(EntryPoint("Broken", "no_such_module:x", metrics.PLUGIN_GROUP))
+    points.append(EntryPoint("Wrong", "math:pi", metrics.PLUGIN_GROUP))
+    monkeypatch.setattr(metrics, "entry_points", lambda group: points if group == "sdseg.metrics" else [])
+    monkeypatch.setattr(EntryPoint, "load", _load_from_here)
+    (metric,) = select(["Extra"])
+    assert metric(Pair(LEFT, EMPTY)) == 4.0
+    with pytest.raises(InputError, match=r"'Broken'.*cannot be imported"):
+        select(["Broken"])
+    with pytest.raises(InputError, match=r"'Wrong'.*expected a Metric"):
+        select(["Wrong"])
+
+
+def _load_from_here(point: EntryPoint) -> object:
+    if point.value.startswith(__name__):
+        return EXTRA
+    module, _, attribute = point.value.partition(":")
+    return getattr(__import__(module), attribute)

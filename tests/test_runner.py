@@ -1,0 +1,165 @@
+"""fit -> predict -> score: the same numbers whatever the batch size, order, workers or interruptions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.config import Cell, expand
+from bench.errors import InputError
+from bench.record import read_scores
+from bench.runner import Run, run_cell
+from bench.store import RunFolder
+
+SMALL = [
+    "seed=0", "draws=2", "image_size=32", "train.steps=4", "train.batch_size=2", "train.validate_every=2",
+    "train.checkpoint_every=2", "unet_features=[8,8,8,8,8,8]",
+]
+POLYP = ["dataset=phantom/polyp", "dataset.n_train=6", "dataset.n_val=2", "dataset.n_test=5", "dataset.size=48"]
+ORGANS = ["dataset=phantom/organs", "dataset.n_train=1", "dataset.n_val=1", "dataset.n_test=2",
+          "dataset.shape=[8,40,40]"]
+
+pytestmark = pytest.mark.usefixtures("no_lpips")
+
+
+def cell(runs: Path, *more: str, data: list[str] = POLYP, method: str = "sdseg_z0") -> Cell:
+    (made,) = expand([f"method={method}", *SMALL, *data, f"runs_dir={runs}", *more])
+    return made
+
+
+def predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    run = RunFolder(folder)
+    paths = sorted(folder.glob("predictions/draw-*/*.npz"))
+    return {f"{p.parent.name}/{p.stem}": run.read_prediction(int(p.parent.name[5:]), p.stem) for p in paths}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.scoring.open_lpips", lambda: (None, "off"))
+        return run_cell(cell(tmp_path_factory.mktemp("runs")))
+
+
+def test_a_run_leaves_what_the_design_says(done: Path) -> None:
+    names = {p.relative_to(done).as_posix() for p in done.rglob("*") if p.is_file()}
+    assert {"config.yaml", "record.json", "scores.parquet", "model/model.safetensors", "model/log.jsonl"} <= names
+    assert len([n for n in names if n.startswith("predictions/")]) == 10
+    frame = read_scores(done / "scores.parquet")
+    assert len(frame[(frame["metric"] == "Dice") & (frame["draw"] >= 0)]) == 10
+    assert set(frame.loc[frame["draw"] == -1, "metric"]) >= {"SSIM/score", "Dice/pairs", "flip_rate", "LPIPS/seg"}
+    record = RunFolder(done).read_record()
+    assert record.hash.startswith(done.name.split("-")[1])
+    assert record.config["train"]["steps"] == 4
+    assert record.notes[0] == "off"
+    assert not list(done.glob("scoring-*"))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_batch_size_does_not_change_masks(done: Path, tmp_path: Path, batch: int) -> None:
+    made = run_cell(cell(tmp_path, f"predict_batch_size={batch}"))
+    assert made.name == done.name
+    for name, (_, mask) in predictions(done).items():
+        assert np.array_equal(mask, predictions(made)[name][1]), name
+
+
+def test_case_order_does_not_change_masks(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(cell(tmp_path))
+    run.fit()
+    wanted = run.missing_predictions()
+    shuffled = [wanted[i] for i in np.random.default_rng(0).permutation(len(wanted))]
+    assert shuffled != wanted
+    monkeypatch.setattr(run, "missing_predictions", lambda: shuffled)
+    run.predict()
+    for name, (_, mask) in predictions(done).items():
+        assert np.array_equal(mask, predictions(run.folder.path)[name][1]), name
+
+
+def test_loader_workers_do_not_change_masks(done: Path, tmp_path: Path) -> None:
+    made = run_cell(cell(tmp_path, "train.workers=2"))
+    for name, (_, mask) in predictions(done).items():
+        assert np.array_equal(mask, predictions(made)[name][1]), name
+
+
+def test_another_seed_gives_another_run(done: Path, tmp_path: Path) -> None:
+    made = run_cell(cell(tmp_path, "seed=1"))
+    assert made.name != done.name
+    one, other = predictions(done), predictions(made)
+    assert any(not np.array_equal(one[n][0], other[n][0]) for n in one)
+
+
+def test_draws_differ_and_more_draws_keep_the_first(done: Path, tmp_path: Path) -> None:
+    found = predictions(done)
+    case = next(n for n in found if n.startswith("draw-000")).split("/")[1]
+    assert not np.array_equal(found[f"draw-000/{case}"][0], found[f"draw-001/{case}"][0])
+    more = predictions(run_cell(cell(tmp_path, "draws=3")))
+    assert len(more) == 15
+    assert np.array_equal(more[f"draw-001/{case}"][0], found[f"draw-001/{case}"][0])
+
+
+def test_interrupted_steps_end_with_the_same_scores(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = cell(tmp_path)
+    for name, allowed in (("write_prediction", 3), ("write_scores", 0)):
+        calls, original = [], getattr(RunFolder, name)
+
+        def stop(self, *args, calls=calls, allowed=allowed, original=original):
+            calls.append(1)
+            if len(calls) > allowed:
+                raise KeyboardInterrupt
+            return original(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, name, stop)
+            with pytest.raises(KeyboardInterrupt):
+                run_cell(made)
+    folder = run_cell(made)
+    pd.testing.assert_frame_equal(read_scores(folder / "scores.parquet"), read_scores(done / "scores.parquet"))
+    assert not list(folder.rglob(".part-*"))
+
+
+def test_finished_steps_are_not_repeated(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args, **_options):
+        raise AssertionError("was done already")
+
+    monkeypatch.setattr("bench.scoring.score_case", fail)
+    monkeypatch.setattr("bench.runner.build_segmenter", fail)
+    monkeypatch.setattr("bench.scoring.open_lpips", lambda: (None, "off"))
+    assert run_cell(cell(done.parents[2])) == done
+
+
+def test_a_method_that_differs_in_inference_borrows_the_training(tmp_path: Path) -> None:
+    first = run_cell(cell(tmp_path, method="sdseg"))
+    second = run_cell(cell(tmp_path, method="sdseg_ddim10"))
+    facts = RunFolder(second).fit_facts()
+    assert facts is not None
+    assert facts["borrowed_from"] == "sdseg"
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (first, second)]
+    assert weights[0] == weights[1]
+    assert first.name != second.name
+
+
+def test_volumes_go_slice_by_slice_and_come_back_whole(tmp_path: Path) -> None:
+    folder = run_cell(cell(tmp_path, data=ORGANS))
+    record = RunFolder(folder).read_record()
+    (score, mask), *_ = predictions(folder).values()
+    assert score.shape == mask.shape == (len(record.labels), 8, 40, 40)
+    assert len(record.labels) > 1
+    frame = read_scores(folder / "scores.parquet")
+    assert set(frame["label"]) == set(record.labels)
+
+
+def test_a_folder_of_predictions_is_a_method(done: Path, tmp_path: Path) -> None:
+    from bench.images import write_mask_png
+
+    for name, (_, mask) in predictions(done).items():
+        write_mask_png(tmp_path / "theirs" / f"{name}.png", mask[0])
+    made = run_cell(cell(tmp_path / "runs", f"method.options.root={tmp_path / 'theirs'}", method="predictions"))
+    ours, theirs = (read_scores(f / "scores.parquet").query("draw >= 0") for f in (done, made))
+    pd.testing.assert_frame_equal(ours, theirs)
+    (tmp_path / "theirs" / f"{next(iter(predictions(done)))}.png").unlink()
+    with pytest.raises(InputError, match="no mask named"):
+        run_cell(cell(tmp_path / "again", f"method.options.root={tmp_path / 'theirs'}", method="predictions"))
