@@ -35,6 +35,7 @@ class TrainConfig:
     ema_decay: float = 0.9999
     max_grad_norm: float | None = None
     flips: list[str] = field(default_factory=lambda: ["horizontal", "vertical"])
+    crop: int | None = None
     validate_every: int = 2000
     checkpoint_every: int = 500
     precision: str = "no"

@@ -28,6 +28,9 @@ class Architecture(BaseModel):
     heads: int
     norm_groups: int = 32
     dropout: float = 0.2
+    # The U-Net's output is added to z_t where it predicts noise: at t = 999 the noise is nearly z_t itself, which
+    # a network without the release's pretrained weights takes very long to learn to copy.
+    noise_skip: bool = False
 
     @property
     def downsampling(self) -> int:
@@ -53,14 +56,15 @@ ARCHITECTURES = {
         codec_widths=(16, 32, 64),
         codec_blocks=1,
         codec_attention=False,
-        vision_widths=(16, 32, 64),
+        vision_widths=(16, 32, 48),
         vision_blocks=1,
         vision_attention=True,
-        unet_widths=(64, 96, 128),
+        unet_widths=(32, 64, 128),
         unet_blocks=1,
-        attention_levels=(False, True, True),
+        attention_levels=(False, False, True),
         heads=4,
         norm_groups=8,
         dropout=0.0,
+        noise_skip=True,
     ),
 }

@@ -49,13 +49,29 @@ def flip(image: torch.Tensor, mask: torch.Tensor, recipe: Recipe, generator: tor
             mask[i] = mask[i].flip(axes[name])
 
 
+def random_crop(
+    image: torch.Tensor, mask: torch.Tensor, size: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same random square (at most `size` per side) of image (B, C, *S) and mask (B, L, *S), one place per item."""
+    height, width = (min(size, side) for side in image.shape[-2:])
+    places = torch.rand(len(image), 2, generator=generator)
+    rows = (places[:, 0] * (image.shape[-2] - height + 1)).long().tolist()
+    columns = (places[:, 1] * (image.shape[-1] - width + 1)).long().tolist()
+    cut = [
+        (i[..., r : r + height, c : c + width], m[..., r : r + height, c : c + width])
+        for i, m, r, c in zip(image, mask, rows, columns, strict=True)
+    ]
+    return torch.stack([i for i, _ in cut]), torch.stack([m for _, m in cut])
+
+
 def training_batches(data: Any, recipe: Recipe, seed: int, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(image (B, C, *S), mask (B, L, *S)) of steps `start`..`recipe.steps`-1."""
     sampler = StepSampler(len(data), recipe.batch_size, seed, start, recipe.steps)
     loader = DataLoader(data, batch_sampler=sampler, num_workers=recipe.workers, collate_fn=_stack)
     for step, (image, mask) in enumerate(loader, start):
-        flip(image, mask, recipe, step_generator(seed, step, purpose=1))
-        yield image, mask
+        generator = step_generator(seed, step, purpose=1)
+        flip(image, mask, recipe, generator)
+        yield (image, mask) if recipe.crop is None else random_crop(image, mask, recipe.crop, generator)
 
 
 def _stack(items: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:

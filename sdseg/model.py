@@ -57,7 +57,8 @@ class SDSeg(nn.Module):
         self.schedule = NoiseSchedule.scaled_linear()
         self.codec = MaskCodec(load_tiny_codec() if tiny else build_autoencoder(shape))
         self.vision_encoder = VisionEncoder(shape)
-        self.denoiser = Denoiser(shape, classes=config.labels if config.labels > 1 else 0)
+        skip = shape.noise_skip and config.prediction != "z0"
+        self.denoiser = Denoiser(shape, classes=config.labels if config.labels > 1 else 0, skip=skip)
 
     @property
     def trained(self) -> nn.ModuleDict:

@@ -22,6 +22,8 @@ class Recipe(BaseModel):
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     max_grad_norm: float | None = None
     flips: tuple[Literal["horizontal", "vertical"], ...] = ("horizontal", "vertical")
+    # In-plane size of a random crop of every training image; whole images are validated and predicted.
+    crop: int | None = Field(default=None, gt=0)
     validate_every: int = Field(default=2000, gt=0)
     checkpoint_every: int = Field(default=500, gt=0)
     precision: Literal["no", "bf16", "fp16"] = "no"

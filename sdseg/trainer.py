@@ -78,7 +78,9 @@ class _Loop:
         self.model, self.recipe, self.workdir, self.seed = model, recipe, workdir, seed
         model.to(self.accelerator.device).train()
         self.parameters = [p for p in model.trained.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(self.parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
         self.forward, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = Ema(model.averaged, recipe.ema_decay)
         self.state = _State()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from sdseg.batches import StepSampler, flip, step_generator
+from sdseg.batches import StepSampler, flip, random_crop, step_generator
 from sdseg.ema import Ema
 from sdseg.recipe import Recipe
 from sdseg.trainer import TrainingStateError, train
@@ -142,6 +142,15 @@ def test_flips_keep_image_and_mask_together() -> None:
     mask = image > 0.5
     flip(image, mask, RECIPE, step_generator(0, 0))
     assert torch.equal(mask, image > 0.5)
+
+
+def test_crops_are_of_one_place() -> None:
+    image = torch.rand(8, 3, 12, 10)
+    cut, mask = random_crop(image, image[:, :1] > 0.5, 6, step_generator(0, 0))
+    assert cut.shape == (8, 3, 6, 6)
+    assert torch.equal(mask, cut[:, :1] > 0.5)
+    whole, _ = random_crop(image, image[:, :1] > 0.5, 99, step_generator(0, 0))
+    assert torch.equal(whole, image)
 
 
 def test_ema_follows_the_released_rule() -> None:
