@@ -53,7 +53,9 @@ class PredictionFolder:
 
     def _mask(self, case_id: str, draw: int) -> np.ndarray:
         if len(self._draws) > 1 and draw >= len(self._draws):
-            raise ValueError(f"{self._draws[0][0].parent}: holds {len(self._draws)} draws; set draws={len(self._draws)}")
+            raise ValueError(
+                f"{self._draws[0][0].parent}: holds {len(self._draws)} draws; set draws={len(self._draws)}"
+            )
         folder, files = self._draws[min(draw, len(self._draws) - 1)]
         if case_id not in files:
             raise ValueError(f"{folder}: no mask named {case_id}; every test case needs one")

@@ -74,7 +74,5 @@ def supervised_segmenter(
     module, _, name = network.rpartition(".")
     build: Callable[..., nn.Module] = getattr(import_module(module), name)
     torch.manual_seed(seed)  # the initial weights
-    built = build(
-        spatial_dims=dims, in_channels=task.channels, out_channels=len(task.labels), **(options or {})
-    )
+    built = build(spatial_dims=dims, in_channels=task.channels, out_channels=len(task.labels), **(options or {}))
     return TrainedSegmenter(Supervised(built), Recipe.model_validate(recipe), seed, device, dims)

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bench import progress
 from bench.config import CONF_DIR, expand, register_schema
@@ -65,7 +65,10 @@ def _silence() -> None:
 
 
 _STEPS: dict[str, tuple[tuple[str, ...], str]] = {
-    "run": (("fit", "predict", "score"), "fit, predict and score every selected (method, dataset, seed); resumes"),
+    "run": (
+        ("fit", "predict", "score"),
+        "fit, predict and score every selected (method, dataset, seed); resumes",
+    ),
     "fit": (("fit",), "train only"),
     "predict": (("predict",), "predict the test split with fitted methods"),
     "score": (("score",), "score stored predictions"),
@@ -76,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="sdseg", description="Benchmark of diffusion-based medical image segmentation.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def add(name: str, text: str, function: Callable[..., int], **options: object) -> argparse.ArgumentParser:
+    def add(name: str, text: str, function: Callable[..., int], **options: Any) -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=text, description=text, **options)
         verb.set_defaults(function=function)
         return verb
@@ -150,7 +153,13 @@ def _sweep(verb: str, overrides: list[str]) -> int:
     def job(config: DictConfig) -> None:
         codes.append(run_cells(verb, list(HydraConfig.get().overrides.task)))
 
-    sys.argv = [f"sdseg-{verb}", "--multirun", "hydra.output_subdir=null", "hydra.sweep.dir=runs/sweeps", *plain]
+    sys.argv = [
+        f"sdseg-{verb}",
+        "--multirun",
+        "hydra.output_subdir=null",
+        "hydra.sweep.dir=runs/sweeps",
+        *plain,
+    ]
     job()
     return max(codes, default=DONE)
 

@@ -23,7 +23,8 @@ _DEPTH = 32
 
 def task_of(facts: dict[str, Any]) -> TaskSpec:
     """The task that `config.yaml` states."""
-    return TaskSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+    return TaskSpec(**values)
 
 
 def predict_call(segmenter: Segmenter, task: TaskSpec, batch: int) -> Callable[[], object]:
@@ -53,14 +54,17 @@ def latency_scores(result: LatencyResult) -> list[Score]:
     """Throughput of a batch size; at batch 1 the latency too."""
     note = f"batch {result.batch}"
     scores = [
-        Score(metric=f"samples_per_s_batch{result.batch}", value=result.samples_per_s, unit="1/s", better="higher")
+        Score(
+            metric=f"samples_per_s_batch{result.batch}",
+            value=result.samples_per_s,
+            unit="1/s",
+            better="higher",
+        )
     ]
     if result.batch == 1:
         for name, seconds in (("latency_ms_p50", result.p50), ("latency_ms_p95", result.p95)):
             scores.append(Score(metric=name, value=seconds * 1000, unit="ms", better="lower", note=note))
-        scores.append(
-            Score(metric="samples_per_s", value=result.samples_per_s, unit="1/s", better="higher", note=note)
-        )
+        scores.append(Score(metric="samples_per_s", value=result.samples_per_s, unit="1/s", better="higher", note=note))
     return scores
 
 

@@ -60,17 +60,13 @@ def check_python() -> Check:
     wanted = ".".join(map(str, MINIMUM_PYTHON))
     found = ".".join(map(str, sys.version_info[:3]))
     ok = sys.version_info[:2] >= MINIMUM_PYTHON
-    return Check(
-        "Python", ok, found, "" if ok else f"install Python {wanted} or newer: make PYTHON=python{wanted}"
-    )
+    return Check("Python", ok, found, "" if ok else f"install Python {wanted} or newer: make PYTHON=python{wanted}")
 
 
 def check_torch() -> Check:
     """The version of torch."""
     ok = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) >= MINIMUM_TORCH
-    return Check(
-        "torch", ok, torch.__version__, "" if ok else "pip install --constraint constraints.txt torch"
-    )
+    return Check("torch", ok, torch.__version__, "" if ok else "pip install --constraint constraints.txt torch")
 
 
 def check_device() -> Check:
@@ -93,9 +89,7 @@ def check_torchvision() -> Check:
     try:
         import torchvision
     except Exception as error:
-        return Check(
-            "torchvision", False, f"installed, does not import: {str(error).splitlines()[0]}", remedy
-        )
+        return Check("torchvision", False, f"installed, does not import: {str(error).splitlines()[0]}", remedy)
     state = "operators declared, built for another torch (enough here)" if declared else "works"
     return Check("torchvision", True, f"{torchvision.__version__}: {state}")
 
@@ -121,9 +115,7 @@ def check_lpips() -> Check:
     except LpipsUnavailable as error:
         return Check("LPIPS trunk", False, str(error), remedy)
     if trunk is None:
-        return Check(
-            "LPIPS trunk", False, "; ".join(reasons) or "not on this machine, the column stays empty", remedy
-        )
+        return Check("LPIPS trunk", False, "; ".join(reasons) or "not on this machine, the column stays empty", remedy)
     return Check("LPIPS trunk", True, f"verified: {trunk.source}")
 
 
@@ -134,15 +126,11 @@ def check_folder(runs: Path) -> Check:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        return Check(
-            "results folder", False, f"{runs}: not writable ({error.strerror})", "choose another folder"
-        )
+        return Check("results folder", False, f"{runs}: not writable ({error.strerror})", "choose another folder")
     free = shutil.disk_usage(folder).free / 2**30
     ok = free >= MINIMUM_DISK_GIB
     detail = f"{runs}: writable, {free:.1f} GiB free"
-    return Check(
-        "results folder", ok, detail, "" if ok else f"make room: {MINIMUM_DISK_GIB:g} GiB are advisable"
-    )
+    return Check("results folder", ok, detail, "" if ok else f"make room: {MINIMUM_DISK_GIB:g} GiB are advisable")
 
 
 def check_memory() -> Check:

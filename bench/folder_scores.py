@@ -88,9 +88,7 @@ def _check_stems(ref: Path, files: dict[str, Path], draws: list[dict[str, Path]]
             raise InputError(f"{files[missing[0]]}: no prediction{where} for this reference{more}; add it")
         if extra:
             more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
-            raise InputError(
-                f"{draw[extra[0]]}: no reference of that stem in {ref}{more}; remove or rename it"
-            )
+            raise InputError(f"{draw[extra[0]]}: no reference of that stem in {ref}{more}; remove or rename it")
 
 
 def _read_labels(ref: Path, files: dict[str, Path]) -> _References:
@@ -118,9 +116,7 @@ def _score(
     unscored: set[int] = set()
     for done, (stem, path) in enumerate(references.files.items(), 1):
         case = _reference_case(stem, path, references.ids)
-        masks = np.stack(
-            [_prediction(draw[stem], path, case, references.ids, known, unscored) for draw in draws]
-        )
+        masks = np.stack([_prediction(draw[stem], path, case, references.ids, known, unscored) for draw in draws])
         # Masks carry no score: an empty map costs nothing, and what it yields is not kept.
         scored = score_case(case, references.names, np.zeros(masks.shape, np.float32), masks, metrics, lpips)
         rows += [row for row in scored if not row["metric"].endswith("/score")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ def write_gallery(folder: RunFolder, dataset: Dataset, frame: pd.DataFrame, draw
             np.savez_compressed(file, dice=dice[case_id], case=case_id, labels=list(dataset.spec.labels), **content)
 
 
-def _picture(case: Case, dataset: Dataset, score: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
+def _picture(case: Case, dataset: Dataset, score: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
     image, reference, index = case.image, case.reference, -1
     if image.ndim == 4:
         # The slice with most reference, or with most prediction where there is no reference.

@@ -30,9 +30,7 @@ def resample_mask(mask: np.ndarray | torch.Tensor, size: Sequence[int]) -> torch
     return torch.stack([_resize(label[None].float(), size)[0] > _HALF for label in mask])
 
 
-def to_native_size(
-    score: torch.Tensor, mask: torch.Tensor, size: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def to_native_size(score: torch.Tensor, mask: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Score (L, *S) in [0, 1] and mask (L, *S) bool of a method -> the in-plane size of the case."""
     return _resize(score.float(), size).clamp(0, 1), resample_mask(mask, size)
 

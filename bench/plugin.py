@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+def run(request: pytest.FixtureRequest) -> Run:
     """The cell's run: fitted, predicted and scored, resuming what is on disk."""
     cell: Cell = request.param
     try:
@@ -82,7 +82,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
             raise
         pytest.fail(f"error: {error}", pytrace=False)
     request.config._sdseg_runs.append(made.folder.path)  # type: ignore[attr-defined]
-    yield made
+    return made
 
 
 @pytest.fixture
@@ -99,7 +99,12 @@ def publish(benchmark: Any, run: Run, request: pytest.FixtureRequest) -> Any:
 
     benchmark.group = request.node.originalname  # before any timed call, or the JSON has no group
     record = run.folder.read_record()
-    facts = {"method": run.cell.method, "dataset": run.cell.dataset, "seed": run.cell.seed, "run": record.hash}
+    facts = {
+        "method": run.cell.method,
+        "dataset": run.cell.dataset,
+        "seed": run.cell.seed,
+        "run": record.hash,
+    }
     benchmark.extra_info.update({**facts, "protocol": record.protocol, "split": record.data["split"]})
     return _publish
 

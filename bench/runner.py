@@ -135,7 +135,7 @@ def load_segmenter(config: dict[str, Any], task: TaskSpec, folder: RunFolder) ->
 def predict_cases(
     segmenter: Segmenter, task: TaskSpec, cases: Sequence[Case], draws: Sequence[int], config: dict[str, Any]
 ) -> list[Prediction]:
-    """Predictions (L, *S) at the cases' native sizes, one per (case, draw); volumes go slice by slice to 2-D methods."""
+    """Predictions (L, *S) at the cases' native sizes, one per (case, draw); a 2-D method gets slices."""
     seed, batch = config["seed"], int(config["predict_batch_size"])
     found: list[Prediction] = []
     if task.dims == 3:

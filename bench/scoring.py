@@ -76,9 +76,9 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
         "schema": SCHEMA_VERSION,
     }
     stamp = digest(settings)
-    if folder.scores_path.exists() and folder.record_path.exists():
-        if folder.read_record().data.get("scoring") == stamp:
-            return
+    scored = folder.scores_path.exists() and folder.record_path.exists()
+    if scored and folder.read_record().data.get("scoring") == stamp:
+        return
     scratch = folder.path / f"scoring-{stamp[:8]}"
     rows: list[dict[str, Any]] = []
     ids = dataset.case_ids("test")
@@ -91,7 +91,9 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     notes = [reason] if reason else []
     sizes = {dataset.case(case_id).image.shape[-2:] for case_id in ids[:1]} if cell.config["draws"] > 1 else set()
     notes += filter(None, {undefined_reason("MS-SSIM", *size) for size in sizes})
-    folder.write_record(_record(cell, dataset, data, {"scoring": stamp, **(lpips.facts() if lpips else {})}, folder, notes))
+    folder.write_record(
+        _record(cell, dataset, data, {"scoring": stamp, **(lpips.facts() if lpips else {})}, folder, notes)
+    )
     shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -117,7 +119,12 @@ def _plain(value: float) -> float | str | None:
 
 
 def _record(
-    cell: Cell, dataset: Dataset, data: dict[str, str], scoring: dict[str, str], folder: RunFolder, notes: list[str]
+    cell: Cell,
+    dataset: Dataset,
+    data: dict[str, str],
+    scoring: dict[str, str],
+    folder: RunFolder,
+    notes: list[str],
 ) -> RunRecord:
     facts = folder.fit_facts() or {}
     old = folder.read_record().scores if folder.record_path.exists() else []

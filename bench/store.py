@@ -15,7 +15,7 @@ import yaml
 from bench.config import Cell
 from bench.errors import InputError
 from bench.files import atomic_path, write_json
-from bench.record import SCORE_COLUMNS, SCHEMA_VERSION, RunRecord, read_record
+from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, read_record
 
 
 def digest(content: Any) -> str:

@@ -59,8 +59,7 @@ def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None) -> Frame:
     kept = _newest_per_seed(found, warnings)
     labels = variant_labels([record for _, record in kept])
     named = [
-        Run(path, record, label, comparison_key(record))
-        for (path, record), label in zip(kept, labels, strict=True)
+        Run(path, record, label, comparison_key(record)) for (path, record), label in zip(kept, labels, strict=True)
     ]
     parts = [part for run in named if (part := _scores(run, warnings)) is not None]
     scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
@@ -130,9 +129,7 @@ def _scores(run: Run, warnings: list[str]) -> pd.DataFrame | None:
     return frame.assign(**facts)[COLUMNS]
 
 
-def _newest_per_seed(
-    found: list[tuple[Path, RunRecord]], warnings: list[str]
-) -> list[tuple[Path, RunRecord]]:
+def _newest_per_seed(found: list[tuple[Path, RunRecord]], warnings: list[str]) -> list[tuple[Path, RunRecord]]:
     labels = variant_labels([record for _, record in found])
     newest: dict[tuple[str, str, int, str], tuple[Path, RunRecord]] = {}
     for (path, record), label in zip(found, labels, strict=True):

@@ -10,9 +10,7 @@ from reports.build import render_terminal
 from reports.frame import REPORT_FOLDER
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
     """Print the tables of `config._sdseg_runs` (run folders) and where the page goes; nothing if empty."""
     runs: list[Path] = list(getattr(config, "_sdseg_runs", None) or [])
     if not runs:

@@ -95,9 +95,7 @@ def cell(column: Column, value: Any) -> str:
         return MISSING
     if isinstance(value, tuple):
         low, high = value
-        return (
-            MISSING if math.isnan(low) else f"[{number(low, column.digits)}, {number(high, column.digits)}]"
-        )
+        return MISSING if math.isnan(low) else f"[{number(low, column.digits)}, {number(high, column.digits)}]"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -83,9 +83,7 @@ def to_latex(table: Table) -> str:
     ]
     lines += [r"\resizebox{\linewidth}{!}{%", rf"\begin{{tabular}}{{{spec}}}", r"\toprule"]
     lines += [" & ".join(escape_latex(column.heading) for column in columns) + r" \\", r"\midrule"]
-    body = _cells(
-        table, "page", lambda t, best: rf"\textbf{{{escape_latex(t)}}}" if best else escape_latex(t)
-    )
+    body = _cells(table, "page", lambda t, best: rf"\textbf{{{escape_latex(t)}}}" if best else escape_latex(t))
     for index, cells in enumerate(body):
         if index and table.rows[index].get("dataset") != table.rows[index - 1].get("dataset"):
             lines.append(r"\midrule")
@@ -129,10 +127,7 @@ def escape_latex(text: str) -> str:
 def _cells(table: Table, level: Level, mark: Any) -> list[list[str]]:
     best = table.best()
     return [
-        [
-            mark(cell(column, row.get(column.key)), (index, column.key) in best)
-            for column in table.shown(level)
-        ]
+        [mark(cell(column, row.get(column.key)), (index, column.key) in best) for column in table.shown(level)]
         for index, row in enumerate(table.rows)
     ]
 

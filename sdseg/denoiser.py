@@ -18,7 +18,7 @@ def build_unet(shape: Architecture, classes: int = 0) -> UNet2DModel:
     # argument, its plain blocks only under another name.
     down = ["ResnetDownsampleBlock2D" if d == "DownBlock2D" else d for d in down[:-1]] + down[-1:]
     up = ["AttnUpBlock2D" if a else "ResnetUpsampleBlock2D" for a in reversed(attends)]
-    up = up[:-1] + ["UpBlock2D" if not attends[0] else up[-1]]
+    up = [*up[:-1], "UpBlock2D" if not attends[0] else up[-1]]
     unet = UNet2DModel(
         in_channels=2 * shape.latent_channels,
         out_channels=shape.latent_channels,

@@ -102,9 +102,7 @@ class SDSeg(nn.Module):
         t = torch.randint(len(self.schedule), (count,), generator=generator).to(image.device)
         z_t = self.schedule.add_noise(z0, eps, t)
         output = self.denoiser(z_t, self.vision_encoder(image), t, label)
-        return sdseg_loss(
-            output, z0, eps, z_t, t, self.schedule, self.config.prediction, self.config.latent_weight
-        )
+        return sdseg_loss(output, z0, eps, z_t, t, self.schedule, self.config.prediction, self.config.latent_weight)
 
     forward = loss
 

@@ -25,7 +25,8 @@ def _integer(high: int, generator: torch.Generator) -> int:
 
 def _grid(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     axis = (torch.arange(size) + 0.5) / size
-    return torch.meshgrid(axis, axis, indexing="ij")
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return y, x
 
 
 def _ellipses(size: int, generator: torch.Generator) -> torch.Tensor:

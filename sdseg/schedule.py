@@ -56,9 +56,7 @@ class NoiseSchedule:
         signal, noise = self.coefficients(t, z_t)
         return (z_t.float() - signal * z0.float()) / noise
 
-    def target(
-        self, z0: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, prediction: PredictionType
-    ) -> torch.Tensor:
+    def target(self, z0: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, prediction: PredictionType) -> torch.Tensor:
         """What the network should put out."""
         if prediction == "z0":
             return z0

@@ -78,9 +78,7 @@ class _Loop:
         self.model, self.recipe, self.workdir, self.seed = model, recipe, workdir, seed
         model.to(self.accelerator.device).train()
         self.parameters = [p for p in model.trained.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            self.parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-        )
+        optimizer = torch.optim.AdamW(self.parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
         self.forward, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = Ema(model.averaged, recipe.ema_decay)
         self.state = _State()
@@ -98,7 +96,15 @@ class _Loop:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.ema.load_state_dict(saved["ema"])
             self.state = _State(**saved["state"])
-        except (KeyError, TypeError, RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
+        except (
+            KeyError,
+            TypeError,
+            RuntimeError,
+            ValueError,
+            EOFError,
+            OSError,
+            pickle.UnpicklingError,
+        ) as error:
             reason = str(error).splitlines()[0]
             raise TrainingStateError(
                 f"{path}: truncated or of another model ({reason}); delete it to train from the start"

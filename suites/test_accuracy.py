@@ -14,7 +14,9 @@ def test_accuracy(run: Run, benchmark, publish) -> None:
     case = dataset.case(dataset.case_ids("test")[0])
     score, mask = run.folder.read_prediction(0, case.id)
     benchmark.pedantic(
-        score_case, args=(case, dataset.spec.labels, score[None], mask[None], run.cell.config["metrics"], None), rounds=5
+        score_case,
+        args=(case, dataset.spec.labels, score[None], mask[None], run.cell.config["metrics"], None),
+        rounds=5,
     )
     frame = read_scores(run.folder.scores_path)
     accuracy = frame[frame["draw"] >= 0]

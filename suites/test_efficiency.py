@@ -26,8 +26,6 @@ def test_speed(run: Run, batch_size: int, benchmark, publish) -> None:
 def test_memory(run: Run, benchmark, publish) -> None:
     """Peak memory of one prediction and of training, each in a process of its own, and the arithmetic."""
     config = run.folder.read_config()
-    scores = benchmark.pedantic(
-        memory_scores, args=(run.cell.config, config["task"], run.folder.model), rounds=1
-    )
+    scores = benchmark.pedantic(memory_scores, args=(run.cell.config, config["task"], run.folder.model), rounds=1)
     assert all(score.value > 0 for score in scores)
     publish([*scores, *complexity_scores(run.segmenter(), task_of(config["task"]))])

@@ -21,9 +21,7 @@ OVER_DRAWS = {
 
 def score_rows(values: list[tuple[Any, ...]], convention: str = "strict") -> pd.DataFrame:
     """Rows of SCORE_COLUMNS from (case, group, label, draw, metric, value)."""
-    rows = [
-        (case, group, label, draw, metric, convention, v) for case, group, label, draw, metric, v in values
-    ]
+    rows = [(case, group, label, draw, metric, convention, v) for case, group, label, draw, metric, v in values]
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
@@ -69,9 +67,7 @@ def write_run(
     return folder
 
 
-def made_up_scores(
-    quality: float, n: int = 40, draws: int = 5, seed: int = 0, labels: int = 1
-) -> pd.DataFrame:
+def made_up_scores(quality: float, n: int = 40, draws: int = 5, seed: int = 0, labels: int = 1) -> pd.DataFrame:
     """Plausible scores of n cases, the last one undefined (both masks empty)."""
     rng = np.random.default_rng(seed)
     values: list[tuple[Any, ...]] = []
@@ -91,9 +87,7 @@ def made_up_scores(
         for name, (mean, sd) in OVER_DRAWS.items():
             for part in ("seg", "score"):
                 infinite = name == "PSNR" and part == "seg" and (empty or index % 13 == 5)
-                values.append(
-                    (case, group, "", -1, f"{name}/{part}", np.inf if infinite else rng.normal(mean, sd))
-                )
+                values.append((case, group, "", -1, f"{name}/{part}", np.inf if infinite else rng.normal(mean, sd)))
     return score_rows(values)
 
 
@@ -113,9 +107,7 @@ def write_picture(folder: Path, rank: int, case: str, dice: float, seed: int = 0
     shift = (1 - (0.9 if np.isnan(dice) else dice)) * 16
     masks = np.stack(
         [
-            np.stack(
-                [disc(cy + shift + rng.normal(), cx + rng.normal(), 11 + rng.normal()) for cy, cx in centres]
-            )
+            np.stack([disc(cy + shift + rng.normal(), cx + rng.normal(), 11 + rng.normal()) for cy, cx in centres])
             for _ in range(draws)
         ]
     )

@@ -46,7 +46,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.scoring.open_lpips", lambda: (None, "off"))
         code = cli.main(
-            ["run", "method=sdseg_z0", "dataset=folder", f"dataset.root={root}", f"runs_dir={base / 'runs'}", *QUICK]
+            [
+                "run",
+                "method=sdseg_z0",
+                "dataset=folder",
+                f"dataset.root={root}",
+                f"runs_dir={base / 'runs'}",
+                *QUICK,
+            ]
         )
     assert code == 0
     (run,) = (base / "runs").glob("folder/sdseg_z0/seed0-*")
@@ -100,7 +107,12 @@ def test_a_failing_run_exits_3_and_the_others_finish(
         return original(cell, steps)
 
     monkeypatch.setattr(bench.runner, "run_cell", run_cell)
-    arguments = ["methods=[sdseg,sdseg_z0]", "dataset=folder", f"dataset.root={data}", f"runs_dir={tmp_path / 'r'}"]
+    arguments = [
+        "methods=[sdseg,sdseg_z0]",
+        "dataset=folder",
+        f"dataset.root={data}",
+        f"runs_dir={tmp_path / 'r'}",
+    ]
     assert cli.main(["run", *arguments, *QUICK]) == 3
     captured = capsys.readouterr()
     assert captured.err.strip() == "error: folder-sdseg-seed0: out of memory second line"
@@ -132,12 +144,18 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated image": (lambda r: cut(r / "images/case03.png"), "case03.png"),
     "truncated mask": (lambda r: cut(r / "masks/case03.png"), "case03.png"),
     "mask of another size": (lambda r: paint(r / "masks/case03.png", np.zeros((20, 30))), "case03"),
-    "grey mask": (lambda r: paint(r / "masks/case03.png", np.arange(48 * 48).reshape(48, 48) % 256), "case03.png"),
+    "grey mask": (
+        lambda r: paint(r / "masks/case03.png", np.arange(48 * 48).reshape(48, 48) % 256),
+        "case03.png",
+    ),
     "constant grey mask": (lambda r: paint(r / "masks/case03.png", np.full((48, 48), 128)), "case03.png"),
     "NaN in an image": (nan_image, "case03.npy"),
     "empty folder": (lambda r: (empty(r / "images"), empty(r / "masks")), "images"),
     "no masks folder": (lambda r: shutil.rmtree(r / "masks"), "masks"),
-    "two files of one name": (lambda r: shutil.copy(r / "images/case03.png", r / "images/case03.tif"), "case03"),
+    "two files of one name": (
+        lambda r: shutil.copy(r / "images/case03.png", r / "images/case03.tif"),
+        "case03",
+    ),
     "no such root": (lambda r: shutil.rmtree(r), "data"),
 }
 
@@ -210,7 +228,12 @@ def test_truncated_checkpoint(name: str, trained: Path, tmp_path: Path, capsys: 
     shutil.rmtree(run / "predictions")
     if name == "training.pt":
         (run / "model" / "fit.json").unlink()
-    arguments = ["method=sdseg_z0", "dataset=folder", f"dataset.root={base / 'data'}", f"runs_dir={base / 'runs'}"]
+    arguments = [
+        "method=sdseg_z0",
+        "dataset=folder",
+        f"dataset.root={base / 'data'}",
+        f"runs_dir={base / 'runs'}",
+    ]
     refused(["run", *arguments, *QUICK], name, capsys)
 
 

@@ -55,9 +55,7 @@ def test_cases_come_with_native_values(root: Path) -> None:
 def test_default_split_has_exact_shares(root: Path) -> None:
     found = splits(Folder(root, 16))
     assert {name: len(ids) for name, ids in found.items()} == {"train": 7, "val": 1, "test": 2}
-    assert sorted(stem for ids in found.values() for stem in ids) == sorted(
-        p.stem for p in (root / "images").iterdir()
-    )
+    assert sorted(stem for ids in found.values() for stem in ids) == sorted(p.stem for p in (root / "images").iterdir())
     assert splits(Folder(root, 16, seed=0)) == found
     assert any(splits(Folder(root, 16, seed=s)) != found for s in range(1, 4))
 

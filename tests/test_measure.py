@@ -44,9 +44,7 @@ def test_percentiles_on_paper():
 
 
 def test_latency_measures_real_time():
-    result = measure_latency(
-        lambda: time.sleep(0.01), rounds=3, warmup=0, synchronize=lambda: synchronize("cpu")
-    )
+    result = measure_latency(lambda: time.sleep(0.01), rounds=3, warmup=0, synchronize=lambda: synchronize("cpu"))
     assert min(result.seconds) >= 0.01
     assert len(result.seconds) == 3
 

@@ -212,9 +212,7 @@ def test_draws_are_never_pooled_as_cases() -> None:
     assert (summary.cases, summary.units, summary.excluded, summary.undefined) == (19, 19, 1, 5)
 
 
-@pytest.mark.parametrize(
-    ("n", "expected"), [(9, "no interval (n=9)"), (12, "CI unreliable (n=12)"), (30, None)]
-)
+@pytest.mark.parametrize(("n", "expected"), [(9, "no interval (n=9)"), (12, "CI unreliable (n=12)"), (30, None)])
 def test_small_samples_say_so(n: int, expected: str | None) -> None:
     rng = np.random.default_rng(0)
     summary = summarise(dice_rows({f"c{i}": rng.uniform() for i in range(n)}).assign(seed=0))
@@ -367,9 +365,9 @@ def test_latex_is_escaped_booktabs() -> None:
     assert escape_latex("[x]").startswith("{}[")
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     assert {line.replace(r"\&", "").count("&") for line in body.splitlines() if line.endswith(r"\\")} == {2}
-    assert text.replace(r"\{", "").replace(r"\}", "").count("{") == text.replace(r"\{", "").replace(
-        r"\}", ""
-    ).count("}")
+    assert text.replace(r"\{", "").replace(r"\}", "").count("{") == text.replace(r"\{", "").replace(r"\}", "").count(
+        "}"
+    )
 
 
 def test_terminal_tables_fit_and_mark_the_best(example: Path) -> None:
@@ -396,9 +394,7 @@ def test_terminal_tables_fit_and_mark_the_best(example: Path) -> None:
         ("6", "refuge2", "SDSeg ablation 4 (full)", "IoU", 81.68),
     ],
 )
-def test_ledger_holds_what_the_paper_prints(
-    table: str, dataset: str, method: str, metric: str, value: float
-) -> None:
+def test_ledger_holds_what_the_paper_prints(table: str, dataset: str, method: str, metric: str, value: float) -> None:
     key = (table, dataset, method, metric)
     found = [e.value for e in read_ledger() if (e.table, e.dataset, e.method, e.metric) == key]
     assert found == [value]
@@ -466,9 +462,7 @@ def test_page_stands_alone_and_describes_its_pictures(report: ReportResult) -> N
     assert "published, not comparable" in page
 
 
-def test_page_shows_the_numbers_of_the_table(
-    example: Path, report: ReportResult, tables: dict[str, Table]
-) -> None:
+def test_page_shows_the_numbers_of_the_table(example: Path, report: ReportResult, tables: dict[str, Table]) -> None:
     page = report.index.read_text()
     for row in tables["table2"].rows:
         assert f"{row['Dice']:.3f}" in page
@@ -487,9 +481,7 @@ def test_same_runs_give_the_same_files(tmp_path: Path) -> None:
 
 def test_nothing_from_a_run_becomes_markup(tmp_path: Path) -> None:
     attack = "<script>alert(1)</script>"
-    folder = write_run(
-        tmp_path, "m", scores=dice_rows({"a": 0.5}), notes=[attack], profile=attack, labels=[attack]
-    )
+    folder = write_run(tmp_path, "m", scores=dice_rows({"a": 0.5}), notes=[attack], profile=attack, labels=[attack])
     write_picture(folder, 0, "case-a", 0.5)
     page = build_report(tmp_path).index.read_text()
     assert attack not in page
@@ -497,9 +489,7 @@ def test_nothing_from_a_run_becomes_markup(tmp_path: Path) -> None:
 
 
 def test_smoke_and_modified_trees_are_pointed_out(tmp_path: Path) -> None:
-    write_run(
-        tmp_path, scores=dice_rows({"a": 0.5}), environment={"git": {"commit": "c" * 40, "dirty": True}}
-    )
+    write_run(tmp_path, scores=dice_rows({"a": 0.5}), environment={"git": {"commit": "c" * 40, "dirty": True}})
     page = build_report(tmp_path).index.read_text()
     assert "modified working tree" in page
     assert "not how good a method is" in page

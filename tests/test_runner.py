@@ -15,12 +15,29 @@ from bench.runner import Run, run_cell
 from bench.store import RunFolder
 
 SMALL = [
-    "seed=0", "draws=2", "image_size=32", "train.steps=4", "train.batch_size=2", "train.validate_every=2",
-    "train.checkpoint_every=2", "unet_features=[8,8,8,8,8,8]",
+    "seed=0",
+    "draws=2",
+    "image_size=32",
+    "train.steps=4",
+    "train.batch_size=2",
+    "train.validate_every=2",
+    "train.checkpoint_every=2",
+    "unet_features=[8,8,8,8,8,8]",
 ]
-POLYP = ["dataset=phantom/polyp", "dataset.n_train=6", "dataset.n_val=2", "dataset.n_test=5", "dataset.size=48"]
-ORGANS = ["dataset=phantom/organs", "dataset.n_train=1", "dataset.n_val=1", "dataset.n_test=2",
-          "dataset.shape=[8,40,40]"]
+POLYP = [
+    "dataset=phantom/polyp",
+    "dataset.n_train=6",
+    "dataset.n_val=2",
+    "dataset.n_test=5",
+    "dataset.size=48",
+]
+ORGANS = [
+    "dataset=phantom/organs",
+    "dataset.n_train=1",
+    "dataset.n_val=1",
+    "dataset.n_test=2",
+    "dataset.shape=[8,40,40]",
+]
 
 pytestmark = pytest.mark.usefixtures("no_lpips")
 
@@ -45,11 +62,22 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_what_the_design_says(done: Path) -> None:
     names = {p.relative_to(done).as_posix() for p in done.rglob("*") if p.is_file()}
-    assert {"config.yaml", "record.json", "scores.parquet", "model/model.safetensors", "model/log.jsonl"} <= names
+    assert {
+        "config.yaml",
+        "record.json",
+        "scores.parquet",
+        "model/model.safetensors",
+        "model/log.jsonl",
+    } <= names
     assert len([n for n in names if n.startswith("predictions/")]) == 10
     frame = read_scores(done / "scores.parquet")
     assert len(frame[(frame["metric"] == "Dice") & (frame["draw"] >= 0)]) == 10
-    assert set(frame.loc[frame["draw"] == -1, "metric"]) >= {"SSIM/score", "Dice/pairs", "flip_rate", "LPIPS/seg"}
+    assert set(frame.loc[frame["draw"] == -1, "metric"]) >= {
+        "SSIM/score",
+        "Dice/pairs",
+        "flip_rate",
+        "LPIPS/seg",
+    }
     record = RunFolder(done).read_record()
     assert record.hash.startswith(done.name.split("-")[1])
     assert record.config["train"]["steps"] == 4

@@ -18,8 +18,10 @@ def smooth(z_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
 
 
 def test_grids() -> None:
-    assert ddim_timesteps(1000, 10, "leading") == ([901, 801, 701, 601, 501, 401, 301, 201, 101, 1],
-                                                    [801, 701, 601, 501, 401, 301, 201, 101, 1, 0])
+    assert ddim_timesteps(1000, 10, "leading") == (
+        [901, 801, 701, 601, 501, 401, 301, 201, 101, 1],
+        [801, 701, 601, 501, 401, 301, 201, 101, 1, 0],
+    )
     assert ddim_timesteps(1000, 4) == ([999, 749, 499, 249], [749, 499, 249, -1])
 
 
@@ -32,8 +34,13 @@ def test_one_trailing_step_is_the_single_step() -> None:
 def test_ddim_equals_diffusers(steps: int) -> None:
     z_T = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     scheduler = DDIMScheduler(
-        beta_start=0.0015, beta_end=0.0155, beta_schedule="scaled_linear", clip_sample=False,
-        set_alpha_to_one=True, prediction_type="sample", timestep_spacing="trailing",
+        beta_start=0.0015,
+        beta_end=0.0155,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        prediction_type="sample",
+        timestep_spacing="trailing",
     )
     scheduler.set_timesteps(steps)
     z_t = z_T

@@ -12,7 +12,8 @@ SCHEDULE = NoiseSchedule.scaled_linear()
 
 
 @pytest.mark.parametrize(
-    ("t", "alpha_bar"), [(0, 0.9985), (100, 0.8288), (250, 0.5355), (500, 0.1501), (750, 0.01739), (999, 6.687e-4)]
+    ("t", "alpha_bar"),
+    [(0, 0.9985), (100, 0.8288), (250, 0.5355), (500, 0.1501), (750, 0.01739), (999, 6.687e-4)],
 )
 def test_released_values(t: int, alpha_bar: float) -> None:
     assert float(SCHEDULE.alphas_cumprod[t]) == pytest.approx(alpha_bar, rel=5e-4)

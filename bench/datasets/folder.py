@@ -108,9 +108,7 @@ class Folder:
         picture = self._decode(case_id)
         image = as_image(picture, path, self.spec.channels)
         if image.ndim != self.spec.dims + 1:
-            raise InputError(
-                f"{path}: {image.ndim - 1} axes where other images have {self.spec.dims}; do not mix them"
-            )
+            raise InputError(f"{path}: {image.ndim - 1} axes where other images have {self.spec.dims}; do not mix them")
         if self._intensity is None and self.spec.intensity == (0.0, 255.0) and image.max() > 255:
             raise InputError(f"{path}: values up to {image.max():g} among 8-bit images; set intensity")
         reference = read_mask(mask_path, self._ids, complete=self._complete)
@@ -119,9 +117,7 @@ class Folder:
                 f"{mask_path}: mask of {_size(reference)}, but the image has {_size(image)}; make them agree"
             )
         if picture.affine is not None and not same_orientation(picture.affine, affine_of(mask_path)):
-            raise InputError(
-                f"{mask_path}: runs along other axes than its image; save it on the image's grid"
-            )
+            raise InputError(f"{mask_path}: runs along other axes than its image; save it on the image's grid")
         return Case(case_id, self._group_of[case_id], image, reference, picture.spacing_mm)
 
     def fingerprint(self) -> dict[str, str]:

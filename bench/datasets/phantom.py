@@ -62,9 +62,7 @@ class Polyp:
         seed: int = 0,
     ) -> None:
         if size < 16 or not 0 <= empty_share < 1:
-            raise InputError(
-                f"phantom: size {size}, empty_share {empty_share}: expected >= 16 and 0 <= share < 1"
-            )
+            raise InputError(f"phantom: size {size}, empty_share {empty_share}: expected >= 16 and 0 <= share < 1")
         self.spec = TaskSpec(3, ("polyp",), plane_size(image_size), 2)
         self.size, self.empty_share, self.seed = size, empty_share, seed
         self._roster = _Roster((n_train, n_val, n_test), sequence_length)
@@ -107,9 +105,7 @@ class Organs:
         seed: int = 0,
     ) -> None:
         if len(shape) != 3 or min(shape) < 8 or len(spacing_mm) != 3 or min(spacing_mm) <= 0:
-            raise InputError(
-                f"phantom: shape {list(shape)}, spacing_mm {list(spacing_mm)}: expected three each"
-            )
+            raise InputError(f"phantom: shape {list(shape)}, spacing_mm {list(spacing_mm)}: expected three each")
         if not 0 <= absent_share <= 1:
             raise InputError(f"phantom: absent_share {absent_share}: expected a share between 0 and 1")
         self.spec = TaskSpec(1, ORGANS, plane_size(image_size), 3, (-175.0, 250.0))

@@ -71,9 +71,7 @@ def _body(rng: np.random.Generator, shape: Sequence[int]) -> tuple[np.ndarray, .
     return z, y, x, (np.abs(x) ** 2.4 + np.abs(y) ** 2.4) ** np.float32(1 / 2.4)
 
 
-def _background(
-    rng: np.random.Generator, z: np.ndarray, y: np.ndarray, x: np.ndarray, body: np.ndarray
-) -> np.ndarray:
+def _background(rng: np.random.Generator, z: np.ndarray, y: np.ndarray, x: np.ndarray, body: np.ndarray) -> np.ndarray:
     """Air, subcutaneous fat, muscle wall, visceral fat with bowel, and the spine."""
     image = np.full(body.shape, _AIR, dtype=np.float32)
     wall = rng.uniform(0.86, 0.93)
@@ -97,9 +95,7 @@ def _background(
     return image
 
 
-def _smooth(
-    rng: np.random.Generator, shape: Sequence[int], spacing_mm: Sequence[float], reach_mm: float
-) -> np.ndarray:
+def _smooth(rng: np.random.Generator, shape: Sequence[int], spacing_mm: Sequence[float], reach_mm: float) -> np.ndarray:
     """Noise (D, H, W) of deviation 1 that varies over `reach_mm` in the plane and along the axis."""
     field = rng.standard_normal(tuple(shape), dtype=np.float32)
     field = gaussian_filter(field, [reach_mm / 2 / s for s in spacing_mm], mode="wrap", truncate=2)

@@ -111,9 +111,7 @@ def check_groups(source: str, split_of: Mapping[str, str], group_of: Mapping[str
     for case, split in split_of.items():
         if seen.setdefault(group_of[case], split) != split:
             group = group_of[case]
-            raise InputError(
-                f"{source}: group {group!r} lies in both {seen[group]} and {split}; keep it in one"
-            )
+            raise InputError(f"{source}: group {group!r} lies in both {seen[group]} and {split}; keep it in one")
 
 
 def _refuse(path: Path, names: Sequence[str], why: str) -> None:

@@ -21,9 +21,7 @@ class Parameters(NamedTuple):
 def count_parameters(module: torch.nn.Module) -> Parameters:
     """Parameters of a module; one that is used twice counts once."""
     parameters = list(module.parameters())
-    return Parameters(
-        sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
-    )
+    return Parameters(sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad))
 
 
 def count_gflop(call: Callable[[], object]) -> float:

@@ -45,9 +45,7 @@ def measure_latency(
 ) -> LatencyResult:
     """Time `rounds` calls after `warmup` untimed ones; `synchronize` waits until the device is idle."""
     if rounds < 1 or warmup < 0 or batch < 1:
-        raise InputError(
-            f"latency: rounds {rounds}, warmup {warmup}, batch {batch}; expected >= 1, >= 0, >= 1"
-        )
+        raise InputError(f"latency: rounds {rounds}, warmup {warmup}, batch {batch}; expected >= 1, >= 0, >= 1")
     for _ in range(warmup):
         call()
     seconds = []

@@ -42,7 +42,5 @@ def _plugin(name: str, plugins: dict[str, EntryPoint]) -> Metric:
     except Exception as error:
         raise InputError(f"metrics: plug-in {name!r} ({point.value}) cannot be imported: {error}") from error
     if not isinstance(metric, Metric):
-        raise InputError(
-            f"metrics: plug-in {name!r} ({point.value}) is a {type(metric).__name__}, expected a Metric"
-        )
+        raise InputError(f"metrics: plug-in {name!r} ({point.value}) is a {type(metric).__name__}, expected a Metric")
     return metric

@@ -23,9 +23,7 @@ class Lpips:
         self._network = _network(trunk).to(self.device)
 
     @classmethod
-    def load(
-        cls, path: Path | None = None, *, download: bool = True, device: torch.device | str = "cpu"
-    ) -> Lpips:
+    def load(cls, path: Path | None = None, *, download: bool = True, device: torch.device | str = "cpu") -> Lpips:
         """LPIPS with the trunk this machine has or can fetch; raises LpipsUnavailable with the reason."""
         return cls(load_trunk(path, download=download), device)
 
@@ -86,9 +84,7 @@ def _network(trunk: Trunk) -> Any:
     ]
     parameters = {f"features.{name}": value for stage in stages for name, value in stage.named_parameters()}
     if parameters.keys() != trunk.tensors.keys():
-        raise LpipsUnavailable(
-            "the package lpips lays out its trunk differently; version 0.1.4 is known to work"
-        )
+        raise LpipsUnavailable("the package lpips lays out its trunk differently; version 0.1.4 is known to work")
     with torch.no_grad():
         for name, value in parameters.items():
             value.copy_(trunk.tensors[name])

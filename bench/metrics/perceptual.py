@@ -59,9 +59,7 @@ def ms_ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     if undefined_reason("MS-SSIM", *a.shape[-2:]):
         return _undefined(a)
     function = _torchmetrics().multiscale_structural_similarity_index_measure
-    return _in_chunks(
-        lambda x, y: function(x, y, data_range=DATA_RANGE, reduction="none", normalize="relu"), a, b
-    )
+    return _in_chunks(lambda x, y: function(x, y, data_range=DATA_RANGE, reduction="none", normalize="relu"), a, b)
 
 
 def images_at_once(maps: torch.Tensor, device: torch.device) -> int:

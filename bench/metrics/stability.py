@@ -87,9 +87,7 @@ def _image_agreement(maps: np.ndarray, lpips: Lpips | None, device: torch.device
         per_slice.append(_pair_values(draws[:, None], lpips).mean(1))
     mse, *others = torch.stack(per_slice).mean(0)
     values = {"PSNR": float(psnr_of(mse))}
-    return values | {
-        name: float(value) for name, value in zip(("SSIM", "MS-SSIM", "LPIPS"), others, strict=True)
-    }
+    return values | {name: float(value) for name, value in zip(("SSIM", "MS-SSIM", "LPIPS"), others, strict=True)}
 
 
 def _pair_values(draws: torch.Tensor, lpips: Lpips | None) -> torch.Tensor:

@@ -71,8 +71,6 @@ def _share_range(axes: list[Axes]) -> None:
 def _alt(panels: dict[str, dict[str, Summary]]) -> str:
     parts = []
     for dataset, rows in panels.items():
-        means = ", ".join(
-            f"{method} {summary.mean:.3f} over {summary.cases} cases" for method, summary in rows.items()
-        )
+        means = ", ".join(f"{method} {summary.mean:.3f} over {summary.cases} cases" for method, summary in rows.items())
         parts.append(f"{dataset}: {means}")
     return "Dot plot of Dice per case. Mean Dice on " + "; on ".join(parts) + "."

@@ -42,9 +42,7 @@ def build(frame: Frame) -> Drawing | None:
             _panel(ax, dataset, points, methods)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
-        return finish(
-            figure, NAME, "Accuracy against latency", _alt(panels), CAPTION.format(machines=_machines(frame))
-        )
+        return finish(figure, NAME, "Accuracy against latency", _alt(panels), CAPTION.format(machines=_machines(frame)))
 
 
 def _panel(ax: Axes, dataset: str, points: dict[str, Point], methods: list[str]) -> None:
@@ -54,9 +52,7 @@ def _panel(ax: Axes, dataset: str, points: dict[str, Point], methods: list[str])
         index = methods.index(method)
         if interval := within_unit(summary):
             ax.plot([latency] * 2, interval, color=colour(index), linewidth=2, alpha=0.5)
-        ax.scatter(
-            [latency], [summary.mean], s=70, color=colour(index), marker=marker(index), zorder=3, label=method
-        )
+        ax.scatter([latency], [summary.mean], s=70, color=colour(index), marker=marker(index), zorder=3, label=method)
     times = [latency for latency, _ in points.values()]
     # At least a decade wide, so that noise in the time does not look like a difference.
     middle = math.sqrt(min(times) * max(times))
@@ -80,8 +76,6 @@ def _machines(frame: Frame) -> str:
 def _alt(panels: dict[str, dict[str, Point]]) -> str:
     parts = []
     for dataset, points in panels.items():
-        pairs = ", ".join(
-            f"{method} {s.mean:.3f} at {latency:.0f} ms" for method, (latency, s) in points.items()
-        )
+        pairs = ", ".join(f"{method} {s.mean:.3f} at {latency:.0f} ms" for method, (latency, s) in points.items())
         parts.append(f"{dataset}: {pairs}")
     return "Scatter plot of mean Dice against latency. On " + "; on ".join(parts) + "."

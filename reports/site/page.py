@@ -77,17 +77,12 @@ def _cautions(frame: Frame) -> list[str]:
     cautions = []
     if any(run.record.profile == "smoke" for run in frame.runs):
         cautions.append(
-            "Runs of the smoke profile are tiny: they show that everything works end to end, "
-            "not how good a method is."
+            "Runs of the smoke profile are tiny: they show that everything works end to end, not how good a method is."
         )
     if any(part(run.record, "git").get("dirty") for run in frame.runs):
-        cautions.append(
-            "Some runs were made from a modified working tree: their commit alone does not reproduce them."
-        )
+        cautions.append("Some runs were made from a modified working tree: their commit alone does not reproduce them.")
     if len({run.record.profile for run in frame.runs}) > 1:
-        cautions.append(
-            "Runs of more than one profile stand side by side: trained longer does not mean better method."
-        )
+        cautions.append("Runs of more than one profile stand side by side: trained longer does not mean better method.")
     if any(run.record.fidelity == "approximation" for run in frame.runs):
         cautions.append("Methods marked “approximation” are built from an incomplete specification.")
     return cautions
@@ -132,9 +127,7 @@ def _table(table: Table) -> dict[str, Any]:
             }
             for column in columns
         ]
-        head, _, flag = (
-            cells[0]["text"].partition(" [") if row.get("published") else (cells[0]["text"], "", "")
-        )
+        head, _, flag = cells[0]["text"].partition(" [") if row.get("published") else (cells[0]["text"], "", "")
         groups[-1]["rows"].append({"head": head, "flag": flag.rstrip("]"), "cells": cells[1:]})
     headings = [{"text": column.heading, "is_text": table.is_text(column)} for column in columns]
     return {"table": table, "headings": headings, "groups": groups, "grouped": grouped, "width": len(columns)}
@@ -147,9 +140,7 @@ def _figure(drawing: Drawing) -> dict[str, Any]:
 
 def _ledger(ledger: list[Published]) -> list[tuple[str, list[Published]]]:
     numbers = sorted({entry.table for entry in ledger})
-    return [
-        (LEDGER_TITLES.get(n, f"Table {n}"), [entry for entry in ledger if entry.table == n]) for n in numbers
-    ]
+    return [(LEDGER_TITLES.get(n, f"Table {n}"), [entry for entry in ledger if entry.table == n]) for n in numbers]
 
 
 def _run(run: Run) -> dict[str, Any]:

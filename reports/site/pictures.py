@@ -87,9 +87,7 @@ def _picture(path: Path, method: str) -> Picture:
         case, dice, index = str(stored["case"]), float(stored["dice"]), int(stored["slice"])
         labels = [str(label) for label in stored["labels"]]
     if image.ndim != 3 or reference.shape[1:] != image.shape[:2] or masks.shape[1:] != reference.shape:
-        raise ValueError(
-            f"shapes of image {image.shape}, reference {reference.shape}, masks {masks.shape} disagree"
-        )
+        raise ValueError(f"shapes of image {image.shape}, reference {reference.shape}, masks {masks.shape} disagree")
     size = _page_size(*image.shape[:2])
     panels = _panels(case, method, dice, labels, image, reference, masks, size)
     return Picture(case, dice, index, panels, width=size[1], height=size[0])
@@ -112,9 +110,7 @@ def _panels(
     differing = float((variance > 0).any(axis=0).mean())
     heat = _resize((variance.max(axis=0) * 4 * 255).astype(np.uint8), size) / 255
     draws = len(masks)
-    agreement = (
-        f"{differing:.1%} of the pixels differ between {draws} draws" if draws > 1 else "a single draw"
-    )
+    agreement = f"{differing:.1%} of the pixels differ between {draws} draws" if draws > 1 else "a single draw"
     score = "undefined" if math.isnan(dice) else f"{dice:.3f}"
     return [
         Panel("Image", f"Image of {case}", _uri(base)),

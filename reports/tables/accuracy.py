@@ -112,15 +112,11 @@ def _case_notes(where: str, rows: pd.DataFrame, summaries: dict[str, Summary]) -
         notes.append(f"{where}: IoU rests on {iou.cases} cases with {iou.undefined} undefined values.")
     by_seed = {seed: frozenset(part["case"]) for seed, part in rows.groupby("seed")}
     if len(set(by_seed.values())) > 1:
-        notes.append(
-            f"{where}: the seeds were scored on different cases; each case is averaged over its own seeds."
-        )
+        notes.append(f"{where}: the seeds were scored on different cases; each case is averaged over its own seeds.")
     return notes
 
 
-def _published(
-    dataset: str, protocols: set[str], ledger: list[Published], notes: list[str]
-) -> list[dict[str, Any]]:
+def _published(dataset: str, protocols: set[str], ledger: list[Published], notes: list[str]) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for entry in ledger:
         if same_dataset(dataset, entry.dataset):

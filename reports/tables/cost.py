@@ -63,9 +63,7 @@ def build(frame: Frame) -> Table:
                 _collect_missing(rows[-1], runs, missing)
         rows += _published(dataset, notes)
     if len({(row.get("device"), row.get("threads")) for row in rows if not row.get("published")}) > 1:
-        notes.append(
-            "Rows come from more than one device or thread count: compare times only within one of them."
-        )
+        notes.append("Rows come from more than one device or thread count: compare times only within one of them.")
     return Table("table4", "Table 4 · Cost", CAPTION, COLUMNS, rows, missing_notes(missing) + notes)
 
 

@@ -37,9 +37,7 @@ def build(frame: Frame) -> Table:
         notes.append("Groups of the test split are counted in the scores; the other splits record none.")
     for dataset in sorted({row["dataset"] for row in rows}):
         if sum(row["dataset"] == dataset for row in rows) > 1:
-            notes.append(
-                f"{dataset} appears with more than one split or content: such runs are not ranked together."
-            )
+            notes.append(f"{dataset} appears with more than one split or content: such runs are not ranked together.")
     return Table("table1", "Table 1 · Data sets", CAPTION, COLUMNS, rows, notes)
 
 

@@ -97,9 +97,7 @@ def _row(
     where = f"{method} on {dataset}"
     found.append((where, summaries))
     if draws < 2:
-        missing.setdefault("Agreement of draws", []).append(
-            (where, "a single draw has nothing to agree with")
-        )
+        missing.setdefault("Agreement of draws", []).append((where, "a single draw has nothing to agree with"))
     else:
         _collect_missing(where, runs, summaries, missing)
     return row
