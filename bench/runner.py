@@ -15,6 +15,7 @@ from bench.config import Cell
 from bench.errors import InputError
 from bench.geometry import to_native_size
 from bench.items import TrainingItems, method_image
+from bench.metrics import select
 from bench.scoring import score_run
 from bench.seeding import CaseGenerator
 from bench.store import RunFolder, digest, fit_identity
@@ -26,6 +27,7 @@ class Run:
 
     def __init__(self, cell: Cell, dataset: Dataset | None = None) -> None:
         set_threads(cell.config["threads"])
+        select(cell.config["metrics"])  # an unknown name stops the run before hours of training
         self.cell = cell
         self.dataset = dataset or checked_dataset(cell)
         self.data = self.dataset.fingerprint()

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bench.errors import InputError
-from bench.metrics import perceptual
 from bench.metrics.stability import STABILITY_METRICS, case_stability
+from sdseg.torchvision_ops import declare_missing_operators
 
 
 def _draws(shape: tuple[int, ...], draws: int = 3, labels: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -26,9 +26,16 @@ def _single(function, a: np.ndarray, b: np.ndarray) -> float:
     return float(function(x, y, data_range=1.0))
 
 
+def _torchmetrics():
+    declare_missing_operators()  # torchmetrics imports torchvision where it finds one
+    import torchmetrics.functional.image
+
+    return torchmetrics.functional.image
+
+
 def _loop(maps: np.ndarray) -> dict[str, float]:
     """The definition, one pair and one slice at a time."""
-    library = perceptual._torchmetrics()
+    library = _torchmetrics()
     slices = maps.reshape(len(maps), -1, *maps.shape[-2:])
     pairs = [(a, b) for i, j in combinations(slices, 2) for a, b in zip(i, j, strict=True)]
     functions = {

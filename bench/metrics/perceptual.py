@@ -1,16 +1,15 @@
 """PSNR, SSIM and MS-SSIM of pairs of maps in [0, 1]: one value per image, data range fixed at 1.
 
-SSIM uses an 11 x 11 Gaussian window (sigma 1.5), k1 = 0.01 and k2 = 0.03, reflected at the border, and
-averages the whole map. MS-SSIM adds five scales with the weights .0448, .2856, .3001, .2363, .1333 and sets
-negative contrast terms to zero ("relu"). Both are torchmetrics', whose range is never inferred here.
+What SSIM and MS-SSIM are here is said in `bench/metrics/structural.py`; the range is never inferred.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 
 import torch
+
+from bench.metrics.structural import pair_ms_ssim, pair_ssim
 
 DATA_RANGE = 1.0
 
@@ -47,19 +46,22 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """SSIM of each pair of maps (N, C, H, W) in [0, 1], as (N,) float64; NaN for images below 11 px."""
+    """SSIM of each pair of maps (N, 1, H, W) in [0, 1], as (N,) float64; NaN for images below 11 px."""
     if undefined_reason("SSIM", *a.shape[-2:]):
         return _undefined(a)
-    function = _torchmetrics().structural_similarity_index_measure
-    return _in_chunks(lambda x, y: function(x, y, data_range=DATA_RANGE, reduction="none"), a, b)
+    return _in_chunks(lambda x, y: pair_ssim(*_side_by_side(x, y)), a, b)
 
 
 def ms_ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """MS-SSIM of each pair of maps (N, C, H, W) in [0, 1], as (N,) float64; NaN for images below 176 px."""
+    """MS-SSIM of each pair of maps (N, 1, H, W) in [0, 1], as (N,) float64; NaN for images below 176 px."""
     if undefined_reason("MS-SSIM", *a.shape[-2:]):
         return _undefined(a)
-    function = _torchmetrics().multiscale_structural_similarity_index_measure
-    return _in_chunks(lambda x, y: function(x, y, data_range=DATA_RANGE, reduction="none", normalize="relu"), a, b)
+    return _in_chunks(lambda x, y: pair_ms_ssim(*_side_by_side(x, y))[1], a, b)
+
+
+def _side_by_side(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    index = torch.arange(len(a), device=a.device)
+    return torch.cat([a, b])[:, 0], index, index + len(a)
 
 
 def images_at_once(maps: torch.Tensor, device: torch.device) -> int:
@@ -83,12 +85,3 @@ def _in_chunks(
 
 def _undefined(a: torch.Tensor) -> torch.Tensor:
     return torch.full((len(a),), torch.nan, dtype=torch.float64)
-
-
-def _torchmetrics() -> ModuleType:
-    from sdseg.torchvision_ops import declare_missing_operators
-
-    declare_missing_operators()  # torchmetrics imports torchvision where it finds one
-    import torchmetrics.functional.image
-
-    return torchmetrics.functional.image

@@ -18,14 +18,8 @@ from bench.errors import InputError
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.overlap import dice
 from bench.metrics.pair import Pair
-from bench.metrics.perceptual import (
-    images_at_once,
-    mean_squared_error,
-    ms_ssim,
-    psnr_of,
-    ssim,
-    undefined_reason,
-)
+from bench.metrics.perceptual import images_at_once, psnr_of, undefined_reason
+from bench.metrics.structural import pair_ms_ssim, pair_ssim
 
 
 class StabilityMetric(NamedTuple):
@@ -92,32 +86,35 @@ def _image_agreement(maps: np.ndarray, lpips: Lpips | None, device: torch.device
 
 def _pair_values(draws: torch.Tensor, lpips: Lpips | None) -> torch.Tensor:
     """MSE, SSIM, MS-SSIM and LPIPS (4, P) of all pairs of the draws (M, 1, H, W) of one slice."""
-    height, width = draws.shape[-2:]
+    defined = {name: undefined_reason(name, *draws.shape[-2:]) is None for name in ("SSIM", "MS-SSIM", "LPIPS")}
+    defined["LPIPS"] &= lpips is not None
     first, second = torch.triu_indices(len(draws), len(draws), 1, device=draws.device)
-    identical = torch.tensor([0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
-    undefined = [
-        False,
-        *(bool(undefined_reason(name, height, width)) for name in ("SSIM", "MS-SSIM", "LPIPS")),
-    ]
-    undefined[3] |= lpips is None
-    identical[torch.tensor(undefined)] = torch.nan
-    values = identical[:, None].repeat(1, len(first))
-    size = images_at_once(draws, draws.device)
-    differ = torch.cat([(draws[i] != draws[j]).flatten(1).any(1) for i, j in _chunks(first, second, size)])
-    if not differ.any():
-        return values
-    features = None if lpips is None or undefined[3] else lpips.features(draws)
-    parts = []
-    for i, j in _chunks(first[differ], second[differ], size):
-        a, b = draws[i], draws[j]
-        rows = [mean_squared_error(a, b), ssim(a, b), ms_ssim(a, b)]
-        if lpips is not None and features is not None:
-            rows.append(lpips.feature_distance([f[i] for f in features], [f[j] for f in features]))
-        else:
-            rows.append(torch.full((len(i),), torch.nan, dtype=torch.float64))
-        parts.append(torch.stack(rows))
-    values[:, differ.cpu()] = torch.cat(parts, 1)
-    return values
+    mse = _squared_errors(draws, first, second)
+    differ = mse != 0  # identical pairs need no work: full agreement (NaN differs)
+    i, j = first[differ], second[differ]
+    values = torch.stack([mse, torch.ones_like(mse), torch.ones_like(mse), torch.zeros_like(mse)])
+    if len(i):
+        if defined["MS-SSIM"]:
+            values[1, differ], values[2, differ] = (x.to(mse.device) for x in pair_ms_ssim(draws[:, 0], i, j))
+        elif defined["SSIM"]:
+            values[1, differ] = pair_ssim(draws[:, 0], i, j)
+        if lpips is not None and defined["LPIPS"]:
+            values[3, differ] = _lpips_values(draws, i, j, lpips).to(mse.device)
+    for row, name in enumerate(("SSIM", "MS-SSIM", "LPIPS"), 1):
+        if not defined[name]:
+            values[row] = torch.nan
+    return values.cpu()
+
+
+def _squared_errors(draws: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    parts = _chunks(first, second, images_at_once(draws, draws.device))
+    return torch.cat([(draws[i] - draws[j]).square().double().mean((1, 2, 3)) for i, j in parts])
+
+
+def _lpips_values(draws: torch.Tensor, first: torch.Tensor, second: torch.Tensor, lpips: Lpips) -> torch.Tensor:
+    features = lpips.features(draws)
+    parts = _chunks(first, second, images_at_once(draws, draws.device))
+    return torch.cat([lpips.feature_distance([f[i] for f in features], [f[j] for f in features]) for i, j in parts])
 
 
 def _chunks(first: torch.Tensor, second: torch.Tensor, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
