@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.build import build_segmenter
+from bench.environment import device_facts
 from bench.measure.complexity import count_gflop, count_parameters
 from bench.measure.latency import LatencyResult
 from bench.measure.memory import MemoryResult, measure_peak_memory
 from bench.record import Score
+from bench.runner import Run, task_facts, task_of
 from bench.seeding import CaseGenerator
 from bench.types import Segmenter, TaskSpec
 
+MEMORY = ("peak_allocated_mib", "peak_reserved_mib", "peak_rss_mib")
+FOOTPRINT = (
+    *MEMORY,
+    *(f"train_{name}" for name in MEMORY),
+    "parameters_m",
+    "gflop_per_sample",
+    "nfe",
+    "steps",
+    "samples",
+)
+
 # Slices of a volume that one timed call of a three-dimensional method sees.
 _DEPTH = 32
-
-
-def task_of(facts: dict[str, Any]) -> TaskSpec:
-    """The task that `config.yaml` states."""
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-    return TaskSpec(**values)
 
 
 def predict_call(segmenter: Segmenter, task: TaskSpec, batch: int) -> Callable[[], object]:
@@ -68,13 +76,31 @@ def latency_scores(result: LatencyResult) -> list[Score]:
     return scores
 
 
-def memory_scores(config: dict[str, Any], task: dict[str, Any], model: Path) -> list[Score]:
-    """Peak memory of predicting one image and of training steps, each in a fresh process."""
-    argument = {"config": config, "task": task, "model": str(model)}
-    scores = _memory_rows("", measure_peak_memory("bench.cost:predict_target", argument))
-    if config["method"].get("recipe"):
-        scores += _memory_rows("train_", measure_peak_memory("bench.cost:train_target", argument))
+def footprint_scores(run: Run) -> list[Score]:
+    """Peak memory of predicting and of training, each in a fresh process, and the arithmetic of a prediction.
+
+    They depend on the run and the machine alone, so that what the record holds from this machine is not measured again.
+    """
+    record = run.folder.read_record()
+    known = [s for s in record.scores if s.metric in FOOTPRINT]
+    if known and record.environment.get("footprint_device") == _machine():
+        return known
+    argument = {"config": run.cell.config, "task": task_facts(run.dataset.spec), "model": str(run.folder.model)}
+    targets = {"": "bench.cost:predict_target"}
+    if run.cell.config["method"].get("recipe"):
+        targets["train_"] = "bench.cost:train_target"
+    with ThreadPoolExecutor() as pool:  # two processes at once take no memory from each other
+        results = pool.map(lambda target: measure_peak_memory(target, argument), targets.values())
+        scores = [s for prefix, r in zip(targets, results, strict=True) for s in _memory_rows(prefix, r)]
+    scores += complexity_scores(run.segmenter(), run.dataset.spec)
+    run.folder.write_record(
+        record.model_copy(update={"environment": {**record.environment, "footprint_device": _machine()}})
+    )
     return scores
+
+
+def _machine() -> str:
+    return f"{device_facts()['name']}, {torch.get_num_threads()} threads"
 
 
 def _memory_rows(prefix: str, result: MemoryResult) -> list[Score]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import progress
-from bench.config import Cell, compose_config, expand
+from bench.config import Cell, expand
 from bench.errors import InputError
 from bench.record import Score
 from bench.runner import Run
@@ -38,11 +38,18 @@ def overrides(config: pytest.Config) -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Long fits speak while pytest is silent."""
+    """Refuse a bad matrix before anything is collected; long fits speak while pytest is silent."""
     config._sdseg_runs = []  # type: ignore[attr-defined]
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        progress.listen(progress.LineHandler(lambda line: _write_line(config, line)))
+    config._sdseg_cells = {}  # type: ignore[attr-defined]
+    if not config.getoption("benchmark_only", False):
+        return
+    try:
+        cells = expand(overrides(config))
+    except InputError as error:
+        raise pytest.UsageError(f"error: {error}") from error
+    config._sdseg_cells = {cell.id: cell for cell in cells}  # type: ignore[attr-defined]
+    config._sdseg_runs_dir = Path(cells[0].config["runs_dir"])  # type: ignore[attr-defined]
+    progress.listen(progress.LineHandler(lambda line: _write_line(config, line)))
 
 
 def _write_line(config: pytest.Config, line: str) -> None:
@@ -57,23 +64,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per cell, so that -k, resuming and baselines work cell by cell."""
     if "run" not in metafunc.fixturenames:
         return
-    try:
-        cells = expand(overrides(metafunc.config))
-        sizes = compose_config(overrides(metafunc.config)[:1])["measure"]["batch_sizes"]
-    except InputError as error:
-        raise pytest.UsageError(f"error: {error}") from error
-    metafunc.config._sdseg_runs_dir = Path(cells[0].config["runs_dir"])  # type: ignore[attr-defined]
-    metafunc.parametrize("run", cells, ids=[cell.id for cell in cells], indirect=True, scope="session")
+    cells: dict[str, Cell] = metafunc.config._sdseg_cells  # type: ignore[attr-defined]
+    # Names and not cells: pytest-benchmark writes parameters into its JSON.
+    metafunc.parametrize("run", list(cells), ids=list(cells), indirect=True, scope="session")
     if "batch_size" in metafunc.fixturenames:
+        sizes = next(iter(cells.values())).config["measure"]["batch_sizes"] if cells else []
         metafunc.parametrize("batch_size", sizes, ids=[f"batch{size}" for size in sizes])
 
 
 @pytest.fixture(scope="session")
 def run(request: pytest.FixtureRequest) -> Run:
     """The cell's run: fitted, predicted and scored, resuming what is on disk."""
-    cell: Cell = request.param
     try:
-        made = Run(cell)
+        made = Run(request.config._sdseg_cells[request.param])  # type: ignore[attr-defined]
         made.fit()
         made.predict()
         made.score()
@@ -85,15 +88,19 @@ def run(request: pytest.FixtureRequest) -> Run:
     return made
 
 
+def plain_scores(scores: Iterable[Score]) -> dict[str, float | None]:
+    """Scores as plain numbers, undefined and infinite ones as None: the benchmark's JSON turns others into text."""
+    values = {score.metric: float(score.value) for score in scores}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
 @pytest.fixture
 def publish(benchmark: Any, run: Run, request: pytest.FixtureRequest) -> Any:
     """Put scores beside the timing in the benchmark's JSON, and run-level ones into the run's record too."""
 
     def _publish(scores: Iterable[Score], into_record: bool = True) -> None:
         scores = list(scores)
-        for score in scores:
-            value = float(score.value)
-            benchmark.extra_info[score.metric] = value if math.isfinite(value) else None
+        benchmark.extra_info.update(plain_scores(scores))
         if into_record and scores:
             run.folder.write_record(run.folder.read_record().with_scores(scores))
 

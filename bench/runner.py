@@ -170,6 +170,12 @@ def task_facts(task: TaskSpec) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(task).items()}
 
 
+def task_of(facts: dict[str, Any]) -> TaskSpec:
+    """The task that `config.yaml` states."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+    return TaskSpec(**values)
+
+
 def run_cell(cell: Cell, steps: Sequence[str] = ("fit", "predict", "score")) -> Path:
     """Do the named steps of a cell; returns its run folder."""
     run = Run(cell)

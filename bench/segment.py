@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from bench import images, progress
-from bench.cost import task_of
 from bench.errors import InputError
-from bench.runner import load_segmenter, predict_cases, set_threads
+from bench.runner import load_segmenter, predict_cases, set_threads, task_of
 from bench.store import RunFolder
 from bench.types import Case, TaskSpec
 

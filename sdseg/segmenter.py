@@ -47,7 +47,8 @@ class TrainedSegmenter:
     def predict(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> Prediction:
         """Soft score and mask (B, L, H, W) on the CPU, of images (B, C, H, W) in [-1, 1]."""
         self.model.to(self.device).eval()
-        with torch.autocast(self.device.type, torch.float16, enabled=self.recipe.precision != "no"):
+        half = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float16
+        with torch.autocast(self.device.type, half, enabled=self.recipe.precision != "no"):
             score, mask = self.model.predict(image.to(self.device), generators)
         return Prediction(score.float().cpu(), mask.cpu())
 

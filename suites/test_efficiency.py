@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.cost import complexity_scores, latency_scores, memory_scores, predict_call, task_of
+from bench.cost import footprint_scores, latency_scores, predict_call
 from bench.measure.latency import LatencyResult, synchronize
 from bench.runner import Run
 
@@ -23,9 +23,8 @@ def test_speed(run: Run, batch_size: int, benchmark, publish) -> None:
     publish(latency_scores(LatencyResult(list(benchmark.stats.stats.data), batch_size)))
 
 
-def test_memory(run: Run, benchmark, publish) -> None:
+def test_footprint(run: Run, benchmark, publish) -> None:
     """Peak memory of one prediction and of training, each in a process of its own, and the arithmetic."""
-    config = run.folder.read_config()
-    scores = benchmark.pedantic(memory_scores, args=(run.cell.config, config["task"], run.folder.model), rounds=1)
+    scores = benchmark.pedantic(footprint_scores, args=(run,), rounds=1)
     assert all(score.value > 0 for score in scores)
-    publish([*scores, *complexity_scores(run.segmenter(), task_of(config["task"]))])
+    publish(scores)
