@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench import progress
-from bench.config import CONF_DIR, expand, register_schema
+from bench.config import CONF_DIR, expand, register_schema, sweep_jobs
 from bench.errors import InputError, RunError
 
 DONE, GATE_FAILED, BAD_INPUT, RUN_FAILED = 0, 1, 2, 3
@@ -146,6 +146,8 @@ def _sweep(verb: str, overrides: list[str]) -> int:
     from omegaconf import DictConfig
 
     plain = [o for o in overrides if o not in ("-m", "--multirun")]
+    for job_overrides in sweep_jobs(plain):
+        expand(job_overrides)  # every job is checked before the first one starts
     codes: list[int] = []
     register_schema()
 
@@ -153,13 +155,8 @@ def _sweep(verb: str, overrides: list[str]) -> int:
     def job(config: DictConfig) -> None:
         codes.append(run_cells(verb, list(HydraConfig.get().overrides.task)))
 
-    sys.argv = [
-        f"sdseg-{verb}",
-        "--multirun",
-        "hydra.output_subdir=null",
-        "hydra.sweep.dir=runs/sweeps",
-        *plain,
-    ]
+    quiet = ["hydra.output_subdir=null", "hydra.sweep.dir=.", "hydra.sweep.subdir=.", "hydra/job_logging=none"]
+    sys.argv = [f"sdseg-{verb}", "--multirun", "hydra/hydra_logging=none", *quiet, *plain]
     job()
     return max(codes, default=DONE)
 

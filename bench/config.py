@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -196,6 +198,21 @@ def expand(overrides: list[str]) -> list[Cell]:
         for m in values["method"]
         for s in values["seed"]
     ]
+
+
+def sweep_jobs(overrides: list[str]) -> list[list[str]]:
+    """The override lists of a sweep's jobs: one per combination of the comma-separated values."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise InputError(_one_line(error)) from error
+    axes = []
+    for override, text in zip(parsed, overrides, strict=True):
+        if override.is_sweep_override():
+            axes.append([f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()])
+        elif not text.startswith("hydra"):
+            axes.append([text])
+    return [list(job) for job in itertools.product(*axes)]
 
 
 def _matrix(probe: list[str], rest: list[str]) -> dict[str, Any]:

@@ -119,6 +119,14 @@ def test_a_failing_run_exits_3_and_the_others_finish(
     assert "folder-sdseg_z0-seed0" in captured.out
 
 
+def test_a_bad_sweep_is_refused_before_its_first_job(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    runs = tmp_path / "runs"
+    sweep = ["fit", "-m", "method=unet", "dataset=folder", f"dataset.root={data}", f"runs_dir={runs}"]
+    refused([*sweep, "seed=0,x"], "seed", capsys)
+    refused([*sweep, "seed=0,1", "method=unet,sdsegg"], "sdsegg", capsys)
+    assert not runs.exists()
+
+
 def cut(path: Path, size: int = 60) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
