@@ -155,7 +155,7 @@ def _sweep(verb: str, overrides: list[str]) -> int:
     def job(config: DictConfig) -> None:
         codes.append(run_cells(verb, list(HydraConfig.get().overrides.task)))
 
-    quiet = ["hydra.output_subdir=null", "hydra.sweep.dir=.", "hydra.sweep.subdir=.", "hydra/job_logging=none"]
+    quiet = ["hydra.output_subdir=null", "hydra.sweep.dir=runs/sweeps", "hydra.sweep.subdir=.", "hydra/job_logging=none"]
     sys.argv = [f"sdseg-{verb}", "--multirun", "hydra/hydra_logging=none", *quiet, *plain]
     job()
     return max(codes, default=DONE)
