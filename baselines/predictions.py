@@ -28,10 +28,10 @@ class PredictionFolder:
     def __init__(self, root: Path, task: Any, find: Callable[..., Any], read: Callable[..., Any]) -> None:
         if not root.is_dir():
             raise ValueError(f"{root}: no such folder; method.options.root must hold one mask per test case")
-        self.dims, self._read = task.dims, read
-        # One label: a binary mask. Several: a label map with ids 1, 2, ... in the task's order.
-        several = len(task.labels) > 1
-        self._labels = {name: i for i, name in enumerate(task.labels, 1)} if several else None
+        self.dims, self._read, self._root = task.dims, read, root
+        # The dataset's own ids; without any, one label is a binary mask and several have the ids 1, 2, ...
+        ids = getattr(task, "label_ids", ()) or (range(1, len(task.labels) + 1) if len(task.labels) > 1 else ())
+        self._labels = dict(zip(task.labels, ids, strict=True)) if ids else None
         folders = sorted(p for p in root.glob("draw-*") if p.is_dir()) or [root]
         self._draws: list[tuple[Path, dict[str, Path]]] = [(folder, find(folder)) for folder in folders]
 
@@ -46,17 +46,16 @@ class PredictionFolder:
     def predict(self, image: torch.Tensor, generators: Sequence[Any]) -> Prediction:
         """Masks (B, L, *S) at the files' own size; the score is the mask. Generators name case and draw.
 
-        Raises ValueError where a mask is missing. A single folder serves every draw.
+        Raises ValueError where a mask or a draw is missing.
         """
         masks = torch.stack([torch.from_numpy(self._mask(g.case_id, g.draw)) for g in generators])
         return Prediction(masks.float(), masks)
 
     def _mask(self, case_id: str, draw: int) -> np.ndarray:
-        if len(self._draws) > 1 and draw >= len(self._draws):
-            raise ValueError(
-                f"{self._draws[0][0].parent}: holds {len(self._draws)} draws; set draws={len(self._draws)}"
-            )
-        folder, files = self._draws[min(draw, len(self._draws) - 1)]
+        if draw >= len(self._draws):
+            count = len(self._draws)
+            raise ValueError(f"{self._root}: holds {count} draw{'s' * (count > 1)}; set draws={count}")
+        folder, files = self._draws[draw]
         if case_id not in files:
             raise ValueError(f"{folder}: no mask named {case_id}; every test case needs one")
         return self._read(files[case_id], self._labels)

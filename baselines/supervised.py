@@ -28,7 +28,6 @@ class Supervised(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.evaluations = 1
         self.network = network
         self.dice = DiceLoss(sigmoid=True, batch=True)
         self.bce = nn.BCEWithLogitsLoss()

@@ -115,16 +115,20 @@ def run_cells(verb: str, overrides: list[str]) -> int:
     from bench.runner import run_cell
 
     steps, code = _STEPS[verb][0], DONE
+    said: set[str] = set()
     for cell in expand(overrides):
         try:
             folder = run_cell(cell, steps)
-        except (InputError, KeyboardInterrupt):
-            raise
         except Exception as error:
             if os.environ.get("SDSEG_DEBUG") == "1":
                 raise
-            print(f"error: {cell.id}: {' '.join(str(error).split())}", file=sys.stderr)
-            code = RUN_FAILED
+            bad_input = isinstance(error, InputError)
+            where = "" if bad_input else f"{cell.id}: "
+            message = f"error: {where}{' '.join(str(error).split())}"
+            if message not in said:  # bad data is bad for every method alike
+                print(message, file=sys.stderr)
+            said.add(message)
+            code = max(code, BAD_INPUT if bad_input else RUN_FAILED)
         else:
             print(f"{cell.id}: {folder}{_summary(folder)}")
     return code
@@ -136,7 +140,9 @@ def _summary(folder: Path) -> str:
     if not (folder / "scores.parquet").exists():
         return ""
     frame = read_scores(folder / "scores.parquet")
-    means = frame[frame["draw"] >= 0].groupby("metric", sort=False)["value"].mean()
+    # As the tables do: labels within a draw, draws within a case, then cases.
+    by_draw = frame[frame["draw"] >= 0].groupby(["metric", "case", "draw"], sort=False)["value"].mean()
+    means = by_draw.groupby(["metric", "case"], sort=False).mean().groupby("metric", sort=False).mean()
     return "".join(f"  {name} {value:.4f}" for name, value in means.items())
 
 
@@ -155,7 +161,12 @@ def _sweep(verb: str, overrides: list[str]) -> int:
     def job(config: DictConfig) -> None:
         codes.append(run_cells(verb, list(HydraConfig.get().overrides.task)))
 
-    quiet = ["hydra.output_subdir=null", "hydra.sweep.dir=runs/sweeps", "hydra.sweep.subdir=.", "hydra/job_logging=none"]
+    quiet = [
+        "hydra.output_subdir=null",
+        "hydra.sweep.dir=runs/sweeps",
+        "hydra.sweep.subdir=.",
+        "hydra/job_logging=none",
+    ]
     sys.argv = [f"sdseg-{verb}", "--multirun", "hydra/hydra_logging=none", *quiet, *plain]
     job()
     return max(codes, default=DONE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ class Config:
     draws: int = MISSING
     image_size: int = MISSING
     architecture: str = MISSING
+    autoencoder: str | None = None
+    fidelity: str = MISSING
     unet_features: list[int] = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
@@ -108,7 +111,9 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
         for override in overrides:
             if _is_plugin(override, plugins):
                 key, _, name = override.partition("=")
-                config[key] = {"name": name, "target": plugins[key][name], "options": {}, "inference": {}}
+                config[key] = {"name": name, "target": plugins[key][name], "options": {}}
+                if key == "method":
+                    config[key].update({"inference": {}, "recipe": config["train"]})
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_one_line(error)) from error
@@ -132,8 +137,9 @@ def _one_line(error: Exception) -> str:
 
 def _refuse_targets(overrides: list[str]) -> None:
     for override in overrides:
-        key = override.lstrip("+~").split("=")[0]
-        if key.split(".")[-1] in ("target", "_target_", "network", "find", "read"):
+        key, _, value = override.lstrip("+~").partition("=")
+        named = {*key.split("."), *re.findall(r"([A-Za-z_]+)\s*:", value)}
+        if named & {"target", "_target_", "network", "find", "read"}:
             raise InputError(
                 f"{key} cannot be set from the command line; name code in a file of conf/method or conf/dataset"
             )

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from bench.build import build_segmenter
-from bench.environment import device_facts
+from bench.environment import environment_facts, machine
 from bench.measure.complexity import count_gflop, count_parameters
 from bench.measure.latency import LatencyResult
 from bench.measure.memory import MemoryResult, measure_peak_memory
-from bench.record import Score
+from bench.record import RunRecord, Score
 from bench.runner import Run, task_facts, task_of
 from bench.seeding import CaseGenerator
 from bench.types import Segmenter, TaskSpec
@@ -79,11 +79,11 @@ def latency_scores(result: LatencyResult) -> list[Score]:
 def footprint_scores(run: Run) -> list[Score]:
     """Peak memory of predicting and of training, each in a fresh process, and the arithmetic of a prediction.
 
-    They depend on the run and the machine alone, so that what the record holds from this machine is not measured again.
+    They depend on the run and the machine alone: what the record holds (of this machine, see `on_this_machine`) is not
+    measured again.
     """
-    record = run.folder.read_record()
-    known = [s for s in record.scores if s.metric in FOOTPRINT]
-    if known and record.environment.get("footprint_device") == _machine():
+    known = [s for s in run.folder.read_record().scores if s.metric in FOOTPRINT]
+    if known:
         return known
     argument = {"config": run.cell.config, "task": task_facts(run.dataset.spec), "model": str(run.folder.model)}
     targets = {"": "bench.cost:predict_target"}
@@ -92,15 +92,16 @@ def footprint_scores(run: Run) -> list[Score]:
     with ThreadPoolExecutor() as pool:  # two processes at once take no memory from each other
         results = pool.map(lambda target: measure_peak_memory(target, argument), targets.values())
         scores = [s for prefix, r in zip(targets, results, strict=True) for s in _memory_rows(prefix, r)]
-    scores += complexity_scores(run.segmenter(), run.dataset.spec)
-    run.folder.write_record(
-        record.model_copy(update={"environment": {**record.environment, "footprint_device": _machine()}})
-    )
-    return scores
+    return scores + complexity_scores(run.segmenter(), run.dataset.spec)
 
 
-def _machine() -> str:
-    return f"{device_facts()['name']}, {torch.get_num_threads()} threads"
+def on_this_machine(record: RunRecord) -> RunRecord:
+    """The record with this machine's facts; costs measured on another one (or with other threads) are dropped."""
+    facts = environment_facts()
+    if machine(facts) == machine(record.environment):
+        return record
+    kept = [s for s in record.scores if s.metric.startswith("train_") and s.metric not in FOOTPRINT]
+    return record.model_copy(update={"environment": facts, "scores": kept})
 
 
 def _memory_rows(prefix: str, result: MemoryResult) -> list[Score]:

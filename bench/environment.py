@@ -49,6 +49,11 @@ def environment_facts() -> dict[str, Any]:
     }
 
 
+def machine(environment: dict[str, Any]) -> str:
+    """Device and threads of `environment_facts`: what times and memory may be compared within."""
+    return f"{environment.get('device', {}).get('name')}, {environment.get('torch', {}).get('threads')} threads"
+
+
 def package_version(name: str) -> str | None:
     """The installed version of a distribution, None if it is not installed."""
     try:

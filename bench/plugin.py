@@ -12,6 +12,7 @@ import pytest
 
 from bench import progress
 from bench.config import Cell, expand
+from bench.cost import on_this_machine
 from bench.errors import InputError
 from bench.record import Score
 from bench.runner import Run
@@ -105,7 +106,8 @@ def publish(benchmark: Any, run: Run, request: pytest.FixtureRequest) -> Any:
             run.folder.write_record(run.folder.read_record().with_scores(scores))
 
     benchmark.group = request.node.originalname  # before any timed call, or the JSON has no group
-    record = run.folder.read_record()
+    record = on_this_machine(run.folder.read_record())
+    run.folder.write_record(record)
     facts = {
         "method": run.cell.method,
         "dataset": run.cell.dataset,

@@ -23,7 +23,9 @@ class BarHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, TextColumn("{task.fields[detail]}"), console=Console(stderr=True))
+        self._bars = Progress(
+            *columns, TextColumn("{task.fields[detail]}"), console=Console(stderr=True), redirect_stdout=False
+        )
         self._task: TaskID | None = None
         self._name = ""
 

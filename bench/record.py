@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from bench.errors import InputError
 
 SCHEMA_VERSION = 1
 
 SCORE_COLUMNS = ["case", "group", "label", "draw", "metric", "convention", "value"]
 
 
-class BadRecordError(ValueError):
+class BadRecordError(InputError):
     """A record on disk that cannot be read."""
 
 
@@ -77,10 +79,16 @@ class RunRecord(BaseModel):
 def read_record(path: Path) -> RunRecord:
     """Read `record.json`; raises BadRecordError naming the file."""
     try:
-        return RunRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise BadRecordError(f"{path}: not a run record of schema {SCHEMA_VERSION} ({first})") from error
+        record = RunRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise BadRecordError(f"{path}: not a run record ({reason}); delete it and score again") from error
+    except OSError as error:
+        raise BadRecordError(f"{path}: cannot be read ({error.strerror})") from error
+    if record.schema_version != SCHEMA_VERSION:
+        raise BadRecordError(f"{path}: schema {record.schema_version}, expected {SCHEMA_VERSION}; score again")
+    return record
 
 
 def read_scores(path: Path) -> pd.DataFrame:

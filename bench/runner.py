@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,8 @@ class Run:
         if self.folder.borrow_fit(self.fit_hash):
             return
         segmenter = build_segmenter(self.cell.config, self.dataset.spec)
-        train = TrainingItems(self.dataset, "train", segmenter.dims)
-        val = TrainingItems(self.dataset, "val", segmenter.dims)
+        train = training_items(self.dataset, "train", segmenter.dims)
+        val = training_items(self.dataset, "val", segmenter.dims)
         try:
             facts = segmenter.fit(train, val, self.folder.model)
         except ValueError as error:
@@ -72,11 +74,13 @@ class Run:
         if not wanted:
             return
         segmenter = self.segmenter()
-        size = 1 if task.dims == 3 else int(self.cell.config["predict_batch_size"])
+        # Stored predictions come at their own sizes, which cannot be stacked.
+        single = task.dims == 3 or segmenter.model is None
+        size = 1 if single else int(self.cell.config["predict_batch_size"])
         for start in range(0, len(wanted), size):
             part = wanted[start : start + size]
-            cases = [self.dataset.case(case_id) for case_id, _ in part]
-            draws = [draw for _, draw in part]
+            case_of = {case_id: self.dataset.case(case_id) for case_id in dict.fromkeys(c for c, _ in part)}
+            cases, draws = [case_of[case_id] for case_id, _ in part], [draw for _, draw in part]
             try:
                 answers = predict_cases(segmenter, task, cases, draws, self.cell.config)
             except ValueError as error:
@@ -88,7 +92,7 @@ class Run:
     def missing_predictions(self) -> list[tuple[str, int]]:
         """(case id, draw) pairs that are not on disk yet."""
         ids = self.dataset.case_ids("test")
-        pairs = [(case_id, draw) for draw in range(self.cell.config["draws"]) for case_id in ids]
+        pairs = [(case_id, draw) for case_id in ids for draw in range(self.cell.config["draws"])]
         return [(c, d) for c, d in pairs if not self.folder.prediction_path(d, c).exists()]
 
     def score(self) -> None:
@@ -112,10 +116,22 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def checked_dataset(cell: Cell) -> Dataset:
-    """The cell's dataset, every file of it looked at: a bad one stops a run before it starts."""
-    dataset = build_dataset(cell.config)
+@lru_cache(maxsize=1)
+def _checked(config: str) -> Dataset:
+    dataset = build_dataset({"dataset": json.loads(config)})
     dataset.check()
+    return dataset
+
+
+@lru_cache(maxsize=2)
+def training_items(dataset: Any, split: str, dims: int) -> TrainingItems:
+    """A split as tensors; the methods of one matrix share them."""
+    return TrainingItems(dataset, split, dims)
+
+
+def checked_dataset(cell: Cell) -> Dataset:
+    """The cell's dataset, every file of it looked at (once a process): a bad one stops a run before it starts."""
+    dataset = _checked(json.dumps(cell.config["dataset"]))
     for split in ("train", "val", "test"):
         if not dataset.case_ids(split) and cell.config["method"].get("recipe") and split != "test":
             raise InputError(f"dataset {cell.dataset}: the {split} split is empty; add cases or change the split")

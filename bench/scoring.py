@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench import progress
 from bench.config import Cell
-from bench.environment import environment_facts
+from bench.environment import environment_facts, machine
 from bench.files import write_json
 from bench.gallery import write_gallery
 from bench.metrics import Pair, select
@@ -67,17 +67,19 @@ def score_case(
 
 def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFolder) -> None:
     """Score a run's predictions; cases scored before a kill are not scored again."""
-    lpips, reason = open_lpips() if cell.config["draws"] > 1 else (None, "")
     settings = {
         "metrics": cell.config["metrics"],
         "protocol": cell.config["protocol"]["name"],
         "draws": cell.config["draws"],
-        "lpips": lpips is not None,
         "schema": SCHEMA_VERSION,
     }
-    stamp = digest(settings)
-    scored = folder.scores_path.exists() and folder.record_path.exists()
-    if scored and folder.read_record().data.get("scoring") == stamp:
+    # A run that was scored with LPIPS stays so, also where the trunk cannot be had today.
+    stamps = {lpips: digest({**settings, "lpips": lpips}) for lpips in (True, False)}
+    if _scored_as(folder) == stamps[True]:
+        return
+    lpips, reason = open_lpips() if cell.config["draws"] > 1 else (None, "")
+    stamp = stamps[lpips is not None]
+    if _scored_as(folder) == stamp:
         return
     scratch = folder.path / f"scoring-{stamp[:8]}"
     rows: list[dict[str, Any]] = []
@@ -95,6 +97,11 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
         _record(cell, dataset, data, {"scoring": stamp, **(lpips.facts() if lpips else {})}, folder, notes)
     )
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scored_as(folder: RunFolder) -> str | None:
+    scored = folder.scores_path.exists() and folder.record_path.exists()
+    return folder.read_record().data.get("scoring") if scored else None
 
 
 def _case_rows(
@@ -127,7 +134,10 @@ def _record(
     notes: list[str],
 ) -> RunRecord:
     facts = folder.fit_facts() or {}
-    old = folder.read_record().scores if folder.record_path.exists() else []
+    facts_now = environment_facts()
+    old: list[Score] = []
+    if folder.record_path.exists() and machine(folder.read_record().environment) == machine(facts_now):
+        old = folder.read_record().scores
     record = RunRecord(
         method=cell.method,
         dataset=cell.dataset,
@@ -143,7 +153,7 @@ def _record(
         draws=cell.config["draws"],
         n_cases={split: len(dataset.case_ids(split)) for split in ("train", "val", "test")},
         data={**data, **scoring},
-        environment=environment_facts(),
+        environment=facts_now,
         fit=facts,
         notes=notes,
         scores=old,
@@ -153,6 +163,12 @@ def _record(
     return record.with_scores(
         [
             Score(metric="train_s_per_step", value=facts["train_s_per_step"], unit="s", better="lower"),
-            Score(metric="train_hours", value=facts["train_seconds"] / 3600, unit="h", better="lower"),
+            Score(
+                metric="train_hours",
+                value=facts["train_seconds"] / 3600,
+                unit="h",
+                better="lower",
+                note="optimiser steps; without reading data and validation",
+            ),
         ]
     )

@@ -18,7 +18,7 @@ def segment_folder(source: Path, run: Path, out: Path) -> list[Path]:
 
     Images give PNG (0 and 255, or label ids where the run has several labels), NIfTI volumes give NIfTI on the
     volume's own grid. A case named as in the run's dataset gets the noise it had there, so the same mask.
-    Masks that are there already stay. Raises InputError naming the file.
+    Raises InputError naming the file.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -33,10 +33,9 @@ def segment_folder(source: Path, run: Path, out: Path) -> list[Path]:
     written = []
     for done, (case_id, path) in enumerate(files.items(), 1):
         target = out / f"{case_id}{'.nii.gz' if task.dims == 3 else '.png'}"
-        if not target.exists():
-            case = _case(case_id, path, task)
-            (found,) = predict_cases(segmenter, task, [case], [0], config)
-            _write(target, found.mask.numpy(), path)
+        case = _case(case_id, path, task)
+        (found,) = predict_cases(segmenter, task, [case], [0], config)
+        _write(target, found.mask.numpy(), path, task)
         written.append(target)
         progress.report("segmenting", done, len(files))
     return written
@@ -54,15 +53,18 @@ def _case(case_id: str, path: Path, task: TaskSpec) -> Case:
     if image.ndim - 1 != task.dims:
         kinds = {2: "an image", 3: "a volume"}
         raise InputError(f"{path}: {image.ndim - 1}-dimensional; this run segments {kinds[task.dims]} per file")
+    if task.dims == 3 and not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path}: a volume without a grid to write its mask on; save it as NIfTI")
     return Case(case_id, case_id, image, np.zeros((len(task.labels), *image.shape[1:]), bool))
 
 
-def _write(target: Path, mask: np.ndarray, like: Path) -> None:
+def _write(target: Path, mask: np.ndarray, like: Path, task: TaskSpec) -> None:
     # Where labels overlap the later one wins, as in a label map painted in order.
-    labels = np.zeros(mask.shape[1:], np.uint8)
-    for index, label in enumerate(mask, 1):
+    ids = task.label_ids or range(1, len(mask) + 1)
+    labels = np.zeros(mask.shape[1:], np.uint16 if max(ids) > 255 else np.uint8)
+    for index, label in zip(ids, mask, strict=True):
         labels[label] = index
     if target.suffix == ".png":
-        images.write_mask_png(target, labels * 255 if len(mask) == 1 else labels)
+        images.write_mask_png(target, mask[0] if not task.label_ids and len(mask) == 1 else labels)
     else:
         images.write_nifti(target, labels, like)

@@ -26,17 +26,27 @@ def digest(content: Any) -> str:
 def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     """What the trained weights depend on; methods that differ only in inference share it."""
     method = cell.config["method"]
+    options = {key: _content(value) for key, value in method.get("options", {}).items()}
     # Where the data lies does not matter, what it is does.
     dataset = {k: v for k, v in cell.config["dataset"].items() if k not in ("name", "root", "manifest")}
     return {
         "schema": SCHEMA_VERSION,
         "target": method["target"],
-        "options": method.get("options", {}),
+        "options": options,
         "recipe": method.get("recipe", {}),
         "dataset": dataset,
         "data": data,
         "seed": cell.seed,
     }
+
+
+def _content(value: Any) -> Any:
+    """An option that names files stands for what they hold, not for where they lie."""
+    if not isinstance(value, str) or not value or not Path(value).exists():
+        return value
+    root = Path(value)
+    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    return [[str(p.relative_to(root)), hashlib.sha256(p.read_bytes()).hexdigest()] for p in files]
 
 
 def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:

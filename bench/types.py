@@ -24,6 +24,7 @@ class TaskSpec:
     image_size: tuple[int, int]
     dims: int
     intensity: tuple[float, float] = (0.0, 255.0)
+    label_ids: tuple[int, ...] = ()  # ids of the labels in a label map; empty for a binary mask
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Dataset(Protocol):
     """A source of cases with fixed splits "train", "val" and "test"."""
 
     spec: TaskSpec
+
+    def __hash__(self) -> int: ...
 
     def case_ids(self, split: str) -> list[str]: ...
 

@@ -11,13 +11,13 @@ from bench.record import RunRecord
 from reports.provenance import device, threads
 
 # Names and places, which change no number.
-PLACES = {"name", "root", "manifest", "seed", "pretrained", "fidelity"}
+PLACES = {"name", "pretrained", "fidelity", "dataset.root", "dataset.manifest"}
 _LONGEST = 3
 
 
 def content_hashes(record: RunRecord) -> dict[str, str]:
-    """Hashes of what the data set is, without the stamp of how it was scored."""
-    return {name: value for name, value in record.data.items() if name != "scoring"}
+    """Hashes of what the data set is, without the facts of how it was scored."""
+    return {name: value for name, value in record.data.items() if name in ("data", "split")}
 
 
 def variant_labels(records: Sequence[RunRecord]) -> list[str]:
@@ -50,7 +50,7 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
     for key, value in tree.items():
         if isinstance(value, dict):
             flat.update(_flatten(value, f"{prefix}{key}."))
-        elif key not in PLACES:
+        elif key not in PLACES and f"{prefix}{key}" not in PLACES:
             text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
             flat[f"{prefix}{key}"] = text
     return flat

@@ -37,6 +37,22 @@ def load_tiny_codec(path: Path = TINY_CODEC) -> AutoencoderKL:
     return autoencoder
 
 
+def load_autoencoder(autoencoder: AutoencoderKL, source: str | None) -> None:
+    """Fill an autoencoder with pretrained weights in diffusers' format (a folder, or a name on the hub).
+
+    Raises ValueError where there is no source, or where it does not fit.
+    """
+    if source is None:
+        raise ValueError(
+            "this architecture needs pretrained KL-f8 weights: method.options.autoencoder=FOLDER in diffusers' format"
+        )
+    try:
+        autoencoder.load_state_dict(AutoencoderKL.from_pretrained(source).state_dict())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{source}: no fitting KL-f8 autoencoder ({str(error).splitlines()[0]})") from error
+    autoencoder.requires_grad_(False).eval()
+
+
 class MaskCodec(nn.Module):
     """A frozen autoencoder and the scale that gives its latents unit standard deviation."""
 

@@ -14,8 +14,9 @@ from torch import nn
 
 from sdseg.architecture import ARCHITECTURES, Architecture
 from sdseg.denoiser import Denoiser
+from sdseg.files import write_atomically
 from sdseg.loss import Losses, sdseg_loss
-from sdseg.mask_codec import MaskCodec, build_autoencoder, load_tiny_codec
+from sdseg.mask_codec import MaskCodec, build_autoencoder, load_autoencoder, load_tiny_codec
 from sdseg.sampling import ddim, single_step
 from sdseg.schedule import NoiseSchedule, PredictionType
 from sdseg.vision_encoder import VisionEncoder
@@ -37,9 +38,7 @@ class SDSegConfig(BaseModel):
     labels: int = 1
     prediction: PredictionType = "eps"
     latent_weight: float = 1.0
-    steps: int = 1
-    eta: float = 0.0
-    spacing: Literal["trailing", "leading"] = "trailing"
+    autoencoder: str | None = None  # folder or hub name of pretrained weights, for a codec that does not ship
 
 
 class SDSeg(nn.Module):
@@ -57,7 +56,7 @@ class SDSeg(nn.Module):
         self.schedule = NoiseSchedule.scaled_linear()
         self.codec = MaskCodec(load_tiny_codec() if tiny else build_autoencoder(shape))
         self.vision_encoder = VisionEncoder(shape)
-        skip = shape.noise_skip and config.prediction != "z0"
+        skip = shape.noise_skip and config.prediction == "eps"
         self.denoiser = Denoiser(shape, classes=config.labels if config.labels > 1 else 0, skip=skip)
 
     @property
@@ -70,11 +69,6 @@ class SDSeg(nn.Module):
         """The part whose weights are averaged over training: the U-Net alone, as released."""
         return self.denoiser
 
-    @property
-    def evaluations(self) -> int:
-        """Network calls per sample."""
-        return self.config.steps
-
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(c, h, w) of the latent of an image; raises ValueError where the sides do not divide."""
         factor = self.config.architecture.downsampling * 2 ** (len(self.config.architecture.unet_widths) - 1)
@@ -84,7 +78,12 @@ class SDSeg(nn.Module):
         return self.config.architecture.latent_channels, height // cell, width // cell
 
     def prepare(self, mask: torch.Tensor, generator: torch.Generator) -> None:
-        """Set the latent scale from a first training batch of masks (B, L, H, W)."""
+        """Set the latent scale from a first training batch of masks (B, L, H, W).
+
+        Loads the pretrained codec first; raises ValueError where there is none: a random one must not be frozen.
+        """
+        if self.config.architecture != ARCHITECTURES["tiny"]:
+            load_autoencoder(self.codec.autoencoder, self.config.autoencoder)
         flat = mask.flatten(0, 1).unsqueeze(1)
         self.codec.fit_scale(flat, self._noise(len(flat), flat, generator))
 
@@ -108,14 +107,18 @@ class SDSeg(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, image: torch.Tensor, generators: Sequence[torch.Generator], steps: int | None = None
+        self,
+        image: torch.Tensor,
+        generators: Sequence[torch.Generator],
+        steps: int = 1,
+        eta: float = 0.0,
+        spacing: Literal["trailing", "leading"] = "trailing",
     ) -> Prediction:
         """Segment images (B, C, H, W); the noise of image i comes from `generators[i]` alone.
 
-        `steps` overrides the configured number: 1 is the paper's single step, more is DDIM.
-        All labels of an image share its noise, as in the released multi-class code.
+        `steps` = 1 is the paper's single step, more is DDIM with `eta` and `spacing`. All labels of an image share
+        its noise, as in the released multi-class code.
         """
-        steps = steps or self.config.steps
         z_T = self._noise_each(image, generators)
         condition = self.vision_encoder(image)
         labels = self.config.labels
@@ -130,10 +133,10 @@ class SDSeg(nn.Module):
             z0 = single_step(denoise, z_T, self.schedule)
         else:
             noise = None
-            if self.config.eta:
+            if eta:
                 drawn = [self._noise_each(image, generators) for _ in range(steps)]
                 noise = [n.repeat_interleave(labels, dim=0) for n in drawn]
-            z0 = ddim(denoise, z_T, self.schedule, steps, self.config.eta, self.config.spacing, noise)
+            z0 = ddim(denoise, z_T, self.schedule, steps, eta, spacing, noise)
         score = self.codec.decode_score(z0).view(len(image), labels, *image.shape[-2:])
         return Prediction(score, score > 0.5)
 
@@ -145,9 +148,10 @@ class SDSeg(nn.Module):
     def save_pretrained(self, folder: Path | str) -> None:
         """Write `config.json` and `model.safetensors` (all weights, codec included)."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(self.config.model_dump(), indent=1) + "\n")
+        weights = {k: v.contiguous() for k, v in self.state_dict().items()}
+        write_atomically(folder / "model.safetensors", lambda path: save_file(weights, path))
+        text = json.dumps(self.config.model_dump(), indent=1) + "\n"
+        write_atomically(folder / "config.json", lambda path: path.write_text(text))
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> SDSeg:

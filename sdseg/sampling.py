@@ -32,6 +32,8 @@ def ddim_timesteps(
     if spacing == "trailing":
         grid = [round(timesteps - i * timesteps / steps) - 1 for i in range(steps)]
         return grid, [*grid[1:], -1]
+    if timesteps % steps:
+        raise ValueError(f"the released grid needs steps that divide {timesteps}, got {steps}")
     grid = [i + 1 for i in range(0, timesteps, timesteps // steps)][::-1]
     return grid, [*grid[1:], 0]
 

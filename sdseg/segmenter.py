@@ -11,26 +11,36 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sdseg.architecture import ARCHITECTURES
+from sdseg.files import write_atomically
 from sdseg.model import Prediction, SDSeg, SDSegConfig
 from sdseg.recipe import Recipe
+from sdseg.sampling import ddim_timesteps
 from sdseg.trainer import train
 
 
 class TrainedSegmenter:
     """A model, a recipe and a seed behind the two verbs of the harness."""
 
-    def __init__(self, model: Any, recipe: Recipe, seed: int, device: str = "auto", dims: int = 2) -> None:
+    def __init__(
+        self,
+        model: Any,
+        recipe: Recipe,
+        seed: int,
+        device: str = "auto",
+        dims: int = 2,
+        evaluations: int = 1,
+        inference: dict[str, Any] | None = None,
+    ) -> None:
         self.model, self.recipe, self.seed, self.dims = model.eval(), recipe, seed, dims
-        self.evaluations, self.samples = model.evaluations, 1
-        cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-        self.device = torch.device("cuda" if cuda else "cpu")
+        self.evaluations, self.samples = evaluations, 1
+        self.inference = inference or {}
+        self.device = choose_device(device)
 
     def fit(self, train_data: Any, val_data: Any, workdir: Path) -> dict[str, Any]:
         """Train (or continue) in `workdir`; leaves `model.safetensors` and the best weights in memory."""
         facts = train(self.model, train_data, val_data, self.recipe, workdir, self.seed, self.device.type)
         weights = {k: v.contiguous() for k, v in self.model.state_dict().items()}
-        save_file(weights, workdir / "model.part")
-        (workdir / "model.part").replace(workdir / "model.safetensors")
+        write_atomically(workdir / "model.safetensors", lambda path: save_file(weights, path))
         return facts
 
     def load(self, workdir: Path) -> None:
@@ -40,7 +50,9 @@ class TrainedSegmenter:
             self.model.load_state_dict(load_file(path))
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"{path}: truncated or of another model ({reason}); delete it to fit again") from error
+            raise ValueError(
+                f"{path}: truncated or of another model ({reason}); delete the folder {workdir} to fit again"
+            ) from error
         self.model.to(self.device).eval()
 
     @torch.no_grad()
@@ -49,8 +61,17 @@ class TrainedSegmenter:
         self.model.to(self.device).eval()
         half = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float16
         with torch.autocast(self.device.type, half, enabled=self.recipe.precision != "no"):
-            score, mask = self.model.predict(image.to(self.device), generators)
+            score, mask = self.model.predict(image.to(self.device), generators, **self.inference)
         return Prediction(score.float().cpu(), mask.cpu())
+
+
+def choose_device(name: str) -> torch.device:
+    """The device a configuration names: auto, cpu or cuda; raises ValueError for another, or for a missing GPU."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device={name}: expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda: this machine or this build of torch has no CUDA; use device=auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def sdseg_segmenter(
@@ -61,7 +82,10 @@ def sdseg_segmenter(
     architecture: str = "tiny",
     prediction: str = "eps",
     latent_weight: float = 1.0,
+    autoencoder: str | None = None,
     steps: int = 1,
+    eta: float = 0.0,
+    spacing: str = "trailing",
 ) -> TrainedSegmenter:
     """SDSeg for a task (channels, labels, image_size), as the configuration names it.
 
@@ -78,9 +102,13 @@ def sdseg_segmenter(
             "labels": len(task.labels),
             "prediction": prediction,
             "latent_weight": latent_weight,
-            "steps": steps,
+            "autoencoder": autoencoder,
         }
     )
+    evaluations = len(ddim_timesteps(1000, steps, "leading" if spacing == "leading" else "trailing")[0])
+    inference = {"steps": steps, "eta": eta, "spacing": spacing}
     model = SDSeg(config)
     model.latent_shape(*task.image_size)
-    return TrainedSegmenter(model, Recipe.model_validate(recipe), seed, device)
+    return TrainedSegmenter(
+        model, Recipe.model_validate(recipe), seed, device, evaluations=evaluations, inference=inference
+    )

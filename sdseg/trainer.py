@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 import time
 from dataclasses import dataclass, field
@@ -16,8 +15,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from sdseg.batches import step_generator, training_batches
+from sdseg.batches import StepSampler, step_generator, training_batches
 from sdseg.ema import Ema
+from sdseg.files import write_atomically
 from sdseg.recipe import Recipe
 from sdseg.selection import validation_dice
 
@@ -75,6 +75,8 @@ class _Loop:
     def __init__(self, model: Any, recipe: Recipe, workdir: Path, seed: int, device: str) -> None:
         AcceleratorState._reset_state(True)  # one process may train several methods
         self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=recipe.precision)
+        if self.accelerator.num_processes > 1:
+            raise ValueError("training runs in one process so far; start it without torchrun or accelerate launch")
         self.model, self.recipe, self.workdir, self.seed = model, recipe, workdir, seed
         model.to(self.accelerator.device).train()
         self.parameters = [p for p in model.trained.parameters() if p.requires_grad]
@@ -86,7 +88,7 @@ class _Loop:
     def resume(self, train_data: Any) -> None:
         path = self.workdir / "training.pt"
         if not path.exists():
-            first = range(min(len(train_data), self.recipe.batch_size))
+            (first,) = StepSampler(len(train_data), self.recipe.batch_size, self.seed, 0, 1)
             masks = torch.stack([train_data[i]["mask"] for i in first]).to(self.accelerator.device)
             self.model.prepare(masks, step_generator(self.seed, 0, purpose=2))
             return
@@ -95,6 +97,8 @@ class _Loop:
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.ema.load_state_dict(saved["ema"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(saved["scaler"])
             self.state = _State(**saved["state"])
         except (
             KeyError,
@@ -113,7 +117,8 @@ class _Loop:
     def step(self, image: torch.Tensor, mask: torch.Tensor) -> None:
         started, state, device = time.perf_counter(), self.state, self.accelerator.device
         generator = step_generator(self.seed, state.step)
-        torch.manual_seed(generator.initial_seed() % 2**63)  # dropout takes no generator of its own
+        # Dropout takes no generator of its own; on a CPU it must not repeat the numbers of the noise.
+        torch.manual_seed(step_generator(self.seed, state.step, purpose=4).initial_seed())
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * self.recipe.lr_factor(state.step)
         with self.accelerator.autocast():
@@ -146,23 +151,24 @@ class _Loop:
             dice = validation_dice(self.model, val_data, self.recipe.batch_size, self.seed, self.accelerator)
             if dice > self.state.best_dice or self.state.best_step == 0:
                 self.state.best_dice, self.state.best_step = dice, self.state.step
-                _atomic_save({"model": self.model.state_dict()}, self.workdir / "best.pt")
+                best = {"model": self.model.state_dict()}
+                write_atomically(self.workdir / "best.pt", lambda path: torch.save(best, path))
             self.model.train()
         self.state.log.append({"step": self.state.step, "val_dice": dice})
         self._report(f"validation Dice {dice:.3f}")
 
     def save(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
         content = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict(),
             "state": vars(self.state),
         }
-        _atomic_save(content, self.workdir / "training.pt")
+        if self.accelerator.scaler is not None:
+            content["scaler"] = self.accelerator.scaler.state_dict()
+        write_atomically(self.workdir / "training.pt", lambda path: torch.save(content, path))
         lines = "".join(json.dumps(row) + "\n" for row in self.state.log)
-        (self.workdir / "log.jsonl").write_text(lines)
+        write_atomically(self.workdir / "log.jsonl", lambda path: path.write_text(lines))
 
     def finish(self) -> dict[str, Any]:
         best = torch.load(self.workdir / "best.pt", map_location=self.accelerator.device, weights_only=True)
@@ -176,14 +182,5 @@ class _Loop:
             "selected_step": state.best_step,
             "val_dice": state.best_dice,
             "device": str(self.accelerator.device),
+            "threads": torch.get_num_threads(),
         }
-
-
-def _atomic_save(content: dict[str, Any], path: Path) -> None:
-    # Whole or absent: a kill while writing must leave the former state readable.
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

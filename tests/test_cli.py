@@ -183,6 +183,8 @@ BAD_ARGUMENTS: dict[str, tuple[list[str], str]] = {
     "missing manifest": (["dataset.manifest=/nowhere.csv", "method=unet"], "nowhere.csv"),
     "no test cases": (["dataset.split=[0.5,0.5,0.0]", "method=unet"], "test"),
     "unknown option": (["--steps", "3"], "--steps"),
+    "unknown device": (["device=gpu", "method=unet"], "device"),
+    "code inside a value": (["method=unet", "method.options={network: os.system}"], "method.options"),
 }
 
 

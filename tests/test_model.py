@@ -68,12 +68,15 @@ def test_loss_trains_encoder_and_denoiser_but_not_the_codec() -> None:
     assert not model.codec.training
 
 
-@pytest.mark.parametrize("options", [{}, {"prediction": "z0"}, {"steps": 3}, {"steps": 2, "eta": 1.0}, {"labels": 3}])
-def test_predict_depends_on_each_images_own_generator_alone(options) -> None:
+@pytest.mark.parametrize(
+    ("options", "inference"),
+    [({}, {}), ({"prediction": "z0"}, {}), ({}, {"steps": 3}), ({}, {"steps": 2, "eta": 1.0}), ({"labels": 3}, {})],
+)
+def test_predict_depends_on_each_images_own_generator_alone(options, inference) -> None:
     model = tiny(**options)
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    together = model.predict(images, generators(3))
-    alone = [model.predict(images[i : i + 1], [torch.Generator().manual_seed(i)]) for i in range(3)]
+    together = model.predict(images, generators(3), **inference)
+    alone = [model.predict(images[i : i + 1], [torch.Generator().manual_seed(i)], **inference) for i in range(3)]
     assert together.score.shape == (3, options.get("labels", 1), 64, 64)
     torch.testing.assert_close(together.score, torch.cat([a.score for a in alone]), rtol=0, atol=1e-3)
     assert 0 <= float(together.score.min()) <= float(together.score.max()) <= 1
@@ -100,3 +103,20 @@ def test_save_and_load_give_the_same_prediction(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(ValueError, match="not a saved SDSeg model"):
         SDSeg.from_pretrained(tmp_path)
+
+
+def test_a_random_codec_is_never_frozen() -> None:
+    shape = ARCHITECTURES["tiny"].model_copy(update={"codec_widths": (8, 16, 16)})
+    model = SDSeg(SDSegConfig(architecture=shape))
+    with pytest.raises(ValueError, match="pretrained KL-f8 weights"):
+        model.prepare(torch.zeros(2, 1, 64, 64, dtype=torch.bool), torch.Generator())
+
+
+def test_pretrained_codec_is_read_from_a_folder(tmp_path: Path) -> None:
+    shape = ARCHITECTURES["tiny"].model_copy(update={"dropout": 0.1})
+    load_tiny_codec().save_pretrained(tmp_path)
+    model = SDSeg(SDSegConfig(architecture=shape, autoencoder=str(tmp_path)))
+    masks = draw_masks(8, 64, torch.Generator().manual_seed(3))
+    model.prepare(masks, torch.Generator().manual_seed(0))
+    assert reconstruction_dice(model.codec.autoencoder, masks) > 0.97
+    assert float(model.codec.encode(masks).std()) == pytest.approx(1, rel=0.1)

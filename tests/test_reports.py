@@ -228,14 +228,14 @@ def test_groups_not_cases_decide_on_reliability() -> None:
     assert "no interval (n=6 groups, 36 cases)" in reliability_notes([("m", summary)])[0]
 
 
-def test_identical_draws_are_counted_and_not_in_the_mean(tmp_path: Path) -> None:
+def test_identical_draws_count_in_the_mean_psnr(tmp_path: Path) -> None:
     values = [("a", 30.0), ("b", INF), ("c", 20.0), ("d", NAN)]
     rows = [(case, case, "x", -1, "PSNR/seg", value) for case, value in values]
     rows += [(case, case, "x", -1, "PSNR/score", INF) for case, _ in values]
     write_run(tmp_path, scores=score_rows(rows))
     table = stability.build(read_frame(tmp_path))
     row = table.rows[0]
-    assert row["PSNR/seg"] == pytest.approx(25.0)
+    assert row["PSNR/seg"] == pytest.approx(-10 * math.log10((0.001 + 0 + 0.01) / 3))
     assert row["PSNR/score"] == INF
     assert (row["identical"], row["undefined"], row["cases"]) == (5, 1, 4)
     assert any("PSNR Seg infinite" in note and "sdseg on phantom/polyp 1" in note for note in table.notes)

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from bench.config import Cell, expand
+from bench.cost import on_this_machine
 from bench.errors import InputError
-from bench.record import read_scores
+from bench.record import Score, read_scores
 from bench.runner import Run, run_cell
 from bench.store import RunFolder
 
@@ -189,6 +190,55 @@ def test_a_folder_of_predictions_is_a_method(done: Path, tmp_path: Path) -> None
     made = run_cell(cell(tmp_path / "runs", f"method.options.root={tmp_path / 'theirs'}", method="predictions"))
     ours, theirs = (read_scores(f / "scores.parquet").query("draw >= 0") for f in (done, made))
     pd.testing.assert_frame_equal(ours, theirs)
-    (tmp_path / "theirs" / f"{next(iter(predictions(done)))}.png").unlink()
+    root = [f"method.options.root={tmp_path / 'theirs'}"]
+    first = tmp_path / "theirs" / f"{next(iter(predictions(done)))}.png"
+    write_mask_png(first, np.ones((48, 48), bool))
+    assert run_cell(cell(tmp_path / "runs", *root, method="predictions")).name != made.name  # other masks, another run
+    with pytest.raises(InputError, match="holds 2 draws; set draws=2"):
+        run_cell(cell(tmp_path / "more", *root, "draws=3", method="predictions"))
+    first.unlink()
     with pytest.raises(InputError, match="no mask named"):
-        run_cell(cell(tmp_path / "again", f"method.options.root={tmp_path / 'theirs'}", method="predictions"))
+        run_cell(cell(tmp_path / "again", *root, method="predictions"))
+
+
+def test_predictions_of_any_size_with_the_datasets_own_label_ids(tmp_path: Path) -> None:
+    from bench.images import write_mask_png
+
+    for i, side in enumerate((40, 52, 64)):
+        labels = np.zeros((side, side), np.uint8)
+        labels[4:20, 4:20], labels[24:36, 8:30] = 6, 1
+        for folder in ("images", "masks"):
+            write_mask_png(tmp_path / "data" / folder / f"case{i}.png", labels)
+    made = run_cell(
+        cell(
+            tmp_path / "runs",
+            f"method.options.root={tmp_path / 'data' / 'masks'}",
+            "draws=1",
+            "dataset.labels={liver: 6, spleen: 1}",
+            "dataset.split=[0,0,1]",
+            data=["dataset=folder", f"dataset.root={tmp_path / 'data'}"],
+            method="predictions",
+        )
+    )
+    frame = read_scores(made / "scores.parquet")
+    assert len(frame) == 3 * 2 * 2  # cases x labels x (Dice, IoU)
+    assert (frame["value"] == 1).all()
+
+
+def test_training_is_shared_in_either_order(tmp_path: Path) -> None:
+    # The checkpoint is selected with one step, whichever method trains first.
+    ten = run_cell(cell(tmp_path / "a", method="sdseg_ddim10"), ["fit"])
+    one = run_cell(cell(tmp_path / "b", method="sdseg"), ["fit"])
+    assert (ten / "model/model.safetensors").read_bytes() == (one / "model/model.safetensors").read_bytes()
+
+
+def test_costs_of_another_machine_are_dropped(done: Path) -> None:
+    record = RunFolder(done).read_record()
+    scores = [Score(metric="latency_ms_p50", value=3.0), Score(metric="train_s_per_step", value=1.0)]
+    measured = record.with_scores(scores)
+    assert on_this_machine(measured).score("latency_ms_p50") == 3.0
+    elsewhere = {**record.environment, "torch": {"threads": 999}}
+    moved = on_this_machine(measured.model_copy(update={"environment": elsewhere}))
+    assert [s.metric for s in moved.scores if s.metric.endswith("p50")] == []
+    assert moved.score("train_s_per_step") == 1.0
+    assert moved.environment["torch"]["threads"] != 999

@@ -75,7 +75,8 @@ class Folder:
         """The task; reads a few images to learn their axes and range."""
         first = next(iter(self._images.values()))
         dims = decode(first, self._channels).values.ndim - 1
-        return TaskSpec(self._channels, self._names, self._plane, dims, self._range())
+        ids = tuple(self._ids.values()) if self._ids else ()
+        return TaskSpec(self._channels, self._names, self._plane, dims, self._range(), ids)
 
     def _range(self) -> tuple[float, float]:
         if self._intensity is not None:

@@ -63,10 +63,11 @@ def split_by_hash(group_of: Mapping[str, str], shares: Sequence[float], seed: in
 
 
 def _take(groups: list[str], members: Mapping[str, list[str]], target: int) -> list[str]:
-    """The first groups that bring the number of cases nearest to `target` without taking all."""
+    """The first groups that bring the number of cases nearest to `target`; one is left unless all are wanted."""
     taken: list[str] = []
     count = 0
-    for group in groups[:-1]:
+    wants_all = target >= sum(len(members[group]) for group in groups)
+    for group in groups if wants_all else groups[:-1]:
         size = len(members[group])
         if count and abs(count + size - target) >= abs(count - target):
             break

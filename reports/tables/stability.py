@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
 
 from reports.frame import Frame, Run
 from reports.published import read_ledger, same_dataset
@@ -51,8 +55,8 @@ COLUMNS = [
 CAPTION = (
     "Agreement of repeated draws of one case from different initial noise: one value per case over its "
     "draws, then the mean over cases. Dice pairs (Dice between draws) and flip rate (share of pixels on "
-    "which the draws disagree) say what SSIM hides for small targets. PSNR is the mean over its finite "
-    "values: identical draws have infinite PSNR and are counted as identical. Undefined: values of all ten "
+    "which the draws disagree) say what SSIM hides for small targets. PSNR is that of the mean squared error "
+    "over cases, so that identical draws (infinite PSNR) count and are counted. Undefined: values of all ten "
     "metrics that are undefined. Score maps of different methods are on different scales; compare with care."
 )
 
@@ -84,7 +88,7 @@ def _row(
     draws = runs[0].record.draws
     row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": runs[0].comparison}
     row |= {"draws": draws, "seeds": ", ".join(str(run.record.seed) for run in runs)}
-    summaries = {column.key: summarise(frame.rows(runs, column.key)) for column in METRIC_COLUMNS}
+    summaries = {column.key: _summarise(frame.rows(runs, column.key), column) for column in METRIC_COLUMNS}
     for key, summary in summaries.items():
         row |= {
             key: _value(summary),
@@ -103,10 +107,22 @@ def _row(
     return row
 
 
+def _summarise(rows: pd.DataFrame, column: Column) -> Summary:
+    if column.unit != "dB":
+        return summarise(rows)
+    # A mean of PSNRs is infinite as soon as one case agrees fully, and leaving such cases out hides agreement.
+    identical = int(np.isinf(rows["value"]).sum())
+    errors = summarise(rows.assign(value=10 ** (-rows["value"] / 10)))
+    interval = errors.interval and (_decibel(errors.interval[1]), _decibel(max(0.0, errors.interval[0])))
+    per_case = errors.per_case.map(_decibel)
+    return replace(errors, mean=_decibel(errors.mean), interval=interval, identical=identical, per_case=per_case)
+
+
+def _decibel(error: float) -> float:
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
 def _value(summary: Summary) -> float | None:
-    # Every draw of every case alike: PSNR has no finite value, and infinity is the honest answer.
-    if not summary.cases and summary.identical:
-        return math.inf
     return summary.mean if summary.cases else None
 
 
@@ -117,7 +133,7 @@ def _count_notes(found: list[tuple[str, dict[str, Summary]]]) -> list[str]:
         undefined = [(where, s[column.key]) for where, s in found if s[column.key].undefined]
         if infinite:
             counts = "; ".join(f"{where} {summary.identical}" for where, summary in infinite)
-            notes.append(f"{column.title} infinite (identical draws), counted and not in the mean: {counts}.")
+            notes.append(f"{column.title} infinite (identical draws): {counts} cases.")
         if undefined:
             counts = "; ".join(f"{where} {s.undefined} ({s.cases} cases remain)" for where, s in undefined)
             notes.append(f"{column.title} undefined: {counts}.")
