@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from sdseg.architecture import Architecture
@@ -39,6 +40,7 @@ def build_unet(shape: Architecture, classes: int = 0) -> UNet2DModel:
         num_class_embeds=classes or None,
     )
     _fix_head_count(unet, shape.heads)
+    _start_at_zero(unet)
     return unet
 
 
@@ -48,6 +50,15 @@ def _fix_head_count(unet: UNet2DModel, heads: int) -> None:
         if isinstance(module, Attention):
             module.heads = heads
             module.scale = (module.inner_dim // heads) ** -0.5
+
+
+def _start_at_zero(unet: UNet2DModel) -> None:
+    # As in the release: every residual branch and the output begin as nothing.
+    branches = [m.conv2 for m in unet.modules() if isinstance(m, ResnetBlock2D)]
+    branches += [m.to_out[0] for m in unet.modules() if isinstance(m, Attention)]
+    for layer in [*branches, unet.conv_out]:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
 
 
 class Denoiser(nn.Module):
