@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from reports.build import ReportResult
+    from reports.table import Table
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -16,3 +23,30 @@ def one_thread() -> None:
 def no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without LPIPS' trunk."""
     monkeypatch.setattr("bench.scoring.open_lpips", lambda: (None, "LPIPS not computed: switched off in this test"))
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some made-up runs."""
+    from tests.report_fixtures import write_example
+
+    runs_dir = tmp_path_factory.mktemp("example") / "runs"
+    write_example(runs_dir, pictures=2, cases=16)
+    return runs_dir
+
+
+@pytest.fixture(scope="session")
+def tables(example: Path) -> dict[str, Table]:
+    """The tables of the made-up runs."""
+    from reports.frame import read_frame
+    from reports.tables import build_tables
+
+    return {table.name: table for table in build_tables(read_frame(example))}
+
+
+@pytest.fixture(scope="session")
+def report(example: Path) -> ReportResult:
+    """The whole report of the made-up runs."""
+    from reports.build import build_report
+
+    return build_report(example)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.record import SCORE_COLUMNS, RunRecord, Score
+from reports.table import Table
 
 OVER_DRAWS = {
     "LPIPS": (0.02, 0.005),
@@ -171,3 +172,11 @@ def write_example(runs_dir: Path, pictures: int = 4, cases: int = 40) -> list[Pa
             write_picture(folder, rank, f"case-{rank:03d}", 0.6 + 0.1 * rank, seed=rank, labels=3)
         folders.append(folder)
     return folders
+
+
+def rows_of(table: Table, **wanted: Any) -> list[dict[str, Any]]:
+    return [row for row in table.rows if all(row.get(key) == value for key, value in wanted.items())]
+
+
+def dice_rows(values: dict[str, float]) -> pd.DataFrame:
+    return score_rows([(case, case, "lesion", 0, "Dice", value) for case, value in values.items()])

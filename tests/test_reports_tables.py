@@ -1,0 +1,203 @@
+"""Tables by hand: means, counts, groups, and which runs make a row."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports.build import build_report, render_terminal
+from reports.frame import COLUMNS, read_frame
+from reports.summary import reliability_notes, summarise
+from reports.table import Table, cell
+from reports.tables import accuracy, cost, datasets, stability
+from tests.report_fixtures import (
+    dice_rows,
+    made_up_scores,
+    rows_of,
+    score_rows,
+    write_run,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+NAN, INF = math.nan, math.inf
+
+
+# --- frame -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_no_runs_still_render_with_fixed_columns(tmp_path: Path, make: bool) -> None:
+    runs_dir = tmp_path / "runs"
+    if make:
+        runs_dir.mkdir()
+    frame = read_frame(runs_dir)
+    assert list(frame.scores) == COLUMNS
+    result = build_report(runs_dir)
+    assert "No runs" in result.index.read_text()
+    assert len(result.tables) == 12
+    assert bool(result.warnings) is not make
+
+
+def test_foreign_and_broken_folders_are_one_warning_each(tmp_path: Path) -> None:
+    good = write_run(tmp_path, scores=dice_rows({"a": 0.5}))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "phantom-polyp" / "unet" / "seed0-unfinished" / "model").mkdir(parents=True)
+    bad_record = write_run(tmp_path, "bad_record")
+    (bad_record / "record.json").write_text("{")
+    bad_scores = write_run(tmp_path, "bad_scores")
+    (bad_scores / "scores.parquet").write_text("no parquet")
+    (tmp_path / "report").mkdir()
+    frame = read_frame(tmp_path)
+    assert [run.path for run in frame.runs] == [bad_scores, good]
+    assert set(frame.scores["run"]) == {str(good)}
+    for part in ("notes", "seed0-unfinished", str(bad_record), str(bad_scores)):
+        assert sum(part in line for line in frame.warnings) == 1
+    assert len(frame.warnings) == 4
+    assert all("\n" not in line for line in frame.warnings)
+
+
+def test_only_the_runs_asked_for(example: Path) -> None:
+    chosen = sorted(example.glob("btcv/sdseg/seed*"))
+    text = render_terminal(example, chosen)
+    assert "btcv" in text
+    assert "phantom" not in text
+
+
+def test_settings_that_differ_name_the_rows(tmp_path: Path) -> None:
+    for steps in (1, 10):
+        for seed in (0, 1):
+            config = {
+                "method": {"name": "sdseg", "options": {"steps": steps}},
+                "seed": seed,
+                "runs_dir": f"{seed}",
+            }
+            write_run(tmp_path, seed=seed, scores=dice_rows({"a": steps / 20, "b": 0.5}), config=config)
+    table = accuracy.build(read_frame(tmp_path))
+    assert [(row["method"], row["seeds"]) for row in table.rows] == [
+        ("sdseg (steps=1)", "0, 1"),
+        ("sdseg (steps=10)", "0, 1"),
+    ]
+    assert table.rows[1]["Dice"] == pytest.approx(0.5)
+
+
+def test_the_newer_of_two_equal_runs_counts(tmp_path: Path) -> None:
+    old = write_run(tmp_path, scores=dice_rows({"a": 0.1}), notes=["old"])
+    new = write_run(tmp_path, scores=dice_rows({"a": 0.9}), notes=["new"])
+    os.utime(old / "record.json", (1, 1))
+    frame = read_frame(tmp_path)
+    assert [run.path for run in frame.runs] == [new]
+    assert [old.name in line for line in frame.warnings] == [True]
+
+
+def test_scoring_stamp_is_not_another_data_set(tmp_path: Path) -> None:
+    for method in ("sdseg", "unet"):
+        write_run(
+            tmp_path,
+            method,
+            scores=dice_rows({"a": 0.5}),
+            data={"data": "d", "split": "s", "scoring": method},
+        )
+    frame = read_frame(tmp_path)
+    assert len({run.comparison for run in frame.runs}) == 1
+    assert len(datasets.build(frame).rows) == 1
+
+
+# --- numbers by hand ---------------------------------------------------------------------------------
+
+
+def test_labels_then_draws_then_cases_by_hand(tmp_path: Path) -> None:
+    # a: draw 0 (1.0, 0.5) -> 0.75; draw 1 (0.5, undefined) -> 0.5; case 0.625. b: 0.2. c: undefined.
+    values = [("a", 0, "x", 1.0), ("a", 0, "y", 0.5), ("a", 1, "x", 0.5), ("a", 1, "y", NAN)]
+    values += [("b", 0, "x", 0.2), ("b", 1, "x", 0.2), ("c", 0, "x", NAN), ("c", 1, "x", NAN)]
+    write_run(tmp_path, scores=score_rows([(c, c, label, d, "Dice", v) for c, d, label, v in values]))
+    row = accuracy.build(read_frame(tmp_path)).rows[0]
+    assert row["Dice"] == pytest.approx((0.625 + 0.2) / 2)
+    assert row["Dice_sd"] == pytest.approx(abs(0.625 - 0.2) / math.sqrt(2))
+    assert (row["cases"], row["excluded"], row["undefined"]) == (2, 1, 3)
+    assert row["Dice_interval"] is None
+
+
+def test_seeds_are_averaged_within_cases_and_listed(tmp_path: Path) -> None:
+    write_run(tmp_path, seed=0, scores=dice_rows({"a": 0.2, "b": 0.6}))
+    write_run(tmp_path, seed=3, scores=dice_rows({"a": 0.4, "b": 0.8}))
+    row = accuracy.build(read_frame(tmp_path)).rows[0]
+    assert row["Dice"] == pytest.approx(0.5)
+    assert row["Dice_sd"] == pytest.approx(0.4 / math.sqrt(2))
+    assert (row["cases"], row["seeds"]) == (2, "0, 3")
+
+
+def test_draws_are_never_pooled_as_cases() -> None:
+    scores = made_up_scores(0.8, n=20, draws=5)
+    summary = summarise(scores[scores["metric"] == "Dice"].assign(seed=0))
+    assert (summary.cases, summary.units, summary.excluded, summary.undefined) == (19, 19, 1, 5)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(9, "no interval (n=9)"), (12, "CI unreliable (n=12)"), (30, None)])
+def test_small_samples_say_so(n: int, expected: str | None) -> None:
+    rng = np.random.default_rng(0)
+    summary = summarise(dice_rows({f"c{i}": rng.uniform() for i in range(n)}).assign(seed=0))
+    notes = reliability_notes([("m on d", summary)])
+    assert (summary.interval is None) == (n < 10)
+    assert [expected in note for note in notes] == [True] if expected else notes == []
+
+
+def test_groups_not_cases_decide_on_reliability() -> None:
+    rows = [(f"c{i}", f"p{i % 6}", "x", 0, "Dice", i / 40) for i in range(36)]
+    summary = summarise(score_rows(rows).assign(seed=0))
+    assert (summary.cases, summary.units, summary.interval) == (36, 6, None)
+    assert "no interval (n=6 groups, 36 cases)" in reliability_notes([("m", summary)])[0]
+
+
+def test_identical_draws_count_in_the_mean_psnr(tmp_path: Path) -> None:
+    values = [("a", 30.0), ("b", INF), ("c", 20.0), ("d", NAN)]
+    rows = [(case, case, "x", -1, "PSNR/seg", value) for case, value in values]
+    rows += [(case, case, "x", -1, "PSNR/score", INF) for case, _ in values]
+    write_run(tmp_path, scores=score_rows(rows))
+    table = stability.build(read_frame(tmp_path))
+    row = table.rows[0]
+    assert row["PSNR/seg"] == pytest.approx(-10 * math.log10((0.001 + 0 + 0.01) / 3))
+    assert row["PSNR/score"] == INF
+    assert (row["identical"], row["undefined"], row["cases"]) == (5, 1, 4)
+    assert any("PSNR Seg infinite" in note and "sdseg on phantom/polyp 1" in note for note in table.notes)
+    assert cell(stability.METRIC_COLUMNS[3], INF) == "∞"
+
+
+def test_missing_lpips_gives_the_record_s_reason(tables: dict[str, Table]) -> None:
+    table = tables["table5"]
+    assert rows_of(table, method="unet")[0]["LPIPS/seg"] is None
+    line = next(note for note in table.notes if note.startswith("LPIPS missing"))
+    assert "AlexNet trunk is not on this machine" in line
+    assert "sdseg_z0" not in line
+
+
+def test_cost_names_its_memory_and_ranks_within_one_machine(tmp_path: Path) -> None:
+    gpu = {"device": {"type": "cuda", "name": "GPU"}, "threads": 1}
+    cpu = {"device": {"type": "cpu", "name": "CPU"}, "threads": 1}
+    for method, environment, values in (
+        ("a", cpu, {"peak_rss_mib": 600.0, "latency_ms_p50": 50.0}),
+        ("b", cpu, {"peak_rss_mib": 500.0, "latency_ms_p50": 60.0}),
+        ("c", gpu, {"peak_allocated_mib": 100.0, "latency_ms_p50": 1.0, "steps": 10, "samples": 5}),
+    ):
+        write_run(tmp_path, method, scores=dice_rows({"x": 0.5}), run_scores=values, environment=environment)
+    table = cost.build(read_frame(tmp_path))
+    assert [row["memory_kind"] for row in table.rows] == ["RSS", "RSS", "allocated"]
+    assert table.best() == {(1, "memory"), (0, "latency_ms_p50")}
+    assert table.rows[2]["steps_samples"] == "10 \u00d7 5"
+    assert any("more than one device" in note for note in table.notes)
+    assert any(note.startswith("GFLOP/sample missing for") for note in table.notes)
+
+
+def test_datasets_table_counts_groups_of_the_test_split(tmp_path: Path) -> None:
+    rows = [(f"c{i}", f"p{i // 2}", "x", 0, "Dice", 0.5) for i in range(6)]
+    write_run(tmp_path, scores=score_rows(rows))
+    row = datasets.build(read_frame(tmp_path)).rows[0]
+    assert (row["cases_train"], row["cases_test"], row["groups_test"], row["groups_train"]) == (
+        64,
+        40,
+        3,
+        None,
+    )
