@@ -62,16 +62,12 @@ def _start_at_zero(unet: UNet2DModel) -> None:
 
 
 class Denoiser(nn.Module):
-    """f(z_t, t; z_c) of the paper. Runs in float32 whatever autocast says (the output is amplified 38.7 times).
+    """f(z_t, t; z_c) of the paper. Runs in float32 whatever autocast says (the output is amplified 38.7 times)."""
 
-    `skip` adds z_t to the output.
-    """
-
-    def __init__(self, shape: Architecture, classes: int = 0, skip: bool = False) -> None:
+    def __init__(self, shape: Architecture, classes: int = 0) -> None:
         super().__init__()
         self.unet = build_unet(shape, classes)
         self.classes = classes
-        self.skip = skip
 
     def forward(
         self, z_t: torch.Tensor, condition: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None = None
@@ -79,5 +75,4 @@ class Denoiser(nn.Module):
         """Network output (B, c, h, w) for z_t and condition (B, c, h, w), t (B,), label ids (B,)."""
         with torch.autocast(z_t.device.type, enabled=False):
             inputs = torch.cat([z_t.float(), condition.float()], dim=1)
-            output = self.unet(inputs, t, class_labels=label if self.classes else None).sample
-            return output + z_t.float() if self.skip else output
+            return self.unet(inputs, t, class_labels=label if self.classes else None).sample

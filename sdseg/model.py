@@ -56,8 +56,7 @@ class SDSeg(nn.Module):
         self.schedule = NoiseSchedule.scaled_linear()
         self.codec = MaskCodec(load_tiny_codec() if tiny else build_autoencoder(shape))
         self.vision_encoder = VisionEncoder(shape)
-        skip = shape.noise_skip and config.prediction == "eps"
-        self.denoiser = Denoiser(shape, classes=config.labels if config.labels > 1 else 0, skip=skip)
+        self.denoiser = Denoiser(shape, classes=config.labels if config.labels > 1 else 0)
 
     @property
     def trained(self) -> nn.ModuleDict:
@@ -91,6 +90,15 @@ class SDSeg(nn.Module):
         shape = (count, *self.latent_shape(*pixels.shape[-2:]))
         return torch.randn(shape, generator=generator).to(pixels.device)
 
+    def _denoise(
+        self, z_t: torch.Tensor, condition: torch.Tensor, t: torch.Tensor, label: torch.Tensor
+    ) -> torch.Tensor:
+        output = self.denoiser(z_t, condition, t, label)
+        if not (self.config.architecture.precondition and self.config.prediction == "eps"):
+            return output
+        signal, noise = self.schedule.coefficients(t, z_t)
+        return noise * z_t + signal * output
+
     def loss(self, image: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> Losses:
         """Eq. 3 for images (B, C, H, W) in [-1, 1] and masks (B, L, H, W) bool; CPU `generator` draws everything."""
         count, labels = mask.shape[:2]
@@ -100,7 +108,7 @@ class SDSeg(nn.Module):
         eps = self._noise(count, image, generator)
         t = torch.randint(len(self.schedule), (count,), generator=generator).to(image.device)
         z_t = self.schedule.add_noise(z0, eps, t)
-        output = self.denoiser(z_t, self.vision_encoder(image), t, label)
+        output = self._denoise(z_t, self.vision_encoder(image), t, label)
         return sdseg_loss(output, z0, eps, z_t, t, self.schedule, self.config.prediction, self.config.latent_weight)
 
     forward = loss
@@ -126,7 +134,7 @@ class SDSeg(nn.Module):
         label = torch.arange(labels, device=image.device).repeat(len(image))
 
         def denoise(z_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            output = self.denoiser(z_t, condition, t, label)
+            output = self._denoise(z_t, condition, t, label)
             return self.schedule.predict_z0(z_t, output, t, self.config.prediction)
 
         if steps == 1:
