@@ -70,15 +70,20 @@ class Run:
     def predict(self) -> None:
         """Predict every test case `draws` times; predictions on disk stay."""
         progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
-        task, wanted = self.dataset.spec, self.missing_predictions()
-        if not wanted:
+        task, missing = self.dataset.spec, set(self.missing_predictions())
+        if not missing:
             return
         segmenter = self.segmenter()
         # Stored predictions come at their own sizes, which cannot be stacked.
         single = task.dims == 3 or segmenter.model is None
         size = 1 if single else int(self.cell.config["predict_batch_size"])
+        # Batches are cut from the whole list, not from what is missing: rounding depends on a batch's size, and a
+        # run that was killed must end with the very same scores.
+        wanted = self.predictions()
         for start in range(0, len(wanted), size):
             part = wanted[start : start + size]
+            if missing.isdisjoint(part):
+                continue
             case_of = {case_id: self.dataset.case(case_id) for case_id in dict.fromkeys(c for c, _ in part)}
             cases, draws = [case_of[case_id] for case_id, _ in part], [draw for _, draw in part]
             try:
@@ -89,11 +94,13 @@ class Run:
                 self.folder.write_prediction(draw, case.id, *(np.asarray(x) for x in found))
             progress.report("predicting", min(start + size, len(wanted)), len(wanted))
 
+    def predictions(self) -> list[tuple[str, int]]:
+        """All (case id, draw) pairs of the test split, the draws of a case together."""
+        return [(c, d) for c in self.dataset.case_ids("test") for d in range(self.cell.config["draws"])]
+
     def missing_predictions(self) -> list[tuple[str, int]]:
-        """(case id, draw) pairs that are not on disk yet."""
-        ids = self.dataset.case_ids("test")
-        pairs = [(case_id, draw) for case_id in ids for draw in range(self.cell.config["draws"])]
-        return [(c, d) for c, d in pairs if not self.folder.prediction_path(d, c).exists()]
+        """Those that are not on disk yet."""
+        return [(c, d) for c, d in self.predictions() if not self.folder.prediction_path(d, c).exists()]
 
     def score(self) -> None:
         """Score the stored predictions and write scores, gallery and record."""

@@ -100,10 +100,10 @@ def test_batch_size_does_not_change_masks(done: Path, tmp_path: Path, batch: int
 def test_case_order_does_not_change_masks(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(cell(tmp_path))
     run.fit()
-    wanted = run.missing_predictions()
+    wanted = run.predictions()
     shuffled = [wanted[i] for i in np.random.default_rng(0).permutation(len(wanted))]
     assert shuffled != wanted
-    monkeypatch.setattr(run, "missing_predictions", lambda: shuffled)
+    monkeypatch.setattr(run, "predictions", lambda: shuffled)
     run.predict()
     for name, (_, mask) in predictions(done).items():
         assert np.array_equal(mask, predictions(run.folder.path)[name][1]), name
