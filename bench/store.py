@@ -17,6 +17,9 @@ from bench.errors import InputError
 from bench.files import atomic_path, write_json
 from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, read_record
 
+# Options of a method that may name files; no other is looked up, since a folder may be called "tiny" by chance.
+FILE_OPTIONS = ("root", "autoencoder")
+
 
 def digest(content: Any) -> str:
     """sha256 of JSON-able content, independent of key order."""
@@ -26,7 +29,7 @@ def digest(content: Any) -> str:
 def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     """What the trained weights depend on; methods that differ only in inference share it."""
     method = cell.config["method"]
-    options = {key: _content(value) for key, value in method.get("options", {}).items()}
+    options = {k: _content(v) if k in FILE_OPTIONS else v for k, v in method.get("options", {}).items()}
     # Where the data lies does not matter, what it is does.
     dataset = {k: v for k, v in cell.config["dataset"].items() if k not in ("name", "root", "manifest")}
     return {
