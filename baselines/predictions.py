@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sdseg.model import Prediction
+from sdseg.labels import Prediction
 
 
 def _by_name(name: str) -> Callable[..., Any]:

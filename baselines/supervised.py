@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import torch
 from monai.losses import DiceLoss
 from torch import nn
 
-from sdseg.model import Prediction
+from sdseg.labels import Prediction
 from sdseg.recipe import Recipe
 from sdseg.segmenter import TrainedSegmenter
 
@@ -42,10 +42,20 @@ class Supervised(nn.Module):
         """All of it."""
         return self.network
 
-    def prepare(self, mask: torch.Tensor, generator: torch.Generator) -> None:
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, for the optimiser."""
+        return [{"params": list(self.network.parameters()), "lr_scale": 1.0}]
+
+    def prepare(self, masks: Iterable[torch.Tensor], generator: torch.Generator) -> None:
         """Nothing depends on the data before training."""
 
-    def loss(self, image: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> Losses:
+    def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """A training step has nothing random."""
+        return ()
+
+    def loss(
+        self, image: torch.Tensor, mask: torch.Tensor, draws: Sequence[torch.Tensor], key: torch.Tensor | None = None
+    ) -> Losses:
         """Dice + BCE for images (B, C, *S) in [-1, 1] and masks (B, L, *S) bool."""
         logits = self.network(image)
         target = mask.to(logits.dtype)

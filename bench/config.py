@@ -67,6 +67,7 @@ class Config:
     image_size: int = MISSING
     architecture: str = MISSING
     autoencoder: str | None = None
+    denoiser_weights: str | None = None
     fidelity: str = MISSING
     unet_features: list[int] = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -18,7 +18,7 @@ from bench.files import atomic_path, write_json
 from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, read_record
 
 # Options of a method that may name files; no other is looked up, since a folder may be called "tiny" by chance.
-FILE_OPTIONS = ("root", "autoencoder")
+FILE_OPTIONS = ("root", "autoencoder", "denoiser_weights")
 
 
 def digest(content: Any) -> str:

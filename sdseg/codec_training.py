@@ -9,14 +9,11 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
-from torch.nn import functional as F
 
 from sdseg.architecture import ARCHITECTURES
+from sdseg.loss import pixel_loss
 from sdseg.mask_codec import TINY_CODEC, MaskCodec, build_autoencoder
 from sdseg.procedural_masks import draw_masks
-
-# Steepness that turns decoded pixels about [-1, 1] into logits.
-_LOGIT_SCALE = 4.0
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +28,8 @@ def codec_loss(autoencoder: AutoencoderKL, mask: torch.Tensor, generator: torch.
     level = 0.7 * torch.rand(len(mask), 1, 1, 1, generator=generator) * latent.detach().std()
     noisy = latent + level * torch.randn(latent.shape, generator=generator)
     pixels = autoencoder.decode(noisy).sample
-    logits, target = _LOGIT_SCALE * pixels, mask.float().expand_as(pixels)
-    probability = logits.sigmoid()
-    overlap = (probability * target).sum((1, 2, 3))
-    dice = (2 * overlap + 1) / (probability.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
-    distance = (pixels - (2 * target - 1)).abs().mean()
-    bce = F.binary_cross_entropy_with_logits(logits, target)
-    return bce + (1 - dice.mean()) + 0.2 * distance + 1e-6 * posterior.kl().mean()
+    distance = (pixels - (2 * mask.float() - 1)).abs().mean()
+    return pixel_loss(pixels, mask) + 0.2 * distance + 1e-6 * posterior.kl().mean()
 
 
 @torch.no_grad()

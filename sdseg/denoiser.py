@@ -1,4 +1,4 @@
-"""The denoising U-Net, conditioned by concatenation: input [z_t, z_c] on the channel axis."""
+"""The denoising U-Net: input [z_t, z_c] on the channel axis, or z_t alone with cross-attention to z_c."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from sdseg.architecture import Architecture
+from sdseg.cross_attention import set_context, use_cross_attention
 
 
-def build_unet(shape: Architecture, classes: int = 0) -> UNet2DModel:
+def build_unet(shape: Architecture, classes: int = 0, conditioning: str = "concat") -> UNet2DModel:
     """The latent-diffusion U-Net in diffusers' terms; `classes` > 0 adds a class embedding to the time."""
     attends = shape.attention_levels
     down = ["AttnDownBlock2D" if a else "DownBlock2D" for a in attends]
@@ -21,7 +22,7 @@ def build_unet(shape: Architecture, classes: int = 0) -> UNet2DModel:
     up = ["AttnUpBlock2D" if a else "ResnetUpsampleBlock2D" for a in reversed(attends)]
     up = [*up[:-1], "UpBlock2D" if not attends[0] else up[-1]]
     unet = UNet2DModel(
-        in_channels=2 * shape.latent_channels,
+        in_channels=(2 if conditioning == "concat" else 1) * shape.latent_channels,
         out_channels=shape.latent_channels,
         layers_per_block=shape.unet_blocks,
         block_out_channels=shape.unet_widths,
@@ -41,6 +42,8 @@ def build_unet(shape: Architecture, classes: int = 0) -> UNet2DModel:
     )
     _fix_head_count(unet, shape.heads)
     _start_at_zero(unet)
+    if conditioning == "cross_attention":
+        use_cross_attention(unet, shape.heads, shape.latent_channels, shape.norm_groups)
     return unet
 
 
@@ -62,17 +65,27 @@ def _start_at_zero(unet: UNet2DModel) -> None:
 
 
 class Denoiser(nn.Module):
-    """f(z_t, t; z_c) of the paper. Runs in float32 whatever autocast says (the output is amplified 38.7 times)."""
+    """f(z_t, t; z_c) of the paper. Runs in float32 whatever autocast says, unless `amplified` is false.
 
-    def __init__(self, shape: Architecture, classes: int = 0) -> None:
+    Where noise is predicted its error is amplified 38.7 times; a clean latent's is not.
+    """
+
+    def __init__(
+        self, shape: Architecture, classes: int = 0, conditioning: str = "concat", amplified: bool = True
+    ) -> None:
         super().__init__()
-        self.unet = build_unet(shape, classes)
-        self.classes = classes
+        self.unet = build_unet(shape, classes, conditioning)
+        self.classes, self.conditioning, self.amplified = classes, conditioning, amplified
 
     def forward(
         self, z_t: torch.Tensor, condition: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Network output (B, c, h, w) for z_t and condition (B, c, h, w), t (B,), label ids (B,)."""
-        with torch.autocast(z_t.device.type, enabled=False):
-            inputs = torch.cat([z_t.float(), condition.float()], dim=1)
-            return self.unet(inputs, t, class_labels=label if self.classes else None).sample
+        device = z_t.device.type
+        with torch.autocast(device, enabled=torch.is_autocast_enabled(device) and not self.amplified):
+            z_t, condition = z_t.float(), condition.float()
+            if self.conditioning == "concat":
+                z_t = torch.cat([z_t, condition], dim=1)
+            else:
+                set_context(self.unet, condition)
+            return self.unet(z_t, t, class_labels=label if self.classes else None).sample

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 from sdseg.schedule import NoiseSchedule, PredictionType
 
@@ -15,6 +16,7 @@ class Losses(NamedTuple):
     total: torch.Tensor
     noise: torch.Tensor  # error of the network's target; the noise in the paper
     latent: torch.Tensor  # error of the estimated clean latent
+    pixel: torch.Tensor | None = None  # Dice + BCE after the decoder, where it is weighted
 
 
 def sdseg_loss(
@@ -38,3 +40,16 @@ def sdseg_loss(
         return Losses(target_loss, target_loss.detach(), target_loss.detach())
     latent_loss = (schedule.predict_z0(z_t, output, t, prediction) - z0).abs().mean()
     return Losses(target_loss + latent_weight * latent_loss, target_loss.detach(), latent_loss.detach())
+
+
+# Steepness that turns decoded pixels about [-1, 1] into logits.
+_LOGIT_SCALE = 4.0
+
+
+def pixel_loss(pixels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """BCE + Dice of decoded pixels (B, 3, H, W), about [-1, 1], against masks (B, 1, H, W) bool."""
+    logits, target = _LOGIT_SCALE * pixels.float(), mask.float().expand_as(pixels)
+    probability = logits.sigmoid()
+    overlap = (probability * target).sum((1, 2, 3))
+    dice = (2 * overlap + 1) / (probability.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
+    return F.binary_cross_entropy_with_logits(logits, target) + 1 - dice.mean()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from safetensors.torch import load_file
 from torch import nn
 
@@ -68,12 +70,25 @@ class MaskCodec(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def encode(self, mask: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """Scaled latent (B, c, h, w) of masks (B, 1, H, W) bool; a posterior sample where `noise` is given."""
+    def moments(self, mask: torch.Tensor) -> torch.Tensor:
+        """Posterior mean and log-variance (B, 2c, h, w), not scaled, of masks (B, 1, H, W) bool."""
         pixels = (mask.float() * 2 - 1).expand(-1, 3, -1, -1)
-        posterior = self.autoencoder.encode(pixels).latent_dist
+        return self.autoencoder.encode(pixels).latent_dist.parameters
+
+    def sample(self, moments: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Scaled latent (B, c, h, w) of moments: a posterior sample where `noise` is given, else the mean."""
+        posterior = DiagonalGaussianDistribution(moments.float())
         latent = posterior.mean if noise is None else posterior.mean + posterior.std * noise
         return latent * self.latent_scale
+
+    def encode(self, mask: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Scaled latent (B, c, h, w) of masks (B, 1, H, W) bool."""
+        return self.sample(self.moments(mask), noise)
+
+    @torch.no_grad()
+    def condition(self, image: torch.Tensor) -> torch.Tensor:
+        """Latent mean (B, c, h, w), not scaled, of images (B, 1 or 3, H, W): the frozen vision encoder of Table 6."""
+        return self.autoencoder.encode(image.expand(-1, 3, -1, -1)).latent_dist.mean
 
     def decode(self, z0: torch.Tensor) -> torch.Tensor:
         """Pixels (B, 3, H, W), about [-1, 1], of scaled latents."""
@@ -84,7 +99,12 @@ class MaskCodec(nn.Module):
         return ((self.decode(z0) + 1) / 2).clamp(0, 1).mean(dim=1, keepdim=True)
 
     @torch.no_grad()
-    def fit_scale(self, mask: torch.Tensor, noise: torch.Tensor) -> None:
-        """Set the scale to 1 / std of the sampled latents of a first batch, as released."""
-        self.latent_scale.fill_(1.0)
-        self.latent_scale.fill_(1.0 / float(self.encode(mask, noise).std().clamp(min=1e-3)))
+    def fit_scale(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Set the scale to 1 / std (unbiased) of the latents sampled from (mask, noise) batches."""
+        count, total, squares = 0, 0.0, 0.0
+        for mask, noise in batches:
+            latent = (self.encode(mask, noise) / self.latent_scale).double()
+            count, total = count + latent.numel(), total + float(latent.sum())
+            squares += float((latent**2).sum())
+        variance = (squares - total**2 / count) / (count - 1)
+        self.latent_scale.fill_(1.0 / max(variance**0.5, 1e-3))

@@ -1,44 +1,36 @@
-"""SDSeg itself: frozen mask codec, trainable vision encoder, denoising U-Net, and the two verbs loss and predict."""
+"""SDSeg itself: frozen mask codec, vision encoder, denoising U-Net, and the two verbs loss and predict."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sdseg.architecture import ARCHITECTURES, Architecture
+from sdseg.architecture import ARCHITECTURES
+from sdseg.config import SDSegConfig
 from sdseg.denoiser import Denoiser
 from sdseg.files import write_atomically
-from sdseg.loss import Losses, sdseg_loss
+from sdseg.labels import Prediction, choose_class, class_masks, combine
+from sdseg.loss import Losses, pixel_loss, sdseg_loss
 from sdseg.mask_codec import MaskCodec, build_autoencoder, load_autoencoder, load_tiny_codec
 from sdseg.sampling import ddim, single_step
-from sdseg.schedule import NoiseSchedule, PredictionType
+from sdseg.schedule import NoiseSchedule
 from sdseg.vision_encoder import VisionEncoder
 
 
-class Prediction(NamedTuple):
-    """Soft score (B, L, H, W) in [0, 1] and boolean mask of the same shape."""
+class Draws(NamedTuple):
+    """Everything random in a training step on B items; rows of it serve a part of the batch."""
 
-    score: torch.Tensor
-    mask: torch.Tensor
-
-
-class SDSegConfig(BaseModel):
-    """Everything that defines a model besides its weights."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    architecture: Architecture
-    labels: int = 1
-    prediction: PredictionType = "eps"
-    latent_weight: float = 1.0
-    autoencoder: str | None = None  # folder or hub name of pretrained weights, for a codec that does not ship
+    class_u: torch.Tensor  # (B,) in [0, 1): which class an item shows
+    posterior: torch.Tensor  # (B, c, h, w) noise of the latent's posterior
+    eps: torch.Tensor  # (B, c, h, w) noise of the forward process
+    t: torch.Tensor  # (B,) time steps
 
 
 class SDSeg(nn.Module):
@@ -55,18 +47,32 @@ class SDSeg(nn.Module):
         self.config = config
         self.schedule = NoiseSchedule.scaled_linear()
         self.codec = MaskCodec(load_tiny_codec() if tiny else build_autoencoder(shape))
-        self.vision_encoder = VisionEncoder(shape)
-        self.denoiser = Denoiser(shape, classes=config.labels if config.labels > 1 else 0)
+        self.vision_encoder = VisionEncoder(shape) if config.vision_encoder == "trainable" else None
+        amplified = config.prediction == "eps"
+        self.denoiser = Denoiser(shape, config.classes, config.conditioning, amplified)
+        # Remembers the moments of masks by key, while training (see `sdseg.latent_cache`).
+        self.cache: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     @property
     def trained(self) -> nn.ModuleDict:
         """The parts that training changes (paper Fig. 1)."""
-        return nn.ModuleDict({"vision_encoder": self.vision_encoder, "denoiser": self.denoiser})
+        parts: dict[str, nn.Module] = {"denoiser": self.denoiser}
+        if self.vision_encoder is not None:
+            parts["vision_encoder"] = self.vision_encoder
+        return nn.ModuleDict(parts)
 
     @property
     def averaged(self) -> nn.Module:
         """The part whose weights are averaged over training: the U-Net alone, as released."""
         return self.denoiser
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The trained parameters for the optimiser; `lr_scale` multiplies the learning rate of a group."""
+        embedding = self.denoiser.unet.class_embedding
+        scaled = list(embedding.parameters()) if embedding is not None and self.config.label_lr_scale != 1 else []
+        rest = [p for p in self.trained.parameters() if not any(p is s for s in scaled)]
+        groups: list[dict[str, Any]] = [{"params": rest, "lr_scale": 1.0}]
+        return groups + ([{"params": scaled, "lr_scale": self.config.label_lr_scale}] if scaled else [])
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(c, h, w) of the latent of an image; raises ValueError where the sides do not divide."""
@@ -76,40 +82,76 @@ class SDSeg(nn.Module):
         cell = self.config.architecture.downsampling
         return self.config.architecture.latent_channels, height // cell, width // cell
 
-    def prepare(self, mask: torch.Tensor, generator: torch.Generator) -> None:
-        """Set the latent scale from a first training batch of masks (B, L, H, W).
+    def prepare(self, masks: Iterable[torch.Tensor], generator: torch.Generator) -> None:
+        """Load pretrained parts and set the latent scale from training masks, batches of (B, L, H, W).
 
-        Loads the pretrained codec first; raises ValueError where there is none: a random one must not be frozen.
+        Raises ValueError where there is no pretrained codec: a random one must not be frozen.
         """
         if self.config.architecture != ARCHITECTURES["tiny"]:
             load_autoencoder(self.codec.autoencoder, self.config.autoencoder)
-        flat = mask.flatten(0, 1).unsqueeze(1)
-        self.codec.fit_scale(flat, self._noise(len(flat), flat, generator))
+        scale = self.config.latent_scale
+        if isinstance(scale, float):
+            self.codec.latent_scale.fill_(scale)
+            return
+        self.codec.fit_scale(self._scale_batches(islice(masks, 1 if scale == "first_batch" else None), generator))
 
-    def _noise(self, count: int, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        shape = (count, *self.latent_shape(*pixels.shape[-2:]))
-        return torch.randn(shape, generator=generator).to(pixels.device)
+    def _scale_batches(
+        self, masks: Iterable[torch.Tensor], generator: torch.Generator
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        device = self.codec.latent_scale.device
+        for mask in masks:
+            flat = class_masks(mask.to(device), self.config).flatten(0, 1).unsqueeze(1)
+            yield flat, self._noise(len(flat), flat.shape[-2:], generator).to(device)
 
-    def _denoise(
-        self, z_t: torch.Tensor, condition: torch.Tensor, t: torch.Tensor, label: torch.Tensor
-    ) -> torch.Tensor:
+    def _noise(self, count: int, size: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+        return torch.randn((count, *self.latent_shape(*size)), generator=generator)
+
+    def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> Draws:
+        """The random numbers of a training step on `count` images of (H, W); `generator` is a CPU one."""
+        last = len(self.schedule) - 1
+        low = last if self.config.timesteps == "last" else 0
+        u = torch.rand(count, generator=generator)
+        posterior, eps = (self._noise(count, size, generator) for _ in range(2))
+        t = torch.randint(low, last + 1, (count,), generator=generator)
+        return Draws(u, posterior, eps if self.config.noise == "gaussian" else torch.zeros_like(eps), t)
+
+    def condition(self, image: torch.Tensor) -> torch.Tensor:
+        """z_c (B, c, h, w) of images (B, C, H, W) in [-1, 1]."""
+        if self.vision_encoder is None:
+            return self.codec.condition(image)
+        return self.vision_encoder(image)
+
+    def denoise(self, z_t: torch.Tensor, condition: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """What the configured prediction names (B, c, h, w): the noise, z0 or v."""
         output = self.denoiser(z_t, condition, t, label)
         if not (self.config.architecture.precondition and self.config.prediction == "eps"):
             return output
         signal, noise = self.schedule.coefficients(t, z_t)
         return noise * z_t + signal * output
 
-    def loss(self, image: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> Losses:
-        """Eq. 3 for images (B, C, H, W) in [-1, 1] and masks (B, L, H, W) bool; CPU `generator` draws everything."""
-        count, labels = mask.shape[:2]
-        label = torch.randint(labels, (count,), generator=generator).to(mask.device)
-        one = mask[torch.arange(count, device=mask.device), label].unsqueeze(1)  # (B, 1, H, W)
-        z0 = self.codec.encode(one, self._noise(count, image, generator)).float()
-        eps = self._noise(count, image, generator)
-        t = torch.randint(len(self.schedule), (count,), generator=generator).to(image.device)
-        z_t = self.schedule.add_noise(z0, eps, t)
-        output = self._denoise(z_t, self.vision_encoder(image), t, label)
-        return sdseg_loss(output, z0, eps, z_t, t, self.schedule, self.config.prediction, self.config.latent_weight)
+    def loss(self, image: torch.Tensor, mask: torch.Tensor, draws: Draws, key: torch.Tensor | None = None) -> Losses:
+        """Eq. 3 for images (B, C, H, W) in [-1, 1] and masks (B, L, H, W) bool, plus the pixel loss where weighted.
+
+        `key` (B,) tells the cache which (item, flip) a mask is; None where it has no name.
+        """
+        draws = Draws(*(x.to(image.device) for x in draws))
+        classes = class_masks(mask, self.config)
+        label = choose_class(classes, draws.class_u, self.config)
+        one = classes[torch.arange(len(mask), device=mask.device), label].unsqueeze(1)  # (B, 1, H, W)
+        if self.cache is None or key is None:
+            moments = self.codec.moments(one)
+        else:
+            moments = self.cache(one, key.to(label.device) * classes.shape[1] + label)
+        z0 = self.codec.sample(moments, draws.posterior)
+        z_t = self.schedule.add_noise(z0, draws.eps, draws.t)
+        output = self.denoise(z_t, self.condition(image), draws.t, label)
+        config = self.config
+        losses = sdseg_loss(output, z0, draws.eps, z_t, draws.t, self.schedule, config.prediction, config.latent_weight)
+        if config.pixel_weight:
+            estimate = self.schedule.predict_z0(z_t, output, draws.t, config.prediction)
+            pixel = pixel_loss(self.codec.decode(estimate), one)
+            losses = losses._replace(total=losses.total + config.pixel_weight * pixel, pixel=pixel.detach())
+        return losses
 
     forward = loss
 
@@ -121,37 +163,53 @@ class SDSeg(nn.Module):
         steps: int = 1,
         eta: float = 0.0,
         spacing: Literal["trailing", "leading"] = "trailing",
+        noise: Literal["gaussian", "zeros"] | None = None,
     ) -> Prediction:
         """Segment images (B, C, H, W); the noise of image i comes from `generators[i]` alone.
 
-        `steps` = 1 is the paper's single step, more is DDIM with `eta` and `spacing`. All labels of an image share
-        its noise, as in the released multi-class code.
+        `steps` = 1 is the paper's single step, more is DDIM with `eta` and `spacing`. `noise` is the start z_T, by
+        default as in training. All labels of an image share its noise, as in the released multi-class code.
         """
-        z_T = self._noise_each(image, generators)
-        condition = self.vision_encoder(image)
-        labels = self.config.labels
-        z_T, condition = (x.repeat_interleave(labels, dim=0) for x in (z_T, condition))
-        label = torch.arange(labels, device=image.device).repeat(len(image))
+        start = self._noise_each(image, generators)
+        z_T = start if (noise or self.config.noise) == "gaussian" else torch.zeros_like(start)
+        if steps == 1:
+            return self.single_step(image, z_T)
+        drawn = [self._noise_each(image, generators) for _ in range(steps)] if eta else None
+        denoise, repeat = self._reverse(image)
+        step_noise = None if drawn is None else [repeat(n) for n in drawn]
+        z0 = ddim(denoise, repeat(z_T), self.schedule, steps, eta, spacing, step_noise)
+        return self._answer(image, z0)
+
+    @torch.no_grad()
+    def single_step(self, image: torch.Tensor, z_T: torch.Tensor) -> Prediction:
+        """The paper's inference for images (B, C, H, W) and their starts z_T (B, c, h, w)."""
+        denoise, repeat = self._reverse(image)
+        return self._answer(image, single_step(denoise, repeat(z_T), self.schedule))
+
+    def _reverse(self, image: torch.Tensor) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
+        # The U-Net with its conditions as a function of (z_t, t) -> z0, for K classes of every image.
+        classes = max(1, self.config.classes)
+
+        def repeat(x: torch.Tensor) -> torch.Tensor:
+            return x.repeat_interleave(classes, dim=0)
+
+        condition = repeat(self.condition(image))
+        label = torch.arange(classes, device=image.device).repeat(len(image))
 
         def denoise(z_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            output = self._denoise(z_t, condition, t, label)
+            output = self.denoise(z_t, condition, t, label)
             return self.schedule.predict_z0(z_t, output, t, self.config.prediction)
 
-        if steps == 1:
-            z0 = single_step(denoise, z_T, self.schedule)
-        else:
-            noise = None
-            if eta:
-                drawn = [self._noise_each(image, generators) for _ in range(steps)]
-                noise = [n.repeat_interleave(labels, dim=0) for n in drawn]
-            z0 = ddim(denoise, z_T, self.schedule, steps, eta, spacing, noise)
-        score = self.codec.decode_score(z0).view(len(image), labels, *image.shape[-2:])
-        return Prediction(score, score > 0.5)
+        return denoise, repeat
+
+    def _answer(self, image: torch.Tensor, z0: torch.Tensor) -> Prediction:
+        pixels = self.codec.decode(z0)
+        return combine(pixels.view(len(image), -1, *pixels.shape[1:]), self.config)
 
     def _noise_each(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
         if len(generators) != len(image):
             raise ValueError(f"{len(image)} images need as many generators, got {len(generators)}")
-        return torch.cat([self._noise(1, image, generator) for generator in generators])
+        return torch.cat([self._noise(1, image.shape[-2:], g) for g in generators]).to(image.device)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write `config.json` and `model.safetensors` (all weights, codec included)."""

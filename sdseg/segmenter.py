@@ -11,8 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sdseg.architecture import ARCHITECTURES
+from sdseg.batches import step_generator
+from sdseg.config import SDSegConfig
 from sdseg.files import write_atomically
-from sdseg.model import Prediction, SDSeg, SDSegConfig
+from sdseg.labels import Prediction
+from sdseg.model import SDSeg
 from sdseg.recipe import Recipe
 from sdseg.sampling import ddim_timesteps
 from sdseg.trainer import train
@@ -30,10 +33,11 @@ class TrainedSegmenter:
         dims: int = 2,
         evaluations: int = 1,
         inference: dict[str, Any] | None = None,
+        shared_noise: bool = False,
     ) -> None:
         self.model, self.recipe, self.seed, self.dims = model.eval(), recipe, seed, dims
         self.evaluations, self.samples = evaluations, 1
-        self.inference = inference or {}
+        self.inference, self.shared_noise = inference or {}, shared_noise
         self.device = choose_device(device)
 
     def fit(self, train_data: Any, val_data: Any, workdir: Path) -> dict[str, Any]:
@@ -59,6 +63,8 @@ class TrainedSegmenter:
     def predict(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> Prediction:
         """Soft score and mask (B, L, H, W) on the CPU, of images (B, C, H, W) in [-1, 1]."""
         self.model.to(self.device).eval()
+        if self.shared_noise:
+            generators = [step_generator(self.seed, getattr(g, "draw", 0), purpose=5) for g in generators]
         half = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float16
         with torch.autocast(self.device.type, half, enabled=self.recipe.precision != "no"):
             score, mask = self.model.predict(image.to(self.device), generators, **self.inference)
@@ -80,35 +86,38 @@ def sdseg_segmenter(
     device: str,
     recipe: dict[str, Any],
     architecture: str = "tiny",
-    prediction: str = "eps",
-    latent_weight: float = 1.0,
-    autoencoder: str | None = None,
     steps: int = 1,
     eta: float = 0.0,
     spacing: str = "trailing",
+    start: str | None = None,
+    **switches: Any,
 ) -> TrainedSegmenter:
-    """SDSeg for a task (channels, labels, image_size), as the configuration names it.
+    """SDSeg for a task (channels, labels, image_size), as the configuration names it; `switches` as in SDSegConfig.
 
+    `start` is z_T: gaussian, zeros, or "shared", one gaussian tensor for all cases of a draw, as released.
     Raises ValueError for an unknown architecture or an image size that does not divide.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"method.architecture={architecture}: known are {', '.join(ARCHITECTURES)}")
     if task.channels not in (1, 3):
         raise ValueError(f"SDSeg takes images of 1 or 3 channels, this dataset has {task.channels}")
+    if start not in (None, "gaussian", "zeros", "shared"):
+        raise ValueError(f"method.inference.start={start}: known are gaussian, zeros, shared")
     torch.manual_seed(seed)  # the initial weights
     config = SDSegConfig.model_validate(
-        {
-            "architecture": ARCHITECTURES[architecture],
-            "labels": len(task.labels),
-            "prediction": prediction,
-            "latent_weight": latent_weight,
-            "autoencoder": autoencoder,
-        }
+        {"architecture": ARCHITECTURES[architecture], "labels": len(task.labels), **switches}
     )
     evaluations = len(ddim_timesteps(1000, steps, "leading" if spacing == "leading" else "trailing")[0])
-    inference = {"steps": steps, "eta": eta, "spacing": spacing}
+    noise = "gaussian" if start == "shared" else start
+    inference = {"steps": steps, "eta": eta, "spacing": spacing, "noise": noise}
     model = SDSeg(config)
     model.latent_shape(*task.image_size)
     return TrainedSegmenter(
-        model, Recipe.model_validate(recipe), seed, device, evaluations=evaluations, inference=inference
+        model,
+        Recipe.model_validate(recipe),
+        seed,
+        device,
+        evaluations=evaluations,
+        inference=inference,
+        shared_noise=start == "shared",
     )

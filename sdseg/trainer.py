@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,8 +31,12 @@ class Trainable(Protocol):
     trained: nn.Module
     averaged: nn.Module
 
-    def prepare(self, mask: torch.Tensor, generator: torch.Generator) -> None: ...
-    def loss(self, image: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> Any: ...
+    def parameter_groups(self) -> list[dict[str, Any]]: ...
+    def prepare(self, masks: Iterable[torch.Tensor], generator: torch.Generator) -> None: ...
+    def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> Sequence[torch.Tensor]: ...
+    def loss(
+        self, image: torch.Tensor, mask: torch.Tensor, draws: Sequence[torch.Tensor], key: torch.Tensor | None = None
+    ) -> Any: ...
     def predict(self, image: torch.Tensor, generators: Any) -> Any: ...
 
 
@@ -79,8 +84,9 @@ class _Loop:
             raise ValueError("training runs in one process so far; start it without torchrun or accelerate launch")
         self.model, self.recipe, self.workdir, self.seed = model, recipe, workdir, seed
         model.to(self.accelerator.device).train()
-        self.parameters = [p for p in model.trained.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(self.parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        groups = model.parameter_groups()
+        self.parameters = [p for group in groups for p in group["params"]]
+        optimizer = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
         self.forward, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = Ema(model.averaged, recipe.ema_decay)
         self.state = _State()
@@ -88,8 +94,10 @@ class _Loop:
     def resume(self, train_data: Any) -> None:
         path = self.workdir / "training.pt"
         if not path.exists():
-            (first,) = StepSampler(len(train_data), self.recipe.batch_size, self.seed, 0, 1)
-            masks = torch.stack([train_data[i]["mask"] for i in first]).to(self.accelerator.device)
+            epoch = StepSampler(
+                len(train_data), self.recipe.batch_size, self.seed, 0, -(-len(train_data) // self.recipe.batch_size)
+            )
+            masks = (torch.stack([train_data[i]["mask"] for i in indices]) for indices in epoch)
             self.model.prepare(masks, step_generator(self.seed, 0, purpose=2))
             return
         try:
@@ -120,9 +128,10 @@ class _Loop:
         # Dropout takes no generator of its own; on a CPU it must not repeat the numbers of the noise.
         torch.manual_seed(step_generator(self.seed, state.step, purpose=4).initial_seed())
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr * self.recipe.lr_factor(state.step)
+            group["lr"] = group["lr_scale"] * self.recipe.lr * self.recipe.lr_factor(state.step)
         with self.accelerator.autocast():
-            losses = self.forward(image.to(device), mask.to(device), generator)
+            draws = self.model.draw(len(image), image.shape[-2:], generator)
+            losses = self.forward(image.to(device), mask.to(device), draws)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses.total)
         if self.recipe.max_grad_norm is not None:
@@ -135,7 +144,7 @@ class _Loop:
             self._log(losses)
 
     def _log(self, losses: Any) -> None:
-        values = {name: float(value.detach()) for name, value in losses._asdict().items()}
+        values = {name: float(value.detach()) for name, value in losses._asdict().items() if value is not None}
         if not all(abs(v) < float("inf") for v in values.values()):
             raise FloatingPointError(f"the loss is not finite in step {self.state.step}; lower the learning rate")
         self.state.log.append({"step": self.state.step, "lr": self.optimizer.param_groups[0]["lr"], **values})

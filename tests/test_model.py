@@ -9,10 +9,12 @@ import torch
 
 from sdseg.architecture import ARCHITECTURES
 from sdseg.codec_training import reconstruction_dice
+from sdseg.config import SDSegConfig
 from sdseg.denoiser import Denoiser
+from sdseg.labels import choose_class, class_masks
 from sdseg.loss import sdseg_loss
 from sdseg.mask_codec import TINY_CODEC, build_autoencoder, load_tiny_codec
-from sdseg.model import SDSeg, SDSegConfig
+from sdseg.model import Draws, SDSeg
 from sdseg.procedural_masks import draw_masks
 from sdseg.schedule import NoiseSchedule
 from sdseg.vision_encoder import VisionEncoder
@@ -42,6 +44,16 @@ def test_paper_architecture_has_the_published_sizes() -> None:
         assert count(Denoiser(shape, classes=9)) == 294_980_740
 
 
+def draws(model: SDSeg, count: int) -> Draws:
+    return model.draw(count, (64, 64), torch.Generator().manual_seed(0))
+
+
+def test_cross_attention_network_has_the_size_of_the_inferred_baseline() -> None:
+    with torch.device("meta"):
+        denoiser = Denoiser(ARCHITECTURES["paper"], conditioning="cross_attention")
+    assert count(denoiser) == 378_348_484
+
+
 def test_tiny_codec_ships_small_and_reconstructs_unseen_masks() -> None:
     assert TINY_CODEC.stat().st_size <= 2_000_000
     masks = draw_masks(64, 64, torch.Generator().manual_seed(12345))
@@ -62,7 +74,7 @@ def test_loss_is_the_weighted_noise_error() -> None:
 def test_loss_trains_encoder_and_denoiser_but_not_the_codec() -> None:
     model = tiny().train()
     image, mask = torch.rand(2, 3, 64, 64) * 2 - 1, draw_masks(2, 64, torch.Generator().manual_seed(0))
-    model.loss(image, mask, torch.Generator().manual_seed(0)).total.backward()
+    model.loss(image, mask, draws(model, 2)).total.backward()
     assert all(p.grad is not None for p in model.trained.parameters())
     assert all(p.grad is None for p in model.codec.parameters())
     assert not model.codec.training
@@ -70,7 +82,16 @@ def test_loss_trains_encoder_and_denoiser_but_not_the_codec() -> None:
 
 @pytest.mark.parametrize(
     ("options", "inference"),
-    [({}, {}), ({"prediction": "z0"}, {}), ({}, {"steps": 3}), ({}, {"steps": 2, "eta": 1.0}), ({"labels": 3}, {})],
+    [
+        ({}, {}),
+        ({"prediction": "z0"}, {}),
+        ({"prediction": "v"}, {}),
+        ({}, {"steps": 3}),
+        ({}, {"steps": 2, "eta": 1.0}),
+        ({"labels": 3}, {}),
+        ({"conditioning": "cross_attention"}, {}),
+        ({"vision_encoder": "frozen"}, {}),
+    ],
 )
 def test_predict_depends_on_each_images_own_generator_alone(options, inference) -> None:
     model = tiny(**options)
@@ -81,6 +102,112 @@ def test_predict_depends_on_each_images_own_generator_alone(options, inference) 
     torch.testing.assert_close(together.score, torch.cat([a.score for a in alone]), rtol=0, atol=1e-3)
     assert 0 <= float(together.score.min()) <= float(together.score.max()) <= 1
     assert torch.equal(together.mask, together.score > 0.5)
+
+
+def untied(**options: object) -> SDSeg:
+    """A tiny model whose output depends on everything (the zero initialisation is undone)."""
+    model = tiny(**options)
+    generator = torch.Generator().manual_seed(5)
+    for parameter in model.denoiser.parameters():
+        if not parameter.any():
+            parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+@pytest.mark.parametrize("conditioning", ["concat", "cross_attention"])
+@pytest.mark.parametrize("encoder", ["trainable", "frozen"])
+def test_the_image_reaches_the_answer_under_every_conditioning(conditioning: str, encoder: str) -> None:
+    model = untied(conditioning=conditioning, vision_encoder=encoder)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    z_T = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2)).expand(2, -1, -1, -1)
+    first, second = model.denoise(z_T, model.condition(images), torch.tensor([999, 999]), torch.zeros(2).long())
+    assert float((first - second).detach().abs().max()) > 1e-5
+    model.train()
+    model.loss(images, draw_masks(2, 64, torch.Generator().manual_seed(0)), draws(model, 2)).total.backward()
+    assert all(p.grad is not None for p in model.trained.parameters())
+    assert ("vision_encoder" in model.trained) == (encoder == "trainable")
+
+
+def test_frozen_encoder_is_the_codecs_mean() -> None:
+    model = tiny(vision_encoder="frozen")
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    expected = model.codec.autoencoder.encode(image).latent_dist.mode()
+    assert torch.equal(model.condition(image), expected)
+
+
+def test_no_latent_loss_leaves_the_noise_error_alone() -> None:
+    model = untied(latent_weight=0.0)
+    image, mask = torch.rand(2, 3, 64, 64) * 2 - 1, draw_masks(2, 64, torch.Generator().manual_seed(0))
+    losses = model.loss(image, mask, draws(model, 2))
+    assert float(losses.total.detach()) == pytest.approx(float(losses.noise))
+    assert float(losses.latent) > float(losses.noise)
+
+
+def test_without_noise_the_answer_is_deterministic_and_trained_at_the_last_step() -> None:
+    model = untied(prediction="z0", noise="zeros", timesteps="last")
+    drawn = draws(model, 4)
+    assert drawn.t.tolist() == [999] * 4
+    assert not drawn.eps.any()
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    scores = [model.predict(image, [torch.Generator().manual_seed(seed)]).score for seed in (1, 2)]
+    assert torch.equal(*scores)
+
+
+def test_pixel_loss_reaches_the_denoiser_through_the_decoder() -> None:
+    model = untied(prediction="z0", noise="zeros", timesteps="last", latent_weight=0.0, pixel_weight=1.0)
+    image, mask = torch.rand(2, 3, 64, 64) * 2 - 1, draw_masks(2, 64, torch.Generator().manual_seed(0))
+    losses = model.loss(image, mask, draws(model, 2))
+    assert losses.pixel is not None
+    assert float(losses.total.detach()) == pytest.approx(float(losses.noise + losses.pixel))
+    (gradient,) = torch.autograd.grad(losses.total - losses.noise, model.denoiser.unet.conv_out.weight)
+    plain = untied(prediction="z0", noise="zeros", timesteps="last", latent_weight=0.0)
+    other = plain.loss(image, mask, draws(plain, 2)).total
+    (without,) = torch.autograd.grad(other, plain.denoiser.unet.conv_out.weight)
+    assert float((gradient - without).abs().max()) > 1e-4
+
+
+def test_softmax_labels_exclude_each_other_and_train_on_what_is_present() -> None:
+    model = untied(labels=3, multiclass="softmax")
+    assert model.denoiser.unet.class_embedding.num_embeddings == 4
+    answer = model.predict(torch.rand(2, 3, 64, 64) * 2 - 1, generators(2))
+    assert answer.score.shape == (2, 3, 64, 64)
+    assert int(answer.mask.sum(1).max()) <= 1
+    mask = torch.zeros(1, 3, 8, 8, dtype=torch.bool)
+    mask[0, 1, 2:4, 2:4] = True
+    classes = class_masks(mask, model.config)
+    chosen = {int(choose_class(classes, torch.tensor([u]), model.config)) for u in torch.linspace(0, 0.999, 50)}
+    assert chosen == {0, 2}  # the union, and the second label
+    empty = class_masks(torch.zeros_like(mask), model.config)
+    assert int(choose_class(empty, torch.tensor([0.7]), model.config)) == 0
+
+
+def test_independent_labels_are_chosen_evenly() -> None:
+    config = tiny(labels=3).config
+    mask = torch.zeros(300, 3, 2, 2, dtype=torch.bool)
+    chosen = choose_class(mask, torch.linspace(0, 0.999, 300), config)
+    assert torch.bincount(chosen).tolist() == [100, 100, 100]
+
+
+def test_latent_scale_of_the_first_batch_of_the_data_set_or_a_number() -> None:
+    batches = [draw_masks(4, 64, torch.Generator().manual_seed(seed)) for seed in (0, 1, 2)]
+    scales = {}
+    for kind in ("first_batch", "dataset", 0.25):
+        model = tiny(latent_scale=kind)
+        model.prepare(iter(batches), torch.Generator().manual_seed(9))
+        scales[kind] = float(model.codec.latent_scale)
+    codec, generator = tiny().codec, torch.Generator().manual_seed(9)
+    noise = [torch.randn(4, 4, 16, 16, generator=generator) for _ in batches]
+    latents = [codec.encode(m, n) for m, n in zip(batches, noise, strict=True)]
+    assert scales["first_batch"] == pytest.approx(1 / float(latents[0].std()), rel=1e-5)
+    assert scales["dataset"] == pytest.approx(1 / float(torch.cat(latents).std()), rel=1e-5)
+    assert scales[0.25] == 0.25
+
+
+def test_class_embedding_learns_faster_where_asked() -> None:
+    groups = tiny(labels=3, label_lr_scale=100.0).parameter_groups()
+    assert [g["lr_scale"] for g in groups] == [1.0, 100.0]
+    assert [p.shape for p in groups[1]["params"]] == [(3, 128)]
+    assert len(tiny(labels=3).parameter_groups()) == 1
 
 
 def test_one_generator_per_image_is_required() -> None:
@@ -109,7 +236,7 @@ def test_a_random_codec_is_never_frozen() -> None:
     shape = ARCHITECTURES["tiny"].model_copy(update={"codec_widths": (8, 16, 16)})
     model = SDSeg(SDSegConfig(architecture=shape))
     with pytest.raises(ValueError, match="pretrained KL-f8 weights"):
-        model.prepare(torch.zeros(2, 1, 64, 64, dtype=torch.bool), torch.Generator())
+        model.prepare([torch.zeros(2, 1, 64, 64, dtype=torch.bool)], torch.Generator())
 
 
 def test_pretrained_codec_is_read_from_a_folder(tmp_path: Path) -> None:
@@ -117,6 +244,6 @@ def test_pretrained_codec_is_read_from_a_folder(tmp_path: Path) -> None:
     load_tiny_codec().save_pretrained(tmp_path)
     model = SDSeg(SDSegConfig(architecture=shape, autoencoder=str(tmp_path)))
     masks = draw_masks(8, 64, torch.Generator().manual_seed(3))
-    model.prepare(masks, torch.Generator().manual_seed(0))
+    model.prepare([masks], torch.Generator().manual_seed(0))
     assert reconstruction_dice(model.codec.autoencoder, masks) > 0.97
     assert float(model.codec.encode(masks).std()) == pytest.approx(1, rel=0.1)

@@ -34,14 +34,20 @@ class Toy(nn.Module):
         self.stop_at: int | None = None
         self.calls = 0
 
-    def prepare(self, mask: torch.Tensor, generator: torch.Generator) -> None:
+    def parameter_groups(self) -> list[dict]:
+        return [{"params": list(self.parameters()), "lr_scale": 1.0}]
+
+    def prepare(self, masks, generator: torch.Generator) -> None:
         """Nothing."""
 
-    def forward(self, image, mask, generator):
+    def draw(self, count: int, size, generator: torch.Generator) -> tuple[torch.Tensor]:
+        return (torch.randn(count, 3, *size, generator=generator),)
+
+    def forward(self, image, mask, draws, key=None):
         self.calls += 1
         if self.calls == self.stop_at:
             raise KeyboardInterrupt
-        noise = torch.randn(image.shape, generator=generator)
+        (noise,) = draws
         return Losses((self.layer(image + 0.1 * noise) - mask.float()).abs().mean())
 
     def predict(self, image, generators):

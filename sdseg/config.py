@@ -1,0 +1,44 @@
+"""Everything that defines an SDSeg model besides its weights: the paper's switches and the variants that came after."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sdseg.architecture import Architecture
+from sdseg.schedule import PredictionType
+
+
+class SDSegConfig(BaseModel):
+    """The defaults are the paper's method; Table 6 names conditioning, vision_encoder and latent_weight."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: Architecture
+    labels: int = Field(default=1, gt=0)
+    # How z_c reaches the U-Net, and whether the encoder that makes it learns. Frozen means the codec's own encoder.
+    conditioning: Literal["concat", "cross_attention"] = "concat"
+    vision_encoder: Literal["trainable", "frozen"] = "trainable"
+    prediction: PredictionType = "eps"
+    latent_weight: float = Field(default=1.0, ge=0)  # lambda of Eq. 3; 0 is "no latent loss"
+    # Weight of Dice + BCE between the decoded estimate and the mask: fine-tuning end to end.
+    pixel_weight: float = Field(default=0.0, ge=0)
+    # "last" with noise "zeros" makes a deterministic network of the same parts: what does the noise buy?
+    timesteps: Literal["uniform", "last"] = "uniform"
+    noise: Literal["gaussian", "zeros"] = "gaussian"
+    # 1 / std of the latents of the first batch (as released) or of all training masks, or a number.
+    latent_scale: Literal["first_batch", "dataset"] | float = "first_batch"
+    # Several labels: a threshold each, or the release's softmax over the labels and their union.
+    multiclass: Literal["independent", "softmax"] = "independent"
+    label_lr_scale: float = Field(default=1.0, gt=0)  # of the class embedding; 100 in the release
+    # Pretrained weights to start from: folders or files that `sdseg import-weights` wrote, or names on the hub.
+    autoencoder: str | None = None
+    denoiser_weights: str | None = None
+
+    @property
+    def classes(self) -> int:
+        """Rows of the class embedding; 0 where a single mask needs none."""
+        if self.labels == 1:
+            return 0
+        return self.labels + (self.multiclass == "softmax")

@@ -1,0 +1,52 @@
+"""Several labels through one network: which mask a training item shows, and how decoded maps become one answer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from sdseg.config import SDSegConfig
+
+
+class Prediction(NamedTuple):
+    """Soft score (B, L, H, W) in [0, 1] and boolean mask of the same shape."""
+
+    score: torch.Tensor
+    mask: torch.Tensor
+
+
+def class_masks(mask: torch.Tensor, config: SDSegConfig) -> torch.Tensor:
+    """One mask per class (B, K, H, W) of labels (B, L, H, W); "softmax" puts the union in front as class 0."""
+    if config.classes and config.multiclass == "softmax":
+        return torch.cat([mask.any(dim=1, keepdim=True), mask], dim=1)
+    return mask
+
+
+def choose_class(mask: torch.Tensor, u: torch.Tensor, config: SDSegConfig) -> torch.Tensor:
+    """Class ids (B,) by u (B,) in [0, 1): any class, or with "softmax" one that is present, as released.
+
+    mask: (B, K, H, W) from `class_masks`.
+    """
+    allowed = torch.ones(mask.shape[:2], device=mask.device)
+    if config.multiclass == "softmax":
+        allowed = mask.flatten(2).any(2).float()
+        allowed[:, 0] = 1.0  # an empty image still shows its empty union
+    edges = (allowed / allowed.sum(1, keepdim=True)).cumsum(1)
+    return (u.to(mask.device).unsqueeze(1) >= edges[:, :-1]).sum(1)
+
+
+def combine(pixels: torch.Tensor, config: SDSegConfig) -> Prediction:
+    """Score and mask of decoded maps (B, K, 3, H, W), about [-1, 1].
+
+    Each label on its own: clamp first, then the mean of the three channels, cut at one half. "softmax": mean of the
+    unclamped channels, the union's sign flipped into a background, softmax and argmax. Both as released.
+    """
+    if not config.classes or config.multiclass == "independent":
+        score = ((pixels + 1) / 2).clamp(0, 1).mean(dim=2)
+        return Prediction(score, score > 0.5)
+    logits = pixels.mean(dim=2)
+    score = torch.cat([-logits[:, :1], logits[:, 1:]], dim=1).softmax(dim=1)
+    best = score.argmax(dim=1, keepdim=True)
+    labels = torch.arange(1, score.shape[1], device=score.device).view(1, -1, 1, 1)
+    return Prediction(score[:, 1:], best == labels)
