@@ -96,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("ref", type=Path, metavar="REF")
     score.add_argument("--out", type=Path, required=True, metavar="DIR")
     score.add_argument("--protocol", default="strict")
+    weights = add("import-weights", "official .ckpt, CompVis .ckpt or diffusers folder to safetensors", _import_weights)
+    weights.add_argument("src", type=Path, metavar="SRC", help="checkpoint file or folder")
+    weights.add_argument("--out", type=Path, required=True, metavar="DIR")
     report = add("report", "tables, figures and the page from the records", _report)
     report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
@@ -189,6 +192,16 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
             value = "undefined" if facts["mean"] is None else f"{facts['mean']:.4f}"
             print(f"{metric} {label}: {value} (n {facts['n']}, undefined {facts['n_undefined']})")
     print(f"scores of {summary['n_cases']} cases written to {parsed.out}")
+    return DONE
+
+
+def _import_weights(parsed: argparse.Namespace, _: list[str]) -> int:
+    from bench.build import import_by_name
+
+    try:
+        print(import_by_name("sdseg.weights.importing.import_weights")(parsed.src, parsed.out))
+    except ValueError as error:
+        raise InputError(str(error)) from error
     return DONE
 
 
