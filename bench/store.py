@@ -18,7 +18,7 @@ from bench.files import atomic_path, write_json
 from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, read_record
 
 # Options of a method that may name files; no other is looked up, since a folder may be called "tiny" by chance.
-FILE_OPTIONS = ("root", "autoencoder", "denoiser_weights")
+FILE_OPTIONS = ("root", "autoencoder", "denoiser_weights", "light_decoder", "weights")
 
 
 def digest(content: Any) -> str:
@@ -29,7 +29,7 @@ def digest(content: Any) -> str:
 def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     """What the trained weights depend on; methods that differ only in inference share it."""
     method = cell.config["method"]
-    options = {k: _content(v) if k in FILE_OPTIONS else v for k, v in method.get("options", {}).items()}
+    options = _by_content(method.get("options", {}))
     # Where the data lies does not matter, what it is does.
     dataset = {k: v for k, v in cell.config["dataset"].items() if k not in ("name", "root", "manifest")}
     return {
@@ -40,6 +40,14 @@ def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
         "dataset": dataset,
         "data": data,
         "seed": cell.seed,
+    }
+
+
+def _by_content(options: dict[str, Any]) -> dict[str, Any]:
+    """Options, those that name files standing for the files' content."""
+    return {
+        k: _by_content(v) if isinstance(v, dict) else _content(v) if k in FILE_OPTIONS else v
+        for k, v in options.items()
     }
 
 
@@ -54,7 +62,7 @@ def _content(value: Any) -> Any:
 
 def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     """What the predictions depend on."""
-    return {**fit_identity(cell, data), "inference": cell.config["method"].get("inference", {})}
+    return {**fit_identity(cell, data), "inference": _by_content(cell.config["method"].get("inference", {}))}
 
 
 class RunFolder:

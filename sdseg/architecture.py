@@ -38,6 +38,12 @@ class Architecture(BaseModel):
         """Pixels per latent cell and side (r in the paper)."""
         return 2 ** (len(self.codec_widths) - 1)
 
+    @property
+    def encoders_alike(self) -> bool:
+        """Whether the vision encoder has the shape of the codec's encoder, from which it then starts (paper 2.1)."""
+        vision = (self.vision_widths, self.vision_blocks, self.vision_attention)
+        return vision == (self.codec_widths, self.codec_blocks, self.codec_attention)
+
 
 ARCHITECTURES = {
     # LSUN-Churches LDM-8 U-Net (294,973,828 parameters with 8 input channels) on KL-f8 (83,653,863).

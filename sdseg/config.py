@@ -10,6 +10,20 @@ from sdseg.architecture import Architecture
 from sdseg.schedule import PredictionType
 
 
+class Alignment(BaseModel):
+    """Alignment of a U-Net feature with a frozen teacher's patch tokens while training (see `sdseg.alignment`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    teacher: str = "vit_base_patch14_dinov2.lvd142m"  # a vision transformer of timm
+    weights: str | None = None  # a file of its weights (.safetensors, .pth); the hub's otherwise
+    weight: float = Field(default=0.75, gt=0)
+    level: int = Field(default=0, ge=0)  # the U-Net's down block; 0 ends at half the latent grid, 16 x 16 at 256 pixels
+    teacher_size: int = Field(default=224, gt=0)  # pixels per side that the teacher sees
+    teacher_width: int = Field(default=768, gt=0)
+    projector_width: int = Field(default=2048, gt=0)
+
+
 class SDSegConfig(BaseModel):
     """The defaults are the paper's method; Table 6 names conditioning, vision_encoder and latent_weight."""
 
@@ -32,6 +46,7 @@ class SDSegConfig(BaseModel):
     # Several labels: a threshold each, or the release's softmax over the labels and their union.
     multiclass: Literal["independent", "softmax"] = "independent"
     label_lr_scale: float = Field(default=1.0, gt=0)  # of the class embedding; 100 in the release
+    alignment: Alignment | None = None
     # Pretrained weights to start from: folders or files that `sdseg import-weights` wrote, or names on the hub.
     autoencoder: str | None = None
     denoiser_weights: str | None = None

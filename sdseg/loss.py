@@ -17,6 +17,7 @@ class Losses(NamedTuple):
     noise: torch.Tensor  # error of the network's target; the noise in the paper
     latent: torch.Tensor  # error of the estimated clean latent
     pixel: torch.Tensor | None = None  # Dice + BCE after the decoder, where it is weighted
+    alignment: torch.Tensor | None = None  # negative cosine to the teacher's tokens, where there is one
 
 
 def sdseg_loss(

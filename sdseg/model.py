@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from sdseg.alignment import FeatureAlignment
 from sdseg.architecture import ARCHITECTURES
 from sdseg.config import SDSegConfig
 from sdseg.denoiser import Denoiser
@@ -22,6 +23,7 @@ from sdseg.mask_codec import MaskCodec, build_autoencoder, load_autoencoder, loa
 from sdseg.sampling import ddim, single_step
 from sdseg.schedule import NoiseSchedule
 from sdseg.vision_encoder import VisionEncoder
+from sdseg.weights import load_denoiser, load_vision_encoder
 
 
 class Draws(NamedTuple):
@@ -37,10 +39,11 @@ class SDSeg(nn.Module):
     """Latent-diffusion segmentation with a single reverse step.
 
     With several labels every label is a binary mask of its own, told apart by a class embedding that is
-    added to the time embedding (as the released multi-class code does).
+    added to the time embedding (as the released multi-class code does). `teacher` stands in for the one that
+    `config.alignment` names.
     """
 
-    def __init__(self, config: SDSegConfig) -> None:
+    def __init__(self, config: SDSegConfig, teacher: nn.Module | None = None) -> None:
         super().__init__()
         shape = config.architecture
         tiny = shape == ARCHITECTURES["tiny"]
@@ -50,6 +53,9 @@ class SDSeg(nn.Module):
         self.vision_encoder = VisionEncoder(shape) if config.vision_encoder == "trainable" else None
         amplified = config.prediction == "eps"
         self.denoiser = Denoiser(shape, config.classes, config.conditioning, amplified)
+        self.alignment = FeatureAlignment(config.alignment, shape, teacher) if config.alignment else None
+        if self.alignment is not None:
+            self.alignment.watch(self.denoiser.unet.down_blocks)
         # Remembers the moments of masks by key, while training (see `sdseg.latent_cache`).
         self.cache: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
@@ -59,6 +65,8 @@ class SDSeg(nn.Module):
         parts: dict[str, nn.Module] = {"denoiser": self.denoiser}
         if self.vision_encoder is not None:
             parts["vision_encoder"] = self.vision_encoder
+        if self.alignment is not None:
+            parts["alignment"] = self.alignment
         return nn.ModuleDict(parts)
 
     @property
@@ -87,8 +95,14 @@ class SDSeg(nn.Module):
 
         Raises ValueError where there is no pretrained codec: a random one must not be frozen.
         """
+        if self.alignment is not None:
+            self.alignment.load()  # refuses here rather than in the first step
         if self.config.architecture != ARCHITECTURES["tiny"]:
             load_autoencoder(self.codec.autoencoder, self.config.autoencoder)
+            if self.vision_encoder is not None and self.config.architecture.encoders_alike:
+                load_vision_encoder(self.vision_encoder, self.codec.autoencoder)
+        if self.config.denoiser_weights is not None:
+            load_denoiser(self.denoiser.unet, self.config.denoiser_weights)
         scale = self.config.latent_scale
         if isinstance(scale, float):
             self.codec.latent_scale.fill_(scale)
@@ -151,6 +165,10 @@ class SDSeg(nn.Module):
             estimate = self.schedule.predict_z0(z_t, output, draws.t, config.prediction)
             pixel = pixel_loss(self.codec.decode(estimate), one)
             losses = losses._replace(total=losses.total + config.pixel_weight * pixel, pixel=pixel.detach())
+        if self.alignment is not None:
+            alignment = self.alignment(image)
+            total = losses.total + self.alignment.config.weight * alignment
+            losses = losses._replace(total=total, alignment=alignment.detach())
         return losses
 
     forward = loss
@@ -183,8 +201,13 @@ class SDSeg(nn.Module):
     @torch.no_grad()
     def single_step(self, image: torch.Tensor, z_T: torch.Tensor) -> Prediction:
         """The paper's inference for images (B, C, H, W) and their starts z_T (B, c, h, w)."""
+        return self._answer(image, self.estimate(image, z_T))
+
+    @torch.no_grad()
+    def estimate(self, image: torch.Tensor, z_T: torch.Tensor) -> torch.Tensor:
+        """The clean latent (B * K, c, h, w) that one step from z_T finds, before it is decoded."""
         denoise, repeat = self._reverse(image)
-        return self._answer(image, single_step(denoise, repeat(z_T), self.schedule))
+        return single_step(denoise, repeat(z_T), self.schedule)
 
     def _reverse(self, image: torch.Tensor) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
         # The U-Net with its conditions as a function of (z_t, t) -> z0, for K classes of every image.
@@ -211,12 +234,19 @@ class SDSeg(nn.Module):
             raise ValueError(f"{len(image)} images need as many generators, got {len(generators)}")
         return torch.cat([self._noise(1, image.shape[-2:], g) for g in generators]).to(image.device)
 
+    def drop_alignment(self) -> None:
+        """Leave behind what served training alone: the projector and the teacher."""
+        if self.alignment is not None:
+            self.alignment.unwatch()
+            self.alignment = None
+            self.config = self.config.model_copy(update={"alignment": None})
+
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write `config.json` and `model.safetensors` (all weights, codec included)."""
+        """Write `config.json` and `model.safetensors`: what prediction needs, the codec included."""
         folder = Path(folder)
-        weights = {k: v.contiguous() for k, v in self.state_dict().items()}
+        weights = {k: v.contiguous() for k, v in self.state_dict().items() if not k.startswith("alignment.")}
         write_atomically(folder / "model.safetensors", lambda path: save_file(weights, path))
-        text = json.dumps(self.config.model_dump(), indent=1) + "\n"
+        text = json.dumps(self.config.model_dump() | {"alignment": None}, indent=1) + "\n"
         write_atomically(folder / "config.json", lambda path: path.write_text(text))
 
     @classmethod

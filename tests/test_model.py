@@ -10,7 +10,7 @@ import torch
 from sdseg.architecture import ARCHITECTURES
 from sdseg.codec_training import reconstruction_dice
 from sdseg.config import SDSegConfig
-from sdseg.denoiser import Denoiser
+from sdseg.denoiser import Denoiser, build_unet
 from sdseg.labels import choose_class, class_masks
 from sdseg.loss import sdseg_loss
 from sdseg.mask_codec import TINY_CODEC, build_autoencoder, load_tiny_codec
@@ -237,6 +237,19 @@ def test_a_random_codec_is_never_frozen() -> None:
     model = SDSeg(SDSegConfig(architecture=shape))
     with pytest.raises(ValueError, match="pretrained KL-f8 weights"):
         model.prepare([torch.zeros(2, 1, 64, 64, dtype=torch.bool)], torch.Generator())
+
+
+def test_pretrained_parts_are_the_start_of_training(tmp_path: Path) -> None:
+    shape = ARCHITECTURES["tiny"].model_copy(update={"vision_widths": (16, 32, 64), "vision_attention": False})
+    load_tiny_codec().save_pretrained(tmp_path / "codec")
+    other = build_unet(shape)
+    other.save_pretrained(tmp_path / "unet")
+    parts = {"autoencoder": str(tmp_path / "codec"), "denoiser_weights": str(tmp_path / "unet")}
+    model = SDSeg(SDSegConfig(architecture=shape, **parts))
+    model.prepare([draw_masks(4, 64, torch.Generator().manual_seed(3))], torch.Generator().manual_seed(0))
+    ours, theirs = model.vision_encoder.encoder.state_dict(), model.codec.autoencoder.encoder.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert torch.equal(model.denoiser.unet.conv_in.weight, other.conv_in.weight)
 
 
 def test_pretrained_codec_is_read_from_a_folder(tmp_path: Path) -> None:
