@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from bench import progress
 from bench.config import Cell, expand
 from bench.cost import on_this_machine
 from bench.errors import InputError
-from bench.record import Score
+from bench.record import Score, read_scores
 from bench.runner import Run
+from bench.scoring import score_case
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,15 +42,18 @@ def overrides(config: pytest.Config) -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a bad matrix before anything is collected; long fits speak while pytest is silent."""
+    config.addinivalue_line("markers", "cells(*columns): the suite's own methods, each a list of overrides")
+    config.addinivalue_line("markers", "on_request: a suite that runs only when its file is named")
     config._sdseg_runs = []  # type: ignore[attr-defined]
     config._sdseg_cells = {}  # type: ignore[attr-defined]
+    config._sdseg_matrix = []  # type: ignore[attr-defined]
     if not config.getoption("benchmark_only", False):
         return
     try:
         cells = expand(overrides(config))
     except InputError as error:
         raise pytest.UsageError(f"error: {error}") from error
-    config._sdseg_cells = {cell.id: cell for cell in cells}  # type: ignore[attr-defined]
+    config._sdseg_matrix = _remember(config, cells)  # type: ignore[attr-defined]
     config._sdseg_runs_dir = Path(cells[0].config["runs_dir"])  # type: ignore[attr-defined]
     progress.listen(progress.LineHandler(lambda line: _write_line(config, line)))
 
@@ -61,16 +66,52 @@ def _write_line(config: pytest.Config, line: str) -> None:
             reporter.write_line(line)
 
 
+def _remember(config: pytest.Config, cells: Iterable[Cell]) -> list[str]:
+    # Names and not cells: pytest-benchmark writes parameters into its JSON.
+    found = {cell.id: cell for cell in cells}
+    config._sdseg_cells.update(found)  # type: ignore[attr-defined]
+    return list(found)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per cell, so that -k, resuming and baselines work cell by cell."""
     if "run" not in metafunc.fixturenames:
         return
-    cells: dict[str, Cell] = metafunc.config._sdseg_cells  # type: ignore[attr-defined]
-    # Names and not cells: pytest-benchmark writes parameters into its JSON.
-    metafunc.parametrize("run", list(cells), ids=list(cells), indirect=True, scope="session")
+    names = _cell_names(metafunc.config, metafunc.definition)
+    metafunc.parametrize("run", names, ids=names, indirect=True, scope="session")
     if "batch_size" in metafunc.fixturenames:
-        sizes = next(iter(cells.values())).config["measure"]["batch_sizes"] if cells else []
+        cells: dict[str, Cell] = metafunc.config._sdseg_cells  # type: ignore[attr-defined]
+        sizes = cells[names[0]].config["measure"]["batch_sizes"] if names else []
         metafunc.parametrize("batch_size", sizes, ids=[f"batch{size}" for size in sizes])
+
+
+def _cell_names(config: pytest.Config, item: pytest.Item) -> list[str]:
+    """The matrix of the command line, or with the marker `cells` its datasets and seeds with the suite's methods."""
+    own = item.get_closest_marker("cells")
+    if own is None:
+        return config._sdseg_matrix  # type: ignore[attr-defined]
+    if not config._sdseg_matrix or _unwanted(item):  # type: ignore[attr-defined]
+        return []
+    try:
+        return _remember(config, [cell for column in own.args for cell in expand([*overrides(config), *column])])
+    except InputError as error:
+        raise pytest.Collector.CollectError(f"error: {error}") from error
+
+
+def _unwanted(item: pytest.Item) -> bool:
+    if item.get_closest_marker("on_request") is None:
+        return False
+    named = (item.config.invocation_params.dir / argument.partition("::")[0] for argument in item.config.args)
+    return item.path.resolve() not in [path.resolve() for path in named]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `on_request` unless its file is among the paths on the command line."""
+    for item in items:
+        if _unwanted(item):
+            command = f"pytest {item.nodeid.partition('::')[0]} --benchmark-only"
+            # Before the skip that an empty list of cells brings with it.
+            item.add_marker(pytest.mark.skip(reason=f"name this file to run it: {command}"), append=False)
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +157,37 @@ def publish(benchmark: Any, run: Run, request: pytest.FixtureRequest) -> Any:
     }
     benchmark.extra_info.update({**facts, "protocol": record.protocol, "split": record.data["split"]})
     return _publish
+
+
+@pytest.fixture
+def publish_accuracy(benchmark: Any, run: Run, publish: Any) -> Any:
+    """Score one case under the clock, then publish the means over all cases and further facts by name."""
+
+    def _publish(**facts: Any) -> None:
+        dataset, metrics = run.dataset, run.cell.config["metrics"]
+        cases = dataset.case_ids("test")
+        case, (score, mask) = dataset.case(cases[0]), run.folder.read_prediction(0, cases[0])
+        arguments = (case, dataset.spec.labels, score[None], mask[None], metrics, None)
+        benchmark.pedantic(score_case, args=arguments, rounds=5)
+        rows = len(cases) * len(dataset.spec.labels) * run.cell.config["draws"]
+        publish(accuracy_scores(read_scores(run.folder.scores_path), metrics, rows), into_record=False)
+        benchmark.extra_info.update(facts)
+
+    return _publish
+
+
+def accuracy_scores(frame: pd.DataFrame, metrics: list[str], rows: int) -> list[Score]:
+    """Mean and count of undefined values per metric, of score rows; AssertionError where not all `rows` are there."""
+    scores = []
+    for metric in metrics:
+        values = frame.loc[(frame["draw"] >= 0) & (frame["metric"] == metric), "value"]
+        if len(values) != rows:
+            raise AssertionError(f"{metric}: {len(values)} rows, expected {rows}")
+        if not values.notna().any():
+            raise AssertionError(f"{metric}: undefined on every case")
+        scores.append(Score(metric=metric, value=values.mean(), better="higher"))
+        scores.append(Score(metric=f"{metric}_undefined", value=int(values.isna().sum()), better="lower"))
+    return scores
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -165,8 +165,17 @@ class RunFolder:
                 for source in facts_path.parent.glob("[!.]*"):
                     # fit.json marks a whole fit, so it comes last; training.pt is for resuming only.
                     if source.name not in ("fit.json", "training.pt", "best.pt"):
-                        with atomic_path(self.model / source.name) as part:
-                            shutil.copyfile(source, part)
+                        _link_or_copy(source, self.model / source.name)
                 self.write_fit_facts({**facts, "borrowed_from": facts_path.parents[1].parent.name})
                 return True
         return False
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    # Weights are never changed in place, so that one file may serve many runs.
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system
+        with atomic_path(target) as part:
+            shutil.copyfile(source, part)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.record import SCORE_COLUMNS, BadRecordError, RunRecord, read_record, read_scores
-from reports.variants import content_hashes, variant_labels
+from reports.variants import content_hashes, flag, variant_labels
 
 RUN_COLUMNS = ["run", "dataset", "method", "seed", "hash", "profile", "protocol", "comparison"]
 COLUMNS = RUN_COLUMNS + SCORE_COLUMNS
@@ -30,11 +30,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Frame:
-    """All runs of a report; `scores` has the fixed columns COLUMNS even when there are no runs."""
+    """All runs of a report; `scores` has the fixed columns COLUMNS even when there are no runs.
+
+    `runs` are rows of tables; `points` belong to a sweep (over DDIM steps) and appear in its figure only.
+    """
 
     runs: list[Run]
     scores: pd.DataFrame
     warnings: list[str] = field(default_factory=list)
+    points: list[Run] = field(default_factory=list)
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """Rows and points."""
+        return [*self.runs, *self.points]
 
     def cells(self) -> Iterator[tuple[str, str, list[Run]]]:
         """Yield (dataset, method, runs): one table row each, its runs differing in seed only."""
@@ -59,11 +68,19 @@ def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None) -> Frame:
     kept = _newest_per_seed(found, warnings)
     labels = variant_labels([record for _, record in kept])
     named = [
-        Run(path, record, label, comparison_key(record)) for (path, record), label in zip(kept, labels, strict=True)
+        Run(path, record, label + flag(record), comparison_key(record))
+        for (path, record), label in zip(kept, labels, strict=True)
     ]
     parts = [part for run in named if (part := _scores(run, warnings)) is not None]
     scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
-    return Frame(named, scores.astype({"value": np.float64}), warnings)
+    rows, points = ([run for run in named if is_point(run.record) == point] for point in (False, True))
+    return Frame(rows, scores.astype({"value": np.float64}), warnings, points)
+
+
+def is_point(record: RunRecord) -> bool:
+    """Whether a run was made as a point of a sweep over steps."""
+    method = record.config.get("method") or {}
+    return method.get("sweep") == "steps" and "steps" in (method.get("inference") or {})
 
 
 def comparison_key(record: RunRecord) -> str:

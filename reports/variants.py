@@ -12,12 +12,26 @@ from reports.provenance import device, threads
 
 # Names and places, which change no number.
 PLACES = {"name", "pretrained", "fidelity", "dataset.root", "dataset.manifest"}
+FAITHFUL = ("library", "reimplemented")
 _LONGEST = 3
 
 
 def content_hashes(record: RunRecord) -> dict[str, str]:
     """Hashes of what the data set is, without the facts of how it was scored."""
     return {name: value for name, value in record.data.items() if name in ("data", "split")}
+
+
+def flag(record: RunRecord) -> str:
+    """What a row is besides its name, " [approximation]" say; nothing where it is the method that it is named after."""
+    method = record.config.get("method") or {}
+    words = [record.fidelity] if record.fidelity not in FAITHFUL else []
+    words += ["light decoder"] if (method.get("inference") or {}).get("decoder") == "light" else []
+    return f" [{', '.join(words)}]" if words else ""
+
+
+def unflagged(name: str) -> str:
+    """A row's name without its flag, for sentences that many names share."""
+    return name.partition(" [")[0]
 
 
 def variant_labels(records: Sequence[RunRecord]) -> list[str]:
@@ -30,7 +44,7 @@ def variant_labels(records: Sequence[RunRecord]) -> list[str]:
         cells.setdefault((record.dataset, record.method), []).append(index)
     labels = [record.method for record in records]
     for members in cells.values():
-        settings = [_settings(records[index]) for index in members]
+        settings = [settings_of(records[index]) for index in members]
         differing = _differing(settings)
         if differing:
             for index, setting in zip(members, settings, strict=True):
@@ -38,7 +52,8 @@ def variant_labels(records: Sequence[RunRecord]) -> list[str]:
     return labels
 
 
-def _settings(record: RunRecord) -> dict[str, str]:
+def settings_of(record: RunRecord) -> dict[str, str]:
+    """Everything that a row of a table stands for, but the names and places, as flat text by key."""
     config = {key: record.config.get(key) for key in ("method", "dataset")}
     facts: dict[str, Any] = {"profile": record.profile, "protocol": record.protocol, "draws": record.draws}
     facts |= {"data": content_hashes(record), "device": device(record), "threads": threads(record)}

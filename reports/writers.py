@@ -15,6 +15,7 @@ from tabulate import SEPARATING_LINE, tabulate
 from reports.table import Level, Table, cell
 
 WIDTH = 100
+LABEL = 16  # longer row names take a second line, where their words allow
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -101,8 +102,9 @@ def to_text(table: Table) -> str:
     """Plain text for a terminal about 100 columns wide; `*` marks the best values."""
     # Published numbers need their reasons beside them, for which a terminal has no room.
     measured = dataclasses.replace(table, rows=[row for row in table.rows if not row.get("published")])
-    body = _cells(measured, "terminal", lambda text, best: f"{text}*" if best else text)
     columns = table.shown("terminal")
+    body = _cells(measured, "terminal", lambda text, best: f"{text}*" if best else text)
+    body = [[_two_lines(c.key, text) for c, text in zip(columns, row, strict=True)] for row in body]
     head = [_narrow(column.heading) for column in columns]
     align = ["left" if table.is_text(column) else "right" for column in columns]
     lines = [table.title]
@@ -130,6 +132,10 @@ def _cells(table: Table, level: Level, mark: Any) -> list[list[str]]:
         [mark(cell(column, row.get(column.key)), (index, column.key) in best) for column in table.shown(level)]
         for index, row in enumerate(table.rows)
     ]
+
+
+def _two_lines(key: str, text: str) -> str:
+    return textwrap.fill(text, LABEL, break_long_words=False, break_on_hyphens=False) if key == "method" else text
 
 
 def _narrow(heading: str) -> str:

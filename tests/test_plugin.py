@@ -6,11 +6,19 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from bench.plugin import overrides, plain_scores
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.config import expand
+from bench.plugin import accuracy_scores, overrides, plain_scores
 from bench.record import Score
+from bench.store import fit_identity, run_identity
 
 ROOT = Path(__file__).parents[1]
 pytest_plugins = ["pytester"]
@@ -27,12 +35,12 @@ def test_options_become_overrides() -> None:
 
 
 def suites(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "suites/", "--benchmark-only", "-q", *arguments]
+    command = [sys.executable, "-m", "pytest", "--benchmark-only", "-q", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 def test_an_unknown_method_is_one_line_and_no_benchmark_runs() -> None:
-    done = suites("--methods", "sdsegg")
+    done = suites("suites/", "--methods", "sdsegg")
     assert done.returncode == 4
     lines = [line for line in (done.stdout + done.stderr).splitlines() if "error:" in line]
     assert len(lines) == 1
@@ -41,11 +49,15 @@ def test_an_unknown_method_is_one_line_and_no_benchmark_runs() -> None:
 
 
 def test_one_test_per_cell_and_none_is_skipped_under_benchmark_only() -> None:
-    done = suites("--methods", "unet", "--seeds", "0,1", "--collect-only")
+    done = suites("suites/", "suites/test_ablation.py", "--methods", "unet", "--seeds", "0,1", "--collect-only")
     names = [line.split("::")[1] for line in done.stdout.splitlines() if "::" in line]
-    assert {n.split("[")[0] for n in names} == {"test_accuracy", "test_speed", "test_footprint", "test_stability"}
+    counts = Counter(name.split("[")[0] for name in names)
     assert "test_accuracy[phantom/polyp-unet-seed1]" in names
-    assert len(names) == 2 * (1 + 2 + 1 + 1)  # seeds x (accuracy, speed of two batch sizes, footprint, stability)
+    # one method, two seeds; speed at two batch sizes
+    assert [counts[f"test_{name}"] for name in ("accuracy", "speed", "footprint", "stability")] == [2, 4, 2, 2]
+    # the suite that was named brings its own four methods; the other one waits to be named
+    assert (counts["test_ablation"], counts["test_convergence"]) == (4 * 2, 1)
+    assert "test_ablation[phantom/polyp-ablation_concat-seed1]" in names
 
 
 def test_scores_become_plain_numbers_or_null() -> None:
@@ -53,3 +65,74 @@ def test_scores_become_plain_numbers_or_null() -> None:
     content = plain_scores([Score(metric=name, value=value) for name, value in values.items()])
     assert content == {"Dice": 0.5, "PSNR": None, "X": None, "n": 3.0}
     assert json.loads(json.dumps(content, allow_nan=False)) == content
+
+
+# --- suites that run on request ----------------------------------------------------------------------
+
+SUITE = """
+import pytest
+pytestmark = [pytest.mark.on_request, pytest.mark.cells(["method=sdseg", "method.name=a"], ["method=sdseg_z0"])]
+
+def test_x(run, benchmark):
+    benchmark.pedantic(lambda: None)
+
+def test_y(benchmark):
+    benchmark.pedantic(lambda: None)
+"""
+# The fixture `run` trains; here it must not be reached, or answers at once.
+CONFTEST = """
+import pytest
+pytest_plugins = ["bench.plugin"]
+
+@pytest.fixture(scope="session")
+def run(request):
+    assert request.config._sdseg_cells[request.param].method in ("a", "sdseg_z0")
+"""
+
+
+@pytest.fixture
+def requested(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
+    """Run pytest in a project whose one suite is marked `on_request`."""
+    monkeypatch.setattr("bench.progress.listen", lambda handler: None)  # the inner session must not speak later
+    pytester.makeconftest(CONFTEST)
+    pytester.mkdir("suites").joinpath("test_on_request.py").write_text(SUITE)
+    options = ("--benchmark-only", "-rs", "-v", "--methods", "unet", "--seeds", "1")
+    return lambda *arguments: pytester.runpytest_inprocess(*options, *arguments)
+
+
+def test_on_request_is_skipped_with_its_command(requested: Callable[..., pytest.RunResult]) -> None:
+    done = requested("suites")
+    done.assert_outcomes(skipped=2)
+    done.stdout.fnmatch_lines("*name this file to run it: pytest suites/test_on_request.py --benchmark-only")
+
+
+@pytest.mark.parametrize(("name", "passed"), [("test_on_request.py", 3), ("test_on_request.py::test_x", 2)])
+def test_a_named_file_runs_with_its_own_cells(
+    requested: Callable[..., pytest.RunResult], name: str, passed: int
+) -> None:
+    done = requested(f"suites/{name}")
+    done.assert_outcomes(passed=passed)  # test_x for each of the suite's two methods
+    done.stdout.fnmatch_lines("*test_x[[]phantom/polyp-a-seed1[]]*")
+
+
+def test_all_steps_share_one_training_in_folders_of_their_own() -> None:
+    from suites.test_convergence import column
+
+    plain, one, ten = (
+        expand(["profile=smoke", *c])[0] for c in (["method=sdseg"], column("sdseg", 1), column("sdseg", 10))
+    )
+    data = {"data": "d", "split": "s"}
+    assert fit_identity(plain, data) == fit_identity(one, data) == fit_identity(ten, data)
+    assert run_identity(one, data) != run_identity(ten, data)
+    assert len({cell.method for cell in (plain, one, ten)}) == 3  # no run of five draws is scored again with one
+    assert (plain.config["draws"], one.config["draws"]) == (5, 1)
+
+
+def test_accuracy_scores_need_every_row() -> None:
+    frame = pd.DataFrame({"draw": [0, 0, 1, 1, -1], "metric": "Dice", "value": [0.5, np.nan, 0.7, 0.6, 9.0]})
+    mean, undefined = accuracy_scores(frame, ["Dice"], 4)
+    assert (mean.value, undefined.value) == (pytest.approx(0.6), 1)
+    with pytest.raises(AssertionError, match="Dice: 4 rows, expected 6"):
+        accuracy_scores(frame, ["Dice"], 6)
+    with pytest.raises(AssertionError, match="undefined on every case"):
+        accuracy_scores(frame.assign(value=np.nan), ["Dice"], 4)

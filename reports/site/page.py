@@ -17,6 +17,7 @@ from reports.site.pictures import Gallery
 from reports.table import MISSING, Table, cell, number
 
 _HERE = Path(__file__).parent
+BESIDE = {"table2": "figure_accuracy", "table4": "figure_cost", "figure3": "figure3"}  # a table's figure
 LEDGER_TITLES = {
     "2": "Table 2, Dice against segmentation networks",
     "3": "Table 3, Dice and IoU",
@@ -48,16 +49,17 @@ def render_page(
         findings=_findings(tables),
         tables=[_table(table) for table in tables],
         figures=[_figure(drawing) for drawing in drawings],
+        beside=BESIDE,
         galleries=galleries,
         ledger=_ledger(ledger),
-        runs=[_run(run) for run in frame.runs],
+        runs=[_run(run) for run in frame.all_runs],
         warnings=frame.warnings,
         number=number,
     )
 
 
 def _facts(frame: Frame) -> list[tuple[str, list[str]]]:
-    records = [run.record for run in frame.runs]
+    records = [run.record for run in frame.all_runs]
     found = {
         "Data sets": [record.dataset for record in records],
         "Methods": [run.method for run in frame.runs],
@@ -74,17 +76,20 @@ def _facts(frame: Frame) -> list[tuple[str, list[str]]]:
 
 
 def _cautions(frame: Frame) -> list[str]:
-    cautions = []
-    if any(run.record.profile == "smoke" for run in frame.runs):
+    cautions, runs = [], frame.all_runs
+    if any(run.record.profile == "smoke" for run in runs):
         cautions.append(
             "Runs of the smoke profile are tiny: they show that everything works end to end, not how good a method is."
         )
-    if any(part(run.record, "git").get("dirty") for run in frame.runs):
+    if any(part(run.record, "git").get("dirty") for run in runs):
         cautions.append("Some runs were made from a modified working tree: their commit alone does not reproduce them.")
-    if len({run.record.profile for run in frame.runs}) > 1:
+    if len({run.record.profile for run in runs}) > 1:
         cautions.append("Runs of more than one profile stand side by side: trained longer does not mean better method.")
-    if any(run.record.fidelity == "approximation" for run in frame.runs):
-        cautions.append("Methods marked “approximation” are built from an incomplete specification.")
+    fidelities = {run.record.fidelity for run in runs}
+    if "approximation" in fidelities:
+        cautions.append("Methods marked “approximation” are smaller than the original or of incomplete specification.")
+    if "variant" in fidelities:
+        cautions.append("Methods marked “variant” are not the paper's: they came later or answer a question about it.")
     return cautions
 
 
@@ -127,8 +132,9 @@ def _table(table: Table) -> dict[str, Any]:
             }
             for column in columns
         ]
-        head, _, flag = cells[0]["text"].partition(" [") if row.get("published") else (cells[0]["text"], "", "")
-        groups[-1]["rows"].append({"head": head, "flag": flag.rstrip("]"), "cells": cells[1:]})
+        head, _, flag = cells[0]["text"].partition(" [")
+        published = bool(row.get("published"))
+        groups[-1]["rows"].append({"head": head, "flag": flag.rstrip("]"), "published": published, "cells": cells[1:]})
     headings = [{"text": column.heading, "is_text": table.is_text(column)} for column in columns]
     return {"table": table, "headings": headings, "groups": groups, "grouped": grouped, "width": len(columns)}
 

@@ -1,4 +1,4 @@
-"""The report's tables: every module here that defines `build(frame) -> Table` is one."""
+"""The report's tables: every module here that defines `build(frame) -> Table | None` is one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from reports.table import Table
 
 
 def build_tables(frame: Frame) -> list[Table]:
-    """Build every table of this folder from a frame, in the order of their names (table1, table2, ...)."""
+    """Every table of this folder that the frame has rows for, by name; where nothing was run, the empty ones."""
     modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    tables = [module.build(frame) for module in modules if hasattr(module, "build")]
-    return sorted(tables, key=lambda table: table.name)
+    built = [module.build(frame) for module in modules if hasattr(module, "build")]
+    tables = [table for table in built if table is not None and (table.rows or not frame.all_runs)]
+    # The figures' data follow the tables.
+    return sorted(tables, key=lambda table: (table.name.startswith("figure"), table.name))

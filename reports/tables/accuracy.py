@@ -10,6 +10,7 @@ from reports.frame import Frame, Run
 from reports.published import Published, read_ledger, same_dataset
 from reports.summary import SMALLEST_INTERVAL, Summary, reliability_notes, summarise, within_unit
 from reports.table import Column, Table
+from reports.variants import unflagged
 
 METRICS = ("Dice", "IoU")
 _RANKED = ("comparison", "convention")
@@ -54,13 +55,13 @@ def build(frame: Frame) -> Table:
     for dataset in sorted({run.record.dataset for run in frame.runs}):
         for name, method, runs in frame.cells():
             if name == dataset:
-                rows += _measured(frame, dataset, method, runs, notes, small)
+                rows += measured_rows(frame, dataset, method, runs, notes, small)
         protocols = {run.record.protocol for run in frame.runs if run.record.dataset == dataset}
-        rows += _published(dataset, protocols, ledger, notes)
+        rows += published_rows(dataset, protocols, ledger, notes)
     return Table("table2", "Table 2 · Accuracy", CAPTION, COLUMNS, rows, reliability_notes(small) + notes)
 
 
-def _measured(
+def measured_rows(
     frame: Frame,
     dataset: str,
     method: str,
@@ -68,17 +69,18 @@ def _measured(
     notes: list[str],
     small: list[tuple[str, Summary]],
 ) -> list[dict[str, Any]]:
+    """One row per convention for runs that differ in the seed only; what needs saying goes to `notes` and `small`."""
     scores = {metric: frame.rows(runs, metric) for metric in METRICS}
     scores = {metric: part[part["draw"] >= 0] for metric, part in scores.items()}
     conventions = sorted({name for part in scores.values() for name in part["convention"].unique()})
     if not conventions:
-        notes.append(f"{method} on {dataset}: no Dice or IoU was scored.")
+        notes.append(f"{unflagged(method)} on {dataset}: no Dice or IoU was scored.")
     rows = []
     for convention in conventions or [None]:
         parts = {metric: part[part["convention"] == convention] for metric, part in scores.items()}
         summaries = {metric: summarise(part) for metric, part in parts.items()}
         rows.append(_row(dataset, method, runs, convention, summaries))
-        where = f"{method} on {dataset}" + (f" ({convention})" if len(conventions) > 1 else "")
+        where = f"{unflagged(method)} on {dataset}" + (f" ({convention})" if len(conventions) > 1 else "")
         small += _small(where, summaries)
         notes += _case_notes(where, parts["Dice"], summaries)
     return rows
@@ -116,7 +118,10 @@ def _case_notes(where: str, rows: pd.DataFrame, summaries: dict[str, Summary]) -
     return notes
 
 
-def _published(dataset: str, protocols: set[str], ledger: list[Published], notes: list[str]) -> list[dict[str, Any]]:
+def published_rows(
+    dataset: str, protocols: set[str], ledger: list[Published], notes: list[str]
+) -> list[dict[str, Any]]:
+    """The ledger's methods on a data set by name, the reasons of their flags going to `notes`."""
     rows: dict[str, dict[str, Any]] = {}
     for entry in ledger:
         if same_dataset(dataset, entry.dataset):

@@ -11,6 +11,7 @@ from reports.published import read_ledger, same_dataset
 from reports.table import Column, Table
 from reports.tables.accuracy import published_row
 from reports.tables.reasons import missing_notes, reason
+from reports.variants import unflagged
 
 _MACHINE = ("comparison", "device", "threads")
 MEAN = (
@@ -105,11 +106,13 @@ def _steps_samples(steps: float | None, samples: float | None) -> str | None:
 
 def _collect_missing(row: dict[str, Any], runs: list[Run], missing: dict[str, list[tuple[str, str]]]) -> None:
     titles = {column.key: column.title for column in COLUMNS} | {"latency": "Latency"}
-    for key in _REASONED:
-        value = row["latency_ms_p50"] if key == "latency" else row[key]
-        if value is None:
-            where = f"{row['method']} on {row['dataset']}"
-            missing.setdefault(titles[key], []).append((where, reason(runs, key)))
+    where = f"{unflagged(row['method'])} on {row['dataset']}"
+    absent = [key for key in _REASONED if row["latency_ms_p50" if key == "latency" else key] is None]
+    if len(absent) == len(_REASONED):
+        missing.setdefault("Every cost of inference", []).append((where, reason(runs, "latency")))
+        return
+    for key in absent:
+        missing.setdefault(titles[key], []).append((where, reason(runs, key)))
 
 
 def _published(dataset: str, notes: list[str]) -> list[dict[str, Any]]:

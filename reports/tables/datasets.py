@@ -27,7 +27,7 @@ CAPTION = (
 def build(frame: Frame) -> Table:
     """One row per (data set, hashes) found in the records."""
     found: dict[str, list[Run]] = {}
-    for run in frame.runs:
+    for run in frame.all_runs:
         hashes, sizes = content_hashes(run.record), run.record.n_cases
         identity = f"{run.record.dataset}|{sorted(hashes.items())}|{sorted(sizes.items())}"
         found.setdefault(identity, []).append(run)

@@ -15,6 +15,7 @@ from reports.summary import Summary, reliability_notes, summarise
 from reports.table import Column, Level, Table
 from reports.tables.accuracy import published_row
 from reports.tables.reasons import missing_notes, reason
+from reports.variants import unflagged
 
 _IMAGE: tuple[tuple[str, str, Literal["higher", "lower"], int], ...] = (
     ("LPIPS", "", "lower", 4),
@@ -98,7 +99,7 @@ def _row(
     row["cases"] = max(summary.cases + summary.excluded for summary in summaries.values())
     row["undefined"] = sum(summary.undefined for summary in summaries.values())
     row["identical"] = sum(summary.identical for summary in summaries.values())
-    where = f"{method} on {dataset}"
+    where = f"{unflagged(method)} on {dataset}"
     found.append((where, summaries))
     if draws < 2:
         missing.setdefault("Agreement of draws", []).append((where, "a single draw has nothing to agree with"))

@@ -1,0 +1,145 @@
+"""Table 6: what each of the paper's three switches is worth, among runs that differ in nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from bench.stats import mean_interval
+from reports.frame import Frame, Run
+from reports.published import read_ledger
+from reports.summary import SMALLEST_INTERVAL, Summary, reliability_notes, summarise
+from reports.table import Column, Table, number
+from reports.tables import accuracy
+from reports.variants import settings_of
+
+
+class Switches(NamedTuple):
+    """The paper's three ingredients."""
+
+    latent_estimation: bool
+    concatenation: bool
+    trainable_encoder: bool
+
+
+# The paper's rows from first to last, each better than the one before.
+PAPER = {
+    "cross-attention": Switches(False, False, False),
+    "concatenation": Switches(False, True, False),
+    "trainable encoder": Switches(False, True, True),
+    "latent estimation": Switches(True, True, True),
+}
+_KEYS = tuple(f"method.options.{name}" for name in ("latent_weight", "conditioning", "vision_encoder"))
+# What may differ between rows without changing what a row says about its switches.
+_ASIDE = {*_KEYS, "device", "threads", "draws"}
+_TERMINAL = ("Dice", "Dice_interval", "IoU", "cases")
+COLUMNS = [
+    Column("dataset", "Data set"),
+    Column("method", "Method"),
+    Column("latent_estimation", "Latent estimation"),
+    Column("concatenation", "Concat"),
+    Column("trainable_encoder", "Trainable encoder"),
+    *(
+        replace(column, level="page") if column.level == "terminal" and column.key not in _TERMINAL else column
+        for column in accuracy.COLUMNS[2:]
+    ),
+]
+CAPTION = (
+    "Runs that differ in nothing but the paper's three switches, read from their configurations: latent estimation "
+    "(the latent loss has a weight), concatenation (not cross-attention), trainable (not frozen) vision encoder. "
+    "Means, intervals and counts as in Table 2."
+)
+Found = dict[Switches, tuple[str, Summary]]
+
+
+def switches(config: dict[str, Any]) -> Switches | None:
+    """The switches of a resolved configuration, None for a method that does not have them."""
+    options = (config.get("method") or {}).get("options") or {}
+    try:
+        return Switches(
+            latent_estimation=options["latent_weight"] > 0,
+            concatenation=options["conditioning"] == "concat",
+            trainable_encoder=options["vision_encoder"] == "trainable",
+        )
+    except (KeyError, TypeError):
+        return None
+
+
+def build(frame: Frame) -> Table | None:
+    """The ablations of every data set, the paper's rows after ours; None where no switch was ever turned."""
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    order: list[str] = []
+    small: list[tuple[str, Summary]] = []
+    ledger = [entry for entry in read_ledger() if entry.table == "6"]
+    ablations = _ablations(frame)
+    for dataset in sorted({dataset for dataset, _ in ablations}):
+        protocols: set[str] = set()
+        for members in (members for (name, _), members in ablations.items() if name == dataset):
+            for found, method, runs in members:
+                measured = accuracy.measured_rows(frame, dataset, method, runs, notes, small)
+                rows += [row | _words(found) for row in measured]
+                protocols.add(runs[0].record.protocol)
+            order.append(_order(dataset, members, frame))
+        published = accuracy.published_rows(dataset, protocols, ledger, notes)
+        rows += [row | _words(found) for row, found in zip(published, PAPER.values(), strict=False)]
+    if not rows:
+        return None
+    return Table("table6", "Table 6 · Ablation", CAPTION, COLUMNS, rows, order + reliability_notes(small) + notes)
+
+
+def _words(found: Switches) -> dict[str, str]:
+    return {name: "yes" if on else "no" for name, on in found._asdict().items()}
+
+
+def _ablations(frame: Frame) -> dict[tuple[str, str], list[tuple[Switches, str, list[Run]]]]:
+    """(switches, row name, runs) by data set and by all that they must share, where the switches differ."""
+    groups: dict[tuple[str, str], list[tuple[Switches, str, list[Run]]]] = {}
+    for dataset, method, runs in frame.cells():
+        found = switches(runs[0].record.config)
+        if found is not None:
+            shared = {k: v for k, v in settings_of(runs[0].record).items() if k not in _ASIDE}
+            groups.setdefault((dataset, json.dumps(shared, sort_keys=True)), []).append((found, method, runs))
+    return {
+        key: sorted(members, key=lambda member: (sum(member[0]), member[0], member[1]))
+        for key, members in groups.items()
+        if len({found for found, _, _ in members}) > 1
+    }
+
+
+def _order(dataset: str, members: Sequence[tuple[Switches, str, list[Run]]], frame: Frame) -> str:
+    """Whether the paper's order holds, with the paired difference of every row to the one before it."""
+    found: dict[Switches, Summary] = {}
+    groups: dict[str, str] = {}
+    for setting, _, runs in members:
+        scores = frame.rows(runs, "Dice")
+        scores = scores[scores["draw"] >= 0]
+        found.setdefault(setting, summarise(scores))
+        groups |= dict(zip(scores["case"], scores["group"].astype(str), strict=True))
+    absent = [name for name, setting in PAPER.items() if setting not in found or not found[setting].cases]
+    if absent:
+        return f"{dataset}: the paper's order of Dice cannot be checked without {', '.join(absent)}."
+    chain = [found[setting] for setting in PAPER.values()]
+    holds = all(low.mean < high.mean for low, high in pairwise(chain))
+    means = ", ".join(f"{name} {number(s.mean, 3)}" for name, s in zip(PAPER, chain, strict=True))
+    steps = zip(list(PAPER)[1:], pairwise(chain), strict=True)
+    gains = "; ".join(f"{name} {_gain(low, high, groups)}" for name, (low, high) in steps)
+    verdict = "holds" if holds else "does not hold"
+    return (
+        f"{dataset}: the paper's order of mean Dice {verdict} ({means}). "
+        f"Gain over the row before, same cases, 95 % interval: {gains}."
+    )
+
+
+def _gain(low: Summary, high: Summary, groups: dict[str, str]) -> str:
+    gains = (high.per_case - low.per_case).dropna()
+    names = [groups[case] for case in gains.index]
+    mean, lower, upper = mean_interval(gains.tolist(), names)
+    if len(set(names)) < SMALLEST_INTERVAL or math.isnan(lower):
+        return f"{mean:+.3f} (no interval)"
+    doubt = " (includes zero)" if lower <= 0 <= upper else ""
+    return f"{mean:+.3f} [{lower:+.3f}, {upper:+.3f}]{doubt}"

@@ -1,0 +1,209 @@
+"""Table 6 and Figure 3: which runs they show, what they say in words, and what stays out of the other tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reports.build import build_report, render_terminal
+from reports.figures import convergence as figure
+from reports.frame import read_frame
+from reports.published import read_ledger
+from reports.tables import ablation, accuracy, build_tables, convergence
+from tests.report_fixtures import (
+    dice_rows,
+    made_up_scores,
+    method_config,
+    rows_of,
+    write_ablation,
+    write_run,
+    write_sweep,
+)
+
+RISING = [0.3, 0.6, 0.8, 0.85]
+
+
+# --- Table 6 -----------------------------------------------------------------------------------------
+
+
+def test_switches_are_read_from_the_configuration(tmp_path: Path) -> None:
+    write_ablation(tmp_path, RISING)
+    table = ablation.build(read_frame(tmp_path))
+    assert table is not None
+    keys = ("method", *ablation.Switches._fields)
+    assert [tuple(row[key] for key in keys) for row in table.rows] == [
+        ("ablation_cross_attention", "no", "no", "no"),
+        ("ablation_concat", "no", "yes", "no"),
+        ("ablation_trainable_encoder", "no", "yes", "yes"),
+        ("sdseg", "yes", "yes", "yes"),
+    ]
+    measured = accuracy.build(read_frame(tmp_path)).rows
+    for row in table.rows:
+        assert row["Dice"] == rows_of_method(measured, row["method"])["Dice"]
+
+
+def rows_of_method(rows: list, method: str) -> dict:
+    return next(row for row in rows if row["method"] == method)
+
+
+def test_only_runs_that_differ_in_nothing_else_are_an_ablation(tmp_path: Path) -> None:
+    write_ablation(tmp_path, RISING)
+    for name, steps, prediction in (("sdseg_ddim10", 10, "eps"), ("sdseg_z0", 1, "z0")):
+        config = method_config(name, steps, prediction=prediction)
+        write_run(tmp_path, name, scores=made_up_scores(0.9, 16), config=config)
+    write_run(tmp_path, "unet", scores=made_up_scores(0.9, 16))
+    table = ablation.build(read_frame(tmp_path))
+    assert table is not None
+    assert len(table.rows) == 4
+
+
+def test_no_switch_turned_no_table(tmp_path: Path) -> None:
+    write_run(tmp_path, scores=made_up_scores(0.9, 16), config=method_config("sdseg"))
+    frame = read_frame(tmp_path)
+    assert ablation.build(frame) is None
+    assert convergence.build(frame) is None
+    assert figure.build(frame) is None
+    assert [table.name for table in build_tables(frame)] == ["table1", "table2", "table4", "table5"]
+
+
+@pytest.mark.parametrize(
+    ("qualities", "verdict"),
+    [(RISING, "holds"), ([0.3, 0.8, 0.6, 0.85], "does not hold"), ([0.85, 0.8, 0.6, 0.3], "does not hold")],
+)
+def test_the_order_in_words(tmp_path: Path, qualities: list[float], verdict: str) -> None:
+    write_ablation(tmp_path, qualities)
+    line = order_line(tmp_path)
+    assert line.startswith(f"phantom/polyp: the paper's order of mean Dice {verdict} (cross-attention 0.")
+
+
+def order_line(runs_dir: Path) -> str:
+    table = ablation.build(read_frame(runs_dir))
+    assert table is not None
+    return next(note for note in table.notes if "order" in note)
+
+
+def test_gains_are_paired_by_case(tmp_path: Path) -> None:
+    # The cases differ by far more than the methods, so that only pairing finds the gain; the last row gains nothing.
+    for (method, options), shift in zip(ablation_methods(), (0.0, 0.02, 0.04, 0.04), strict=True):
+        sign = 0.001 if method == "sdseg" else 0.0
+        values = {f"c{i:02d}": 0.05 * i + shift + sign * (-1) ** i for i in range(16)}
+        write_run(tmp_path, method, scores=dice_rows(values), config=method_config(method, **options))
+    line = order_line(tmp_path)
+    assert "concatenation +0.020 [+0.020, +0.020];" in line
+    assert "trainable encoder +0.020 [+0.020, +0.020];" in line
+    assert line.endswith("(includes zero).")
+
+
+def ablation_methods() -> list:
+    from tests.report_fixtures import ABLATION
+
+    return list(ABLATION.items())
+
+
+def test_a_missing_row_leaves_the_order_open(tmp_path: Path) -> None:
+    for method, options in ablation_methods()[1:]:
+        write_run(tmp_path, method, scores=made_up_scores(0.8, 16), config=method_config(method, **options))
+    assert order_line(tmp_path) == "phantom/polyp: the paper's order of Dice cannot be checked without cross-attention."
+
+
+def test_published_rows_carry_the_paper_s_switches(tmp_path: Path) -> None:
+    write_ablation(tmp_path, RISING, dataset="btcv", dims=3)
+    table = ablation.build(read_frame(tmp_path))
+    assert table is not None
+    published = rows_of(table, published=True)
+    assert [
+        (row["latent_estimation"], row["concatenation"], row["trainable_encoder"], row["Dice"]) for row in published
+    ] == [
+        ("no", "no", "no", pytest.approx(0.3267)),
+        ("no", "yes", "no", pytest.approx(0.8031)),
+        ("no", "yes", "yes", pytest.approx(0.9189)),
+        ("yes", "yes", "yes", pytest.approx(0.9276)),
+    ]
+    assert all("[published, not comparable]" in row["method"] for row in published)
+    assert len({entry.method for entry in read_ledger() if entry.table == "6"}) == len(ablation.PAPER)
+
+
+# --- Figure 3 ----------------------------------------------------------------------------------------
+
+
+def test_points_are_in_figure_3_and_in_no_other_table(tmp_path: Path) -> None:
+    write_sweep(tmp_path)
+    write_run(tmp_path, scores=made_up_scores(0.85, 16), config=method_config("sdseg"))
+    tables = {table.name: table for table in build_tables(read_frame(tmp_path))}
+    assert [row["method"] for row in tables["table2"].rows] == ["sdseg"]
+    assert [row["method"] for row in tables["table5"].rows] == ["sdseg"]
+    rows = tables["figure3"].rows
+    assert [row["steps"] for row in rows] == [1, 2, 10, 50] * 2
+    assert [row["method"] for row in rows] == ["no latent loss"] * 4 + ["with latent loss"] * 4
+    assert {row["draws"] for row in rows} == {1}
+    assert tables["figure3"].best() == {(i, "Dice") for i in (3, 6)}
+    assert any("no latent loss: Dice 0." in note and "with 1 step, at best" in note for note in tables["figure3"].notes)
+
+
+def test_points_alone_make_a_report_without_empty_tables(tmp_path: Path) -> None:
+    write_sweep(tmp_path)
+    names = [table.name for table in build_tables(read_frame(tmp_path))]
+    assert names == ["table1", "figure3"]
+    assert "no runs" not in render_terminal(tmp_path)
+
+
+def test_seeds_of_a_point_are_one_row(tmp_path: Path) -> None:
+    for seed, value in ((0, 0.4), (1, 0.6)):
+        config = {**method_config("sdseg.steps5", 5, sweep=True), "seed": seed}
+        write_run(tmp_path, "sdseg.steps5", seed=seed, scores=dice_rows({"a": value}), config=config, draws=1)
+    table = convergence.build(read_frame(tmp_path))
+    assert table is not None
+    assert [(row["Dice"], row["seeds"]) for row in table.rows] == [(pytest.approx(0.5), "0, 1")]
+
+
+def test_trainings_of_two_profiles_are_two_lines(tmp_path: Path) -> None:
+    for profile in ("smoke", "cpu"):
+        for steps in (1, 5):
+            name = f"sdseg.steps{steps}"
+            config = method_config(name, steps, sweep=True)
+            write_run(tmp_path, name, scores=dice_rows({"a": 0.5}), config=config, draws=1, profile=profile)
+    table = convergence.build(read_frame(tmp_path))
+    assert table is not None
+    assert [(row["method"], row["steps"]) for row in table.rows] == [
+        ("with latent loss (profile=cpu)", 1),
+        ("with latent loss (profile=cpu)", 5),
+        ("with latent loss (profile=smoke)", 1),
+        ("with latent loss (profile=smoke)", 5),
+    ]
+
+
+def test_figure_and_tables_reach_files_page_and_terminal(tmp_path: Path) -> None:
+    write_sweep(tmp_path)
+    write_ablation(tmp_path, RISING)
+    page = build_report(tmp_path).index.read_text()
+    folder = tmp_path / "report"
+    for name in ("table6.md", "table6.csv", "table6.tex", "figure3.csv", "figure3.svg", "figure3.png"):
+        assert (folder / name).stat().st_size > 0
+    assert 'id="table6"' in page
+    assert "phantom/polyp, no latent loss: 0." in page  # what the figure tells those who do not see it
+    assert page.index('id="figure3"') > page.index('id="table6"')
+    text = render_terminal(tmp_path)
+    assert "Table 6" in text
+    assert "Figure 3" in text
+
+
+# --- what a row is -----------------------------------------------------------------------------------
+
+
+def test_row_names_say_what_is_not_the_method_itself(tmp_path: Path) -> None:
+    light = method_config("sdseg_fast")
+    light["method"]["inference"]["decoder"] = "light"
+    for method, fidelity, config in (
+        ("sdseg", "reimplemented", method_config("sdseg")),
+        ("sdseg_fast", "reimplemented", light),
+        ("sdseg_v", "variant", method_config("sdseg_v", prediction="v")),
+        ("tiny", "approximation", method_config("tiny")),
+        ("unet", "library", method_config("unet")),
+    ):
+        write_run(tmp_path, method, scores=dice_rows({"a": 0.5}), fidelity=fidelity, config=config)
+    names = [run.method for run in read_frame(tmp_path).runs]
+    assert names == ["sdseg", "sdseg_fast [light decoder]", "sdseg_v [variant]", "tiny [approximation]", "unet"]
+    page = build_report(tmp_path).index.read_text()
+    assert 'sdseg_v <span class="badge">variant</span>' in page
+    assert 'sdseg_fast <span class="badge">light decoder</span>' in page
