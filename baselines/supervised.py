@@ -56,7 +56,10 @@ class Supervised(nn.Module):
     def loss(
         self, image: torch.Tensor, mask: torch.Tensor, draws: Sequence[torch.Tensor], key: torch.Tensor | None = None
     ) -> Losses:
-        """Dice + BCE for images (B, C, *S) in [-1, 1] and masks (B, L, *S) bool."""
+        """Dice + BCE for images (B, C, *S) in [-1, 1] and masks (B, L, *S) bool.
+
+        Dice is of the rows at hand together, so that a batch in several parts or processes is not quite the same.
+        """
         logits = self.network(image)
         target = mask.to(logits.dtype)
         dice, bce = self.dice(logits, target), self.bce(logits, target)

@@ -31,6 +31,7 @@ class TrainConfig:
 
     steps: int = MISSING
     batch_size: int = MISSING
+    accumulate: int = 1
     lr: float = MISSING
     weight_decay: float = 0.01
     warmup: int = 0
@@ -43,6 +44,10 @@ class TrainConfig:
     checkpoint_every: int = 500
     precision: str = "no"
     workers: int = 0
+    cache_latents: bool = True
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_activations: bool = False
 
 
 @dataclass

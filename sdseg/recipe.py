@@ -7,6 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# The released schedule's first factor; it rises from here to 1.
+_WARMUP_START = 1e-6
+
 
 class Recipe(BaseModel):
     """Settings of the training loop. The paper's: lr 4e-5, warm-up 10,000, 100,000 steps, batch 4, EMA 0.9999."""
@@ -14,7 +17,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(gt=0)
+    # Of all processes together; each takes its share, in `accumulate` parts one after the other.
     batch_size: int = Field(gt=0)
+    accumulate: int = Field(default=1, gt=0)
     lr: float = Field(gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: int = Field(default=0, ge=0)
@@ -28,11 +33,21 @@ class Recipe(BaseModel):
     checkpoint_every: int = Field(default=500, gt=0)
     precision: Literal["no", "bf16", "fp16"] = "no"
     workers: int = Field(default=0, ge=0)
+    # What makes a step cheaper and changes no more than rounding (see `sdseg.acceleration`).
+    cache_latents: bool = True
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_activations: bool = False
+
+    @property
+    def orientations(self) -> int:
+        """In how many ways the flips can show one image."""
+        return int(2 ** len(self.flips))
 
     def lr_factor(self, step: int) -> float:
-        """Multiple of `lr` in the step with this index: linear warm-up, then constant or cosine to zero."""
+        """Multiple of `lr` in the step with this index: the released linear warm-up, then constant or cosine to 0."""
         if step < self.warmup:
-            return (step + 1) / self.warmup
+            return _WARMUP_START + (1 - _WARMUP_START) * step / self.warmup
         if self.decay == "constant":
             return 1.0
         share = (step - self.warmup) / max(1, self.steps - self.warmup)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -14,18 +13,21 @@ from sdseg.batches import step_generator
 def validation_dice(model: Any, data: Any, batch_size: int, seed: int, accelerator: Any) -> float:
     """Mean Dice over items and labels whose mask or prediction is not empty; 0 where there is none.
 
-    The noise of item i derives from (seed, i), so that the value depends on the weights alone.
+    The noise of item i derives from (seed, i), so that the value depends on the weights alone. Processes take the
+    batches in turn, and all get the same mean.
     """
-    values: list[torch.Tensor] = []
-    for start in range(0, len(data), batch_size):
+    device = accelerator.device
+    found = torch.zeros(2, dtype=torch.float64)  # sum and count
+    for start in range(accelerator.process_index * batch_size, len(data), accelerator.num_processes * batch_size):
         items = [data[i] for i in range(start, min(start + batch_size, len(data)))]
-        image = torch.stack([item["image"] for item in items]).to(accelerator.device)
+        image = torch.stack([item["image"] for item in items]).to(device)
         mask = torch.stack([item["mask"] for item in items])
         generators = [step_generator(seed, start + i, purpose=3) for i in range(len(items))]
         with accelerator.autocast():
             predicted = model.predict(image, generators).mask.cpu()
         overlap = (predicted & mask).flatten(2).sum(2)  # (B, L)
         total = predicted.flatten(2).sum(2) + mask.flatten(2).sum(2)
-        values.append((2 * overlap / total)[total > 0])
-    mean = float(torch.cat(values).mean()) if values else math.nan
-    return 0.0 if math.isnan(mean) else mean
+        dice = (2 * overlap / total)[total > 0].double()
+        found += torch.stack([dice.sum(), torch.tensor(float(len(dice)))])
+    total_dice, count = accelerator.reduce(found.to(device), "sum").tolist()
+    return total_dice / count if count else 0.0

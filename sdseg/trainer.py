@@ -1,26 +1,29 @@
-"""The one training loop: resumable to the bit on a CPU, selects on validation, on accelerate."""
+"""The one training loop: resumable to the bit on a CPU, selects on validation, one or many processes, on accelerate."""
 
 from __future__ import annotations
 
-import json
 import logging
-import pickle
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 from torch import nn
 
-from sdseg.batches import StepSampler, step_generator, training_batches
+from sdseg.acceleration import accelerated
+from sdseg.batches import StepSampler, TrainingBatch, step_generator, training_batches
+from sdseg.checkpoint import TrainingState, TrainingStateError, load_training, save_training
 from sdseg.ema import Ema
 from sdseg.files import write_atomically
 from sdseg.recipe import Recipe
 from sdseg.selection import validation_dice
+
+__all__ = ["Trainable", "TrainingLoop", "TrainingStateError", "train"]
 
 progress = logging.getLogger("progress")
 
@@ -40,156 +43,165 @@ class Trainable(Protocol):
     def predict(self, image: torch.Tensor, generators: Any) -> Any: ...
 
 
-class TrainingStateError(ValueError):
-    """A training state on disk that cannot be continued from."""
-
-
-@dataclass
-class _State:
-    """What a restart needs besides weights: where we are and what was best."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best_dice: float = -1.0
-    best_step: int = 0
-    log: list[dict[str, float]] = field(default_factory=list)
-
-
 def train(
     model: Any, train_data: Any, val_data: Any, recipe: Recipe, workdir: Path, seed: int, device: str = "auto"
 ) -> dict[str, Any]:
     """Train `model` (a Trainable), leave it with its best weights, and return facts for the record.
 
-    `train_data` and `val_data` are map-style and give {"image" (C, *S), "mask" (L, *S)}. Every draw (batch order,
-    flips, noise, dropout) derives from (seed, step), so that a killed run continues from `workdir/training.pt`
-    to the bit-identical end. Raises TrainingStateError naming a state file that cannot be read.
+    `train_data` and `val_data` are map-style and give {"image" (C, *S), "mask" (L, *S)}, the same at every visit.
+    Every draw (batch order, flips, noise, dropout) derives from (seed, step), so that a killed run continues from
+    `workdir/training.pt` to the bit-identical end. Started by torchrun or accelerate launch, every process calls this
+    with a `workdir` that all can read; the first writes. Raises TrainingStateError naming a state file that cannot
+    be read, ValueError for a batch that cannot be shared out.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    loop = _Loop(model, recipe, workdir, seed, device)
-    loop.resume(train_data)
-    for image, mask in training_batches(train_data, recipe, seed, loop.state.step):
-        loop.step(image, mask)
-        if loop.state.step % recipe.validate_every == 0 or loop.state.step == recipe.steps:
-            loop.validate(val_data)
-        if loop.state.step % recipe.checkpoint_every == 0 or loop.state.step == recipe.steps:
-            loop.save()
+    with accelerated(model, recipe, len(train_data)):
+        loop = TrainingLoop(model, train_data, recipe, workdir, seed, device)
+        state, started = loop.state, time.perf_counter()
+        on_gpu = loop.accelerator.device.type == "cuda"
+        for batch in training_batches(train_data, recipe, seed, state.step, loop.share, pin_memory=on_gpu):
+            loop.step(batch)
+            state.seconds += time.perf_counter() - started
+            if state.step % recipe.validate_every == 0 or state.step == recipe.steps:
+                loop.validate(val_data)
+            if state.step % recipe.checkpoint_every == 0 or state.step == recipe.steps:
+                loop.save()
+            started = time.perf_counter()
     return loop.finish()
 
 
-class _Loop:
-    def __init__(self, model: Any, recipe: Recipe, workdir: Path, seed: int, device: str) -> None:
+class TrainingLoop:
+    """A model in training: its optimiser, its average and where it stands; continues from what `workdir` holds.
+
+    `share` says which rows of every batch are this process's.
+    """
+
+    def __init__(self, model: Any, train_data: Any, recipe: Recipe, workdir: Path, seed: int, device: str) -> None:
         AcceleratorState._reset_state(True)  # one process may train several methods
-        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=recipe.precision)
-        if self.accelerator.num_processes > 1:
-            raise ValueError("training runs in one process so far; start it without torchrun or accelerate launch")
+        self.accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision=recipe.precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        )
         self.model, self.recipe, self.workdir, self.seed = model, recipe, workdir, seed
+        self._share_out()
         model.to(self.accelerator.device).train()
+        if not (workdir / "training.pt").exists():
+            self._prepare_model(train_data)
         groups = model.parameter_groups()
         self.parameters = [p for group in groups for p in group["params"]]
         optimizer = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
         self.forward, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = Ema(model.averaged, recipe.ema_decay)
-        self.state = _State()
+        self.parts = {"model": model, "optimizer": self.optimizer, "ema": self.ema}
+        if self.accelerator.scaler is not None:
+            self.parts["scaler"] = self.accelerator.scaler
+        self.state = load_training(workdir, self.parts) or TrainingState()
 
-    def resume(self, train_data: Any) -> None:
-        path = self.workdir / "training.pt"
-        if not path.exists():
-            epoch = StepSampler(
-                len(train_data), self.recipe.batch_size, self.seed, 0, -(-len(train_data) // self.recipe.batch_size)
+    def _share_out(self) -> None:
+        processes, parts = self.accelerator.num_processes, self.recipe.accumulate
+        self.rows, left = divmod(self.recipe.batch_size, processes * parts)
+        if left:
+            raise ValueError(
+                f"train.batch_size={self.recipe.batch_size} does not divide by {processes} processes x "
+                f"accumulate={parts}; choose a multiple of {processes * parts}"
             )
-            masks = (torch.stack([train_data[i]["mask"] for i in indices]) for indices in epoch)
-            self.model.prepare(masks, step_generator(self.seed, 0, purpose=2))
-            return
-        try:
-            saved = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-            self.model.load_state_dict(saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.ema.load_state_dict(saved["ema"])
-            if self.accelerator.scaler is not None:
-                self.accelerator.scaler.load_state_dict(saved["scaler"])
-            self.state = _State(**saved["state"])
-        except (
-            KeyError,
-            TypeError,
-            RuntimeError,
-            ValueError,
-            EOFError,
-            OSError,
-            pickle.UnpicklingError,
-        ) as error:
-            reason = str(error).splitlines()[0]
-            raise TrainingStateError(
-                f"{path}: truncated or of another model ({reason}); delete it to train from the start"
-            ) from error
+        first = self.accelerator.process_index * parts
+        self.share = slice(first * self.rows, (first + parts) * self.rows)
 
-    def step(self, image: torch.Tensor, mask: torch.Tensor) -> None:
-        started, state, device = time.perf_counter(), self.state, self.accelerator.device
-        generator = step_generator(self.seed, state.step)
-        # Dropout takes no generator of its own; on a CPU it must not repeat the numbers of the noise.
-        torch.manual_seed(step_generator(self.seed, state.step, purpose=4).initial_seed())
+    def _prepare_model(self, train_data: Any) -> None:
+        batches = -(-len(train_data) // self.recipe.batch_size)
+        epoch = StepSampler(len(train_data), self.recipe.batch_size, self.seed, 0, batches)
+        masks = (torch.stack([train_data[i]["mask"] for i in indices]) for indices in epoch)
+        self.model.prepare(masks, step_generator(self.seed, 0, purpose=2))
+
+    def step(self, batch: TrainingBatch) -> list[dict[str, torch.Tensor]]:
+        """One update from this process's rows of a batch; the losses of its parts, not yet brought together."""
+        recipe, state = self.recipe, self.state
         for group in self.optimizer.param_groups:
-            group["lr"] = group["lr_scale"] * self.recipe.lr * self.recipe.lr_factor(state.step)
-        with self.accelerator.autocast():
-            draws = self.model.draw(len(image), image.shape[-2:], generator)
-            losses = self.forward(image.to(device), mask.to(device), draws)
+            group["lr"] = group["lr_scale"] * recipe.lr * recipe.lr_factor(state.step)
+        generator = step_generator(self.seed, state.step)
+        draws = self.model.draw(recipe.batch_size, batch.image.shape[-2:], generator)  # of the whole batch
+        own = [x[self.share] for x in draws]
         self.optimizer.zero_grad()
-        self.accelerator.backward(losses.total)
-        if self.recipe.max_grad_norm is not None:
-            self.accelerator.clip_grad_norm_(self.parameters, self.recipe.max_grad_norm)
+        losses = [self._backward(batch, own, part) for part in range(recipe.accumulate)]
+        if recipe.max_grad_norm is not None:
+            self.accelerator.clip_grad_norm_(self.parameters, recipe.max_grad_norm)
         self.optimizer.step()
         self.ema.update()
         state.step += 1
-        state.seconds += time.perf_counter() - started
-        if state.step % 10 == 0 or state.step == self.recipe.steps:
+        if state.step % 10 == 0 or state.step == recipe.steps:
             self._log(losses)
+        return losses
 
-    def _log(self, losses: Any) -> None:
-        values = {name: float(value.detach()) for name, value in losses._asdict().items() if value is not None}
-        if not all(abs(v) < float("inf") for v in values.values()):
+    def _backward(self, batch: TrainingBatch, draws: Sequence[torch.Tensor], part: int) -> dict[str, torch.Tensor]:
+        device, format_ = self.accelerator.device, self._memory_format(batch.image)
+        rows = slice(part * self.rows, (part + 1) * self.rows)
+        # Dropout takes no generator of its own; on a CPU it must not repeat the numbers of the noise.
+        parts_before = self.accelerator.process_index * self.recipe.accumulate + part
+        torch.manual_seed(step_generator(self.seed, self.state.step, 4, parts_before).initial_seed())
+        image = batch.image[rows].to(device, non_blocking=True, memory_format=format_)
+        mask = batch.mask[rows].to(device, non_blocking=True)
+        key = None if batch.key is None else batch.key[rows]
+        last = part == self.recipe.accumulate - 1
+        # Gradients of all processes are brought together once, with the last part.
+        with nullcontext() if last else self.accelerator.no_sync(self.forward):
+            losses = self.forward(image, mask, [x[rows] for x in draws], key)
+            self.accelerator.backward(losses.total / self.recipe.accumulate)
+        return {name: value.detach() for name, value in losses._asdict().items() if value is not None}
+
+    def _memory_format(self, image: torch.Tensor) -> torch.memory_format:
+        return torch.channels_last if self.recipe.channels_last and image.ndim == 4 else torch.preserve_format
+
+    def _log(self, losses: list[dict[str, torch.Tensor]]) -> None:
+        mean = torch.stack([torch.stack([part[name].float() for name in losses[0]]) for part in losses]).mean(0)
+        numbers = self.accelerator.reduce(mean, "mean").tolist()
+        values = dict(zip(losses[0], numbers, strict=True))
+        if not all(abs(v) < float("inf") for v in numbers):
             raise FloatingPointError(f"the loss is not finite in step {self.state.step}; lower the learning rate")
         self.state.log.append({"step": self.state.step, "lr": self.optimizer.param_groups[0]["lr"], **values})
         self._report(f"loss {values['total']:.3f}")
 
     def _report(self, detail: str) -> None:
-        amounts = {"done": self.state.step, "total": self.recipe.steps, "detail": detail}
-        progress.info("training", extra=amounts)
+        if self.accelerator.is_main_process:
+            amounts = {"done": self.state.step, "total": self.recipe.steps, "detail": detail}
+            progress.info("training", extra=amounts)
 
     def validate(self, val_data: Any) -> None:
+        """Dice of the averaged weights, which are kept if they are the best so far."""
         with self.ema.applied():
             self.model.eval()
-            dice = validation_dice(self.model, val_data, self.recipe.batch_size, self.seed, self.accelerator)
+            dice = validation_dice(self.model, val_data, self.rows, self.seed, self.accelerator)
             if dice > self.state.best_dice or self.state.best_step == 0:
                 self.state.best_dice, self.state.best_step = dice, self.state.step
                 best = {"model": self.model.state_dict()}
-                write_atomically(self.workdir / "best.pt", lambda path: torch.save(best, path))
+                if self.accelerator.is_main_process:
+                    write_atomically(self.workdir / "best.pt", lambda path: torch.save(best, path))
             self.model.train()
         self.state.log.append({"step": self.state.step, "val_dice": dice})
         self._report(f"validation Dice {dice:.3f}")
 
     def save(self) -> None:
-        content = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "ema": self.ema.state_dict(),
-            "state": vars(self.state),
-        }
-        if self.accelerator.scaler is not None:
-            content["scaler"] = self.accelerator.scaler.state_dict()
-        write_atomically(self.workdir / "training.pt", lambda path: torch.save(content, path))
-        lines = "".join(json.dumps(row) + "\n" for row in self.state.log)
-        write_atomically(self.workdir / "log.jsonl", lambda path: path.write_text(lines))
+        """Write what a restart needs."""
+        if self.accelerator.is_main_process:
+            save_training(self.workdir, self.parts, self.state)
 
     def finish(self) -> dict[str, Any]:
-        best = torch.load(self.workdir / "best.pt", map_location=self.accelerator.device, weights_only=True)
-        self.model.load_state_dict(best["model"])
+        """Leave every process's model with the best weights; facts for the record."""
+        accelerator, state = self.accelerator, self.state
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            best = torch.load(self.workdir / "best.pt", map_location="cpu", weights_only=True)
+            self.model.load_state_dict(best["model"])
+        broadcast(list(self.model.state_dict().values()))
         self.model.eval()
-        state = self.state
         return {
             "steps": state.step,
             "train_seconds": state.seconds,
             "train_s_per_step": state.seconds / max(1, state.step),
             "selected_step": state.best_step,
             "val_dice": state.best_dice,
-            "device": str(self.accelerator.device),
+            "device": str(accelerator.device),
+            "processes": accelerator.num_processes,
             "threads": torch.get_num_threads(),
         }

@@ -7,58 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from sdseg.batches import StepSampler, flip, random_crop, step_generator
+from bench.config import compose_config
 from sdseg.ema import Ema
 from sdseg.recipe import Recipe
 from sdseg.trainer import TrainingStateError, train
-
-Losses = namedtuple("Losses", ["total"])
-RECIPE = Recipe(steps=12, batch_size=4, lr=1e-2, validate_every=4, checkpoint_every=3, ema_decay=0.9)
-
-
-class Toy(nn.Module):
-    """One convolution with dropout: enough to need every kind of randomness."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Dropout(0.5), nn.Conv2d(8, 1, 1))
-        self.trained = self.averaged = self.layer
-        self.stop_at: int | None = None
-        self.calls = 0
-
-    def parameter_groups(self) -> list[dict]:
-        return [{"params": list(self.parameters()), "lr_scale": 1.0}]
-
-    def prepare(self, masks, generator: torch.Generator) -> None:
-        """Nothing."""
-
-    def draw(self, count: int, size, generator: torch.Generator) -> tuple[torch.Tensor]:
-        return (torch.randn(count, 3, *size, generator=generator),)
-
-    def forward(self, image, mask, draws, key=None):
-        self.calls += 1
-        if self.calls == self.stop_at:
-            raise KeyboardInterrupt
-        (noise,) = draws
-        return Losses((self.layer(image + 0.1 * noise) - mask.float()).abs().mean())
-
-    def predict(self, image, generators):
-        score = self.layer(image).sigmoid()
-        return namedtuple("P", ["score", "mask"])(score, score > 0.5)
-
-
-def items(count: int = 10) -> list[dict]:
-    generator = torch.Generator().manual_seed(3)
-    images = torch.rand(count, 3, 8, 8, generator=generator)
-    return [{"image": image, "mask": image[:1] > 0.5, "case_id": str(i)} for i, image in enumerate(images)]
+from tests.training_fixtures import RECIPE, Toy, discs, items, tiny_sdseg
 
 
 def weights(model: nn.Module) -> torch.Tensor:
@@ -94,7 +53,7 @@ def test_kill_9_in_the_middle_of_training(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path[:0] = [sys.argv[2]]\n"
         "from pathlib import Path\n"
-        "from tests.test_trainer import *\n"
+        "from tests.training_fixtures import *\n"
         "torch.set_num_threads(1)\n"
         "train(Toy(), items(), items(3), RECIPE.model_copy(update={'steps': 100_000}), Path(sys.argv[1]), 0, 'cpu')\n"
     )
@@ -136,29 +95,6 @@ def test_best_validation_weights_are_kept(tmp_path: Path) -> None:
     assert dice[facts["selected_step"]] == facts["val_dice"]
 
 
-def test_every_epoch_visits_every_item_once() -> None:
-    flat = [i for batch in StepSampler(10, 4, 0, 0, 5) for i in batch]
-    assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
-    assert flat[:10] != flat[10:]
-    assert list(StepSampler(10, 4, 0, 3, 5)) == list(StepSampler(10, 4, 0, 0, 5))[3:]
-
-
-def test_flips_keep_image_and_mask_together() -> None:
-    image = torch.rand(16, 1, 6, 6)
-    mask = image > 0.5
-    flip(image, mask, RECIPE, step_generator(0, 0))
-    assert torch.equal(mask, image > 0.5)
-
-
-def test_crops_are_of_one_place() -> None:
-    image = torch.rand(8, 3, 12, 10)
-    cut, mask = random_crop(image, image[:, :1] > 0.5, 6, step_generator(0, 0))
-    assert cut.shape == (8, 3, 6, 6)
-    assert torch.equal(mask, cut[:, :1] > 0.5)
-    whole, _ = random_crop(image, image[:, :1] > 0.5, 99, step_generator(0, 0))
-    assert torch.equal(whole, image)
-
-
 def test_ema_follows_the_released_rule() -> None:
     layer = nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(0.0)
@@ -171,7 +107,128 @@ def test_ema_follows_the_released_rule() -> None:
     assert float(layer.weight) == 1.0
 
 
-@pytest.mark.parametrize(("step", "factor"), [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.5), (99, 0.0003046)])
+@pytest.mark.parametrize(("step", "factor"), [(0, 1e-6), (9, 0.9), (10, 1.0), (55, 0.5), (99, 0.0003046)])
 def test_warm_up_then_cosine(step: int, factor: float) -> None:
     recipe = Recipe(steps=100, batch_size=1, lr=1, warmup=10, decay="cosine")
     assert recipe.lr_factor(step) == pytest.approx(factor, rel=1e-3)
+
+
+def test_interrupted_sdseg_with_cached_latents_ends_bit_identical(tmp_path: Path) -> None:
+    recipe = Recipe(steps=6, batch_size=3, lr=1e-3, validate_every=6, checkpoint_every=3, ema_decay=0.9)
+    whole, torn, again = (tiny_sdseg(labels=2) for _ in range(3))
+    train(whole, discs(), discs(2), recipe, tmp_path / "whole", 0, "cpu")
+    forward, calls = torn.forward, []
+
+    def stopping(*inputs):
+        calls.append(inputs)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return forward(*inputs)
+
+    torn.forward = stopping
+    with pytest.raises(KeyboardInterrupt):
+        train(torn, discs(), discs(2), recipe, tmp_path / "torn", 0, "cpu")
+    train(again, discs(), discs(2), recipe, tmp_path / "torn", 0, "cpu")
+    assert torch.equal(weights(whole), weights(again))
+
+
+CHEAP = Recipe(steps=3, batch_size=4, lr=1e-3, validate_every=3, ema_decay=0.9)
+
+
+@pytest.fixture(scope="module")
+def plainly(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, torch.Tensor]:
+    """Last loss and weights of a short training of SDSeg without any option."""
+    return loss_and_weights(CHEAP.model_copy(update={"cache_latents": False}), tmp_path_factory.mktemp("plain"))
+
+
+def loss_and_weights(recipe: Recipe, folder: Path) -> tuple[float, torch.Tensor]:
+    model, data = tiny_sdseg(), [item | {"mask": item["mask"][:1]} for item in discs()]
+    train(model, data, data[:2], recipe, folder, 0, "cpu")
+    assert model.cache is None
+    assert not any("forward" in vars(module) for module in model.modules())
+    return json.loads((folder / "log.jsonl").read_text().splitlines()[0])["total"], weights(model)
+
+
+@pytest.mark.parametrize("option", ["cache_latents", "channels_last", "checkpoint_activations", "accumulate"])
+def test_a_cheaper_step_learns_the_same(tmp_path: Path, plainly: tuple[float, torch.Tensor], option: str) -> None:
+    off = CHEAP.model_copy(update={"cache_latents": False})
+    loss, found = loss_and_weights(off.model_copy(update={option: 2 if option == "accumulate" else True}), tmp_path)
+    assert loss == pytest.approx(plainly[0], rel=1e-4)
+    torch.testing.assert_close(found, plainly[1], rtol=0, atol=5e-5)
+
+
+def test_recomputed_blocks_are_run_twice(tmp_path: Path) -> None:
+    calls = []
+    for again in (False, True):
+        model, seen = tiny_sdseg(), []
+        block = model.vision_encoder.encoder.down_blocks[0].resnets[0].conv1
+        block.register_forward_hook(lambda *_, seen=seen: seen.append(torch.is_grad_enabled()))
+        recipe = CHEAP.model_copy(update={"steps": 1, "checkpoint_activations": again})
+        data = [item | {"mask": item["mask"][:1]} for item in discs()]
+        train(model, data, data[:1], recipe, tmp_path / str(again), 0, "cpu")
+        calls.append(sum(seen))
+    assert calls == [1, 2]
+
+
+def test_compile_wraps_the_trained_part_and_keeps_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def compiled(function):
+        def call(*inputs):
+            calls.append(function)
+            return function(*inputs)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    plain, model = Toy(), Toy()
+    train(plain, items(), items(3), RECIPE, tmp_path / "plain", 0, "cpu")
+    assert not calls
+    train(model, items(), items(3), RECIPE.model_copy(update={"compile": True}), tmp_path / "compiled", 0, "cpu")
+    assert len(calls) >= RECIPE.steps
+    assert torch.equal(weights(plain), weights(model))
+    saved = torch.load(tmp_path / "compiled" / "best.pt", weights_only=True)["model"]
+    assert saved.keys() == model.state_dict().keys()
+
+
+def test_bf16_trains_near_float32_and_leaves_float32_weights(tmp_path: Path) -> None:
+    models = [Toy(dropout=0.0), Toy(dropout=0.0)]
+    for model, precision in zip(models, ("no", "bf16"), strict=True):
+        recipe = RECIPE.model_copy(update={"precision": precision})
+        train(model, items(), items(3), recipe, tmp_path / precision, 0, "cpu")
+    assert weights(models[1]).dtype == torch.float32
+    assert not torch.equal(weights(models[0]), weights(models[1]))
+    torch.testing.assert_close(weights(models[0]), weights(models[1]), rtol=0, atol=0.02)
+
+
+def test_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"accumulate": 3})
+    with pytest.raises(ValueError, match="batch_size=4 does not divide by 1 processes x accumulate=3"):
+        train(Toy(), items(), items(3), recipe, tmp_path, 0, "cpu")
+
+
+def test_average_starts_from_what_prepare_loaded(tmp_path: Path) -> None:
+    class Pretrained(Toy):
+        def prepare(self, masks, generator: torch.Generator) -> None:
+            for parameter in self.parameters():
+                torch.nn.init.constant_(parameter, 3.0)
+
+    model = Pretrained()
+    recipe = RECIPE.model_copy(update={"steps": 1, "lr": 1e-9})
+    train(model, items(), items(3), recipe, tmp_path, 0, "cpu")
+    assert weights(model) == pytest.approx(3.0, abs=1e-5)
+
+
+def test_recipe_paper_is_the_paper_profiles_and_selectable_over_any_profile() -> None:
+    paper = compose_config(["profile=paper"])["train"]
+    assert compose_config(["profile=smoke", "recipe=paper"])["train"] == paper
+    recipe = Recipe.model_validate(paper)
+    assert recipe == Recipe(
+        steps=100_000, batch_size=4, lr=4e-5, warmup=10_000, checkpoint_every=2000, cache_latents=False
+    )
+    fast = Recipe.model_validate(compose_config(["recipe=fast", "train.steps=7"])["train"])
+    assert (fast.steps, fast.precision, fast.cache_latents) == (7, "bf16", True)
+
+
+def test_options_of_the_harness_are_those_of_the_recipe() -> None:
+    assert set(compose_config([])["train"]) == set(Recipe.model_fields)
