@@ -99,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     weights = add("import-weights", "official .ckpt, CompVis .ckpt or diffusers folder to safetensors", _import_weights)
     weights.add_argument("src", type=Path, metavar="SRC", help="checkpoint file or folder")
     weights.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export = add("export", "a trained SDSeg run as an ONNX file, checked with onnxruntime", _export)
+    export.add_argument("run", type=Path, metavar="RUN", help="run folder runs/.../seed*-*")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
     report = add("report", "tables, figures and the page from the records", _report)
     report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
@@ -108,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _steps(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and parsed.verb != "fit":
+        raise InputError(f"several processes train only: torchrun -m bench.cli fit, then sdseg {parsed.verb} alone")
     if {"-m", "--multirun"} & set(overrides):
         return _sweep(parsed.verb, overrides)
     return run_cells(parsed.verb, overrides)
@@ -133,7 +138,8 @@ def run_cells(verb: str, overrides: list[str]) -> int:
             said.add(message)
             code = max(code, BAD_INPUT if bad_input else RUN_FAILED)
         else:
-            print(f"{cell.id}: {folder}{_summary(folder)}")
+            if os.environ.get("RANK", "0") == "0":
+                print(f"{cell.id}: {folder}{_summary(folder)}")
     return code
 
 
@@ -202,6 +208,15 @@ def _import_weights(parsed: argparse.Namespace, _: list[str]) -> int:
         print(import_by_name("sdseg.weights.importing.import_weights")(parsed.src, parsed.out))
     except ValueError as error:
         raise InputError(str(error)) from error
+    return DONE
+
+
+def _export(parsed: argparse.Namespace, _: list[str]) -> int:
+    from bench.export import export_run
+
+    found = export_run(parsed.run, parsed.out)
+    difference = f"scores differ by at most {found.score_difference:.1e}"
+    print(f"{parsed.out}: {difference}, {found.flipped} of {found.pixels} mask pixels fell on the other side")
     return DONE
 
 

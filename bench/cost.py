@@ -46,8 +46,8 @@ def complexity_scores(segmenter: Segmenter, task: TaskSpec) -> list[Score]:
     """Parameters, GFLOP per sample, network evaluations, steps and samples; nothing for a method without network."""
     if segmenter.model is None:
         return []
+    millions = count_parameters(segmenter.model).total / 1e6  # before a prediction, which may fold constants away
     gflop = count_gflop(predict_call(segmenter, task, 1))
-    millions = count_parameters(segmenter.model).total / 1e6
     evaluations = segmenter.evaluations * segmenter.samples
     return [
         Score(metric="parameters_m", value=millions, unit="M", better="lower"),
@@ -92,7 +92,7 @@ def footprint_scores(run: Run) -> list[Score]:
     with ThreadPoolExecutor() as pool:  # two processes at once take no memory from each other
         results = pool.map(lambda target: measure_peak_memory(target, argument), targets.values())
         scores = [s for prefix, r in zip(targets, results, strict=True) for s in _memory_rows(prefix, r)]
-    return scores + complexity_scores(run.segmenter(), run.dataset.spec)
+    return scores + complexity_scores(build_segmenter(run.cell.config, run.dataset.spec), run.dataset.spec)
 
 
 def on_this_machine(record: RunRecord) -> RunRecord:

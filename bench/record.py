@@ -63,6 +63,7 @@ class RunRecord(BaseModel):
     environment: dict[str, Any]
     pretrained: str = ""
     fit: dict[str, Any] = Field(default_factory=dict)
+    inference: dict[str, Any] = Field(default_factory=dict)  # as it was done: precision of each part and the like
     notes: list[str] = Field(default_factory=list)
     scores: list[Score] = Field(default_factory=list)
 

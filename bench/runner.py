@@ -93,6 +93,9 @@ class Run:
             for case, draw, found in zip(cases, draws, answers, strict=True):
                 self.folder.write_prediction(draw, case.id, *(np.asarray(x) for x in found))
             progress.report("predicting", min(start + size, len(wanted)), len(wanted))
+        describe = getattr(segmenter, "describe", None)
+        if describe is not None:
+            self.folder.write_inference_facts(describe())
 
     def predictions(self) -> list[tuple[str, int]]:
         """All (case id, draw) pairs of the test split, the draws of a case together."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench import progress
+from bench.card import write_card
 from bench.config import Cell
 from bench.environment import environment_facts, machine
 from bench.files import write_json
@@ -96,6 +97,7 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     folder.write_record(
         _record(cell, dataset, data, {"scoring": stamp, **(lpips.facts() if lpips else {})}, folder, notes)
     )
+    write_card(folder)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -155,6 +157,7 @@ def _record(
         data={**data, **scoring},
         environment=facts_now,
         fit=facts,
+        inference=folder.inference_facts(),
         notes=notes,
         scores=old,
     )

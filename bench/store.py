@@ -126,6 +126,15 @@ class RunFolder:
         """Mark the fit as done."""
         write_json(self.model / "fit.json", facts)
 
+    def inference_facts(self) -> dict[str, Any]:
+        """How the predictions were made, as the method described it; empty where it did not."""
+        path = self.path / "predictions" / "inference.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def write_inference_facts(self, facts: dict[str, Any]) -> None:
+        """Keep them beside the predictions."""
+        write_json(self.path / "predictions" / "inference.json", facts)
+
     def write_prediction(self, draw: int, case_id: str, score: np.ndarray, mask: np.ndarray) -> None:
         """Store score (L, *S) as float16 and mask (L, *S) as bits."""
         with atomic_path(self.prediction_path(draw, case_id)) as part, part.open("wb") as file:

@@ -32,6 +32,12 @@ def codec_loss(autoencoder: AutoencoderKL, mask: torch.Tensor, generator: torch.
     return pixel_loss(pixels, mask) + 0.2 * distance + 1e-6 * posterior.kl().mean()
 
 
+def mask_dice(found: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Dice (B,) of masks (B, 1, H, W) bool; NaN where both are empty."""
+    overlap, total = (found & mask).sum((1, 2, 3)), found.sum((1, 2, 3)) + mask.sum((1, 2, 3))
+    return 2 * overlap / total
+
+
 @torch.no_grad()
 def reconstruction_dice(autoencoder: AutoencoderKL, mask: torch.Tensor, noise_level: float = 0.0) -> float:
     """Mean Dice of masks (B, 1, H, W) bool after encoding and decoding; latent noise in units of their std."""
@@ -39,10 +45,7 @@ def reconstruction_dice(autoencoder: AutoencoderKL, mask: torch.Tensor, noise_le
     latent = codec.encode(mask)
     generator = torch.Generator().manual_seed(0)
     latent = latent + noise_level * latent.std() * torch.randn(latent.shape, generator=generator)
-    decoded = codec.decode_score(latent) > 0.5
-    overlap, total = (decoded & mask).sum((1, 2, 3)), decoded.sum((1, 2, 3)) + mask.sum((1, 2, 3))
-    defined = total > 0
-    return float((2 * overlap[defined] / total[defined]).mean())
+    return float(mask_dice(codec.decode_score(latent) > 0.5, mask).nanmean())
 
 
 def train_tiny_codec(steps: int, batch: int, seed: int = 0) -> AutoencoderKL:

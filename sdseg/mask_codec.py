@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -55,6 +56,15 @@ def load_autoencoder(autoencoder: AutoencoderKL, source: str | None) -> None:
     autoencoder.requires_grad_(False).eval()
 
 
+def _drop_light(module: nn.Module, weights: dict[str, torch.Tensor], prefix: str, _: object) -> None:
+    for key in [k for k in weights if k.startswith(f"{prefix}light.")]:
+        del weights[key]
+
+
+def _miss_no_light(module: nn.Module, keys: Any) -> None:
+    keys.missing_keys[:] = [k for k in keys.missing_keys if ".light." not in f".{k}"]
+
+
 class MaskCodec(nn.Module):
     """A frozen autoencoder and the scale that gives its latents unit standard deviation."""
 
@@ -64,6 +74,11 @@ class MaskCodec(nn.Module):
         super().__init__()
         self.autoencoder = autoencoder.requires_grad_(False).eval()
         self.register_buffer("latent_scale", torch.tensor(float(latent_scale)))
+        # Decodes in the autoencoder's place (see `sdseg.light_decoder`). Moves with the codec, but belongs to no
+        # model: saved weights never hold it, so that an approximation cannot slip into the exact path.
+        self.light: nn.Module | None = None
+        self.register_state_dict_post_hook(_drop_light)
+        self.register_load_state_dict_post_hook(_miss_no_light)
 
     def train(self, mode: bool = True) -> MaskCodec:
         """Stays in evaluation mode: the codec is frozen."""
@@ -91,8 +106,9 @@ class MaskCodec(nn.Module):
         return self.autoencoder.encode(image.expand(-1, 3, -1, -1)).latent_dist.mean
 
     def decode(self, z0: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, H, W), about [-1, 1], of scaled latents."""
-        return self.autoencoder.decode(z0 / self.latent_scale).sample
+        """Pixels (B, 3, H, W), about [-1, 1], of scaled latents; (B, 1, H, W) where a light decoder answers."""
+        latent = z0 / self.latent_scale
+        return self.autoencoder.decode(latent).sample if self.light is None else self.light(latent)
 
     def decode_score(self, z0: torch.Tensor) -> torch.Tensor:
         """Soft score (B, 1, H, W): clamp first, then the mean of the three channels, as released."""

@@ -56,6 +56,7 @@ class SDSeg(nn.Module):
         self.alignment = FeatureAlignment(config.alignment, shape, teacher) if config.alignment else None
         if self.alignment is not None:
             self.alignment.watch(self.denoiser.unet.down_blocks)
+        self.folded = False  # `sdseg.inference` sets it where the time step has become a constant
         # Remembers the moments of masks by key, while training (see `sdseg.latent_cache`).
         self.cache: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
@@ -188,6 +189,8 @@ class SDSeg(nn.Module):
         `steps` = 1 is the paper's single step, more is DDIM with `eta` and `spacing`. `noise` is the start z_T, by
         default as in training. All labels of an image share its noise, as in the released multi-class code.
         """
+        if self.folded and steps != 1:
+            raise ValueError("this model was made ready for a single step; load it again for more")
         start = self._noise_each(image, generators)
         z_T = start if (noise or self.config.noise) == "gaussian" else torch.zeros_like(start)
         if steps == 1:
@@ -196,12 +199,12 @@ class SDSeg(nn.Module):
         denoise, repeat = self._reverse(image)
         step_noise = None if drawn is None else [repeat(n) for n in drawn]
         z0 = ddim(denoise, repeat(z_T), self.schedule, steps, eta, spacing, step_noise)
-        return self._answer(image, z0)
+        return self.answer(image, z0)
 
     @torch.no_grad()
     def single_step(self, image: torch.Tensor, z_T: torch.Tensor) -> Prediction:
         """The paper's inference for images (B, C, H, W) and their starts z_T (B, c, h, w)."""
-        return self._answer(image, self.estimate(image, z_T))
+        return self.answer(image, self.estimate(image, z_T))
 
     @torch.no_grad()
     def estimate(self, image: torch.Tensor, z_T: torch.Tensor) -> torch.Tensor:
@@ -225,7 +228,8 @@ class SDSeg(nn.Module):
 
         return denoise, repeat
 
-    def _answer(self, image: torch.Tensor, z0: torch.Tensor) -> Prediction:
+    def answer(self, image: torch.Tensor, z0: torch.Tensor) -> Prediction:
+        """Score and mask of images (B, C, H, W) from their clean latents (B * K, c, h, w)."""
         pixels = self.codec.decode(z0)
         return combine(pixels.view(len(image), -1, *pixels.shape[1:]), self.config)
 

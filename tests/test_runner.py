@@ -73,7 +73,8 @@ def test_a_run_leaves_what_the_design_says(done: Path) -> None:
         "model/model.safetensors",
         "model/log.jsonl",
     } <= names
-    assert len([n for n in names if n.startswith("predictions/")]) == 10
+    assert len([n for n in names if n.startswith("predictions/") and n.endswith(".npz")]) == 10
+    assert "predictions/inference.json" in names
     frame = read_scores(done / "scores.parquet")
     assert len(frame[(frame["metric"] == "Dice") & (frame["draw"] >= 0)]) == 10
     assert set(frame.loc[frame["draw"] == -1, "metric"]) >= {

@@ -1,0 +1,51 @@
+"""The model card of a run: its record, told to whoever finds the weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from bench.build import import_by_name
+from bench.record import RunRecord, read_scores
+from bench.stats import mean_interval
+from bench.store import RunFolder
+
+
+def write_card(folder: RunFolder) -> None:
+    """Write the card beside the weights, by the function that the method's configuration names; none without one."""
+    record = folder.read_record()
+    writer = record.config["method"].get("card")
+    if writer and folder.model.is_dir():
+        import_by_name(writer)(folder.model, card_facts(record, read_scores(folder.scores_path)))
+
+
+def card_facts(record: RunRecord, scores: pd.DataFrame) -> dict[str, Any]:
+    """What the card says of a run; what the record does not hold is left out."""
+    method, cases = record.config["method"], record.n_cases
+    facts: dict[str, Any] = {
+        "title": f"{record.method} on {record.dataset}, seed {record.seed}",
+        "architecture": f"{method.get('options', {}).get('architecture', record.method)} ({record.fidelity})",
+        "weights": f"trained from: {record.pretrained or 'random weights'}; best of validation, then never changed",
+        "source": f"run {record.hash[:8]}, code {(record.environment.get('git') or {}).get('commit', 'unknown')}",
+        "data": f"{record.dataset}: {cases['train']} training, {cases['val']} validation, {cases['test']} test cases",
+        "split": {name: value for name, value in record.data.items() if name in ("data", "split")},
+        "protocol": f"{record.protocol}; {record.draws} draws of every test case",
+        "scores": _means(record, scores),
+        "recipe": {**method.get("options", {}), **method.get("recipe", {})},
+    }
+    millions = record.score("parameters_m")
+    return facts if math.isnan(millions) else {**facts, "parameters": f"{millions:.2f} M"}
+
+
+def _means(record: RunRecord, scores: pd.DataFrame) -> dict[str, str]:
+    rows = {}
+    for metric in record.config["metrics"]:
+        found = scores[(scores["draw"] >= 0) & (scores["metric"] == metric)]
+        values = found.groupby(["group", "case"], sort=False)["value"].mean().dropna()
+        if len(values):
+            groups = values.index.get_level_values("group")
+            mean, low, high = mean_interval(values.to_list(), list(groups))
+            rows[f"test {metric}"] = f"{mean:.4f} [{low:.4f}, {high:.4f}]"
+    return rows

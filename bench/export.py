@@ -1,0 +1,25 @@
+"""A trained run as an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.build import import_by_name
+from bench.errors import InputError
+from bench.runner import load_segmenter, set_threads, task_of
+from bench.store import RunFolder
+
+
+def export_run(run: Path, out: Path) -> Any:
+    """Write the model of a run to `out` and say how the file agrees with it; raises InputError."""
+    folder = RunFolder(run)
+    config = folder.read_config()
+    if folder.fit_facts() is None:
+        raise InputError(f"{folder.model}: not fitted yet; use sdseg fit first")
+    set_threads(config["threads"])
+    task = task_of(config["task"])
+    try:
+        return import_by_name("sdseg.onnx_export.export_segmenter")(load_segmenter(config, task, folder), task, out)
+    except ValueError as error:
+        raise InputError(str(error).splitlines()[0]) from error

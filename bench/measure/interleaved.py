@@ -1,0 +1,75 @@
+"""Several calls timed in turn, round by round: what slows the machine down slows all of them, and ratios hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.errors import InputError
+from bench.stats import CONFIDENCE, RESAMPLES, SEED
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster one call is than another, with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class InterleavedResult:
+    """Seconds of every timed call by name, one per round, each on so many samples."""
+
+    seconds: dict[str, list[float]]
+    samples: dict[str, int]
+
+    def per_sample(self, name: str) -> float:
+        """Median seconds per sample."""
+        return float(np.median(self.seconds[name])) / self.samples[name]
+
+    def speedup(self, name: str, over: str) -> Ratio:
+        """Median time per sample of `over` divided by that of `name`.
+
+        Percentile bootstrap over rounds with a fixed seed; a round keeps its calls together.
+        """
+        slow, fast = (np.asarray(self.seconds[key]) / self.samples[key] for key in (over, name))
+        rounds = np.random.default_rng(SEED).integers(len(slow), size=(RESAMPLES, len(slow)))
+        ratios = np.median(slow[rounds], axis=1) / np.median(fast[rounds], axis=1)
+        tail = 50 * (1 - CONFIDENCE)
+        low, high = np.percentile(ratios, [tail, 100 - tail])
+        return Ratio(float(np.median(slow) / np.median(fast)), float(low), float(high))
+
+
+def measure_interleaved(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int,
+    synchronize: Callable[[], None],
+    samples: Mapping[str, int] | None = None,
+) -> InterleavedResult:
+    """Time every call once a round, `rounds` times, after `warmup` untimed rounds.
+
+    The order turns by one place a round, so that no call always follows the same other one. `synchronize` waits until
+    the device is idle; `samples` says how many samples a call treats (1 where it says nothing).
+    """
+    if not calls or rounds < 1 or warmup < 0:
+        raise InputError(f"speed: {len(calls)} calls, rounds {rounds}, warmup {warmup}; expected >= 1, >= 1, >= 0")
+    for call in list(calls.values()) * warmup:
+        call()
+    names = list(calls)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            synchronize()
+            start = time.perf_counter()
+            calls[name]()
+            synchronize()
+            seconds[name].append(time.perf_counter() - start)
+    return InterleavedResult(seconds, {name: (samples or {}).get(name, 1) for name in names})
