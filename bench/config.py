@@ -75,7 +75,11 @@ class Config:
     denoiser_weights: str | None = None
     fidelity: str = MISSING
     unet_features: list[int] = MISSING
+    diff_unet_features: list[int] = MISSING
+    window: list[int] = MISSING
+    window_overlap: float = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)
+    train_3d: TrainConfig = field(default_factory=TrainConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     method: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from sdseg.light_decoder import LightDecoder, LightShape, decoder_hash
+from sdseg.model import SDSeg
 from sdseg.procedural_masks import draw_masks
-from sdseg.segmenter import TrainedSegmenter, sdseg_segmenter
+from sdseg.segmenter import TrainedSegmenter, pretrained_segmenter, sdseg_segmenter
 
 TASK = SimpleNamespace(channels=1, labels=("mask",), image_size=(32, 32))
 RECIPE = {"steps": 2, "batch_size": 2, "lr": 0.05, "validate_every": 2, "flips": []}
@@ -101,3 +102,42 @@ def test_light_decoder_answers_where_asked(tmp_path: Path) -> None:
     assert predicted(light).shape == (4, 1, 32, 32)
     assert light.describe()["decoder"] == "light"
     assert not torch.equal(predicted(frozen), predicted(light))
+
+
+def test_a_fitted_folder_is_a_saved_model_and_serves_as_weights_from_elsewhere(tmp_path: Path) -> None:
+    trained = build()
+    trained.fit(items(), items()[:2], tmp_path / "run")
+    assert SDSeg.from_pretrained(tmp_path / "run").config.prediction == "z0"
+    copied = pretrained_segmenter(TASK, seed=0, device="cpu", recipe={}, weights=str(tmp_path / "run"))
+    assert copied.fit([], [], tmp_path / "copy")["steps"] == 0
+    loaded = pretrained_segmenter(TASK, seed=0, device="cpu", recipe={}, weights=str(tmp_path / "run"))
+    loaded.load(tmp_path / "copy")
+    assert torch.equal(predicted(trained), predicted(loaded))
+
+
+def test_weights_from_elsewhere_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere: not a saved SDSeg model"):
+        pretrained_segmenter(TASK, seed=0, device="cpu", recipe={}, weights=str(tmp_path / "nowhere"))
+    build().model.save_pretrained(tmp_path)
+    task = SimpleNamespace(**{**vars(TASK), "labels": ("a", "b")})
+    with pytest.raises(ValueError, match="a model of 1 labels, this dataset has 2"):
+        pretrained_segmenter(task, seed=0, device="cpu", recipe={}, weights=str(tmp_path))
+
+
+class Drawn(torch.Generator):
+    """A generator that knows its draw, as the harness's do."""
+
+    draw: int
+
+
+def test_one_noise_for_all_cases_of_a_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter, seen = build(start="shared"), []
+    step = segmenter.model.single_step
+    monkeypatch.setattr(segmenter.model, "single_step", lambda image, z_T: seen.append(z_T) or step(image, z_T))
+    for draw in (0, 1):
+        generators = [Drawn().manual_seed(i) for i in (1, 2)]
+        for generator in generators:
+            generator.draw = draw
+        segmenter.predict(torch.zeros(2, 1, 32, 32), generators)
+    assert torch.equal(seen[0][0], seen[0][1])
+    assert not torch.equal(seen[0][0], seen[1][0])

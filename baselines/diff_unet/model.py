@@ -1,0 +1,140 @@
+"""Diff-U-Net's loss and prediction, on windows of volumes (as released) or on images (our variant)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.losses import DiceLoss
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+
+from baselines.diff_unet.loading import load_official
+from baselines.diff_unet.network import DiffUNet
+from baselines.diff_unet.sampling import TIMESTEPS, Fusion, add_noise, fused_map
+from baselines.sliding_window import random_windows, slide
+from sdseg.labels import Prediction
+
+_LARGEST_SEED = 2**62
+
+
+class Losses(NamedTuple):
+    """Total and its parts, scalars."""
+
+    total: torch.Tensor
+    dice: torch.Tensor
+    bce: torch.Tensor
+    mse: torch.Tensor
+
+
+class Draws(NamedTuple):
+    """Everything random in a training step on B items; the noise itself grows from its seed, at the window's size."""
+
+    t: torch.Tensor  # (B,)
+    seed: torch.Tensor  # (B,) of the noise
+    places: torch.Tensor  # (B, 2 + dims) of the windows, see `baselines.sliding_window`
+
+
+class TrainableDiffUNet(nn.Module):
+    """The network with its loss and its sampler.
+
+    It trains and predicts on windows of `window` voxels per axis, or on whole images where that is None. A network
+    in `weights`, a checkpoint of the release, is where training starts.
+    """
+
+    def __init__(self, network: DiffUNet, window: Sequence[int] | None = None, weights: str | None = None) -> None:
+        super().__init__()
+        self.network, self.window, self.weights = network, window, weights
+        self._dice = DiceLoss(sigmoid=True)
+
+    @property
+    def trained(self) -> nn.Module:
+        """All of it."""
+        return self.network
+
+    @property
+    def averaged(self) -> nn.Module:
+        """All of it; the release averages nothing, which is `ema_decay` 0."""
+        return self.network
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, for the optimiser."""
+        return [{"params": list(self.network.parameters()), "lr_scale": 1.0}]
+
+    def prepare(self, masks: Iterable[torch.Tensor], generator: torch.Generator) -> None:
+        """Load the checkpoint to start from; raises ValueError where it is of another network."""
+        if self.weights is None:
+            return
+        try:
+            self.network.load_state_dict(load_official(self.weights).state_dict())
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{self.weights}: of another task or of other features ({reason})") from error
+
+    def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> Draws:
+        """The random numbers of a training step on `count` items."""
+        t = torch.randint(TIMESTEPS, (count,), generator=generator)
+        seed = torch.randint(_LARGEST_SEED, (count,), generator=generator)
+        return Draws(t, seed, torch.rand(count, 2 + len(self.window or size), generator=generator))
+
+    def loss(
+        self, image: torch.Tensor, mask: torch.Tensor, draws: Sequence[torch.Tensor], key: torch.Tensor | None = None
+    ) -> Losses:
+        """Dice + BCE + MSE on a window of each image (B, C, *S) in [-1, 1] with its mask (B, L, *S) bool."""
+        t, seed, places = draws
+        if self.window is not None:
+            image, mask = random_windows(image, mask, self.window, places)
+        noise = torch.stack([_noise(mask.shape[1:], int(s)) for s in seed]).to(image.device)
+        return self.loss_at(image, mask, t.to(image.device), noise)
+
+    forward = loss
+
+    def loss_at(self, image: torch.Tensor, mask: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> Losses:
+        """The loss at times t (B,) for images in [-1, 1], masks and noise (B, L, *S)."""
+        logits = self.network(_unit(image), add_noise(mask, noise, t), t).float()
+        target = mask.float()
+        dice, bce = self._dice(logits, target), binary_cross_entropy_with_logits(logits, target)
+        mse = mse_loss(logits.sigmoid(), target)
+        return Losses(dice + bce + mse, dice.detach(), bce.detach(), mse.detach())
+
+    def predict(
+        self,
+        image: torch.Tensor,
+        generators: Sequence[torch.Generator],
+        steps: int = 10,
+        fusion: Fusion = "last",
+        runs: int = 1,
+        overlap: float = 0.5,
+        sw_batch_size: int = 1,
+        blend: str = "constant",
+    ) -> Prediction:
+        """Score and mask (B, L, *S) of images (B, C, *S) in [-1, 1]; the defaults are the release's while training.
+
+        Every window has noise of its own, as released; it derives from the image's generator and the window's place,
+        so that it does not matter how many windows share a call.
+        """
+        seeds = [int(torch.randint(_LARGEST_SEED, (1,), generator=g)) for g in generators]
+        if len(seeds) != len(image):
+            raise ValueError(f"{len(image)} images need as many generators, got {len(seeds)}")
+
+        def fused(windows: torch.Tensor, places: list[list[int]]) -> torch.Tensor:
+            shape = self.network.labels, *windows.shape[2:]
+            each = [_noise(shape, seeds[i], run, *start) for run in range(runs) for i, *start in places]
+            noise = torch.stack(each).unflatten(0, (runs, -1)).to(windows.device)
+            visible = _unit(windows)
+            maps = self.network.embed_model(visible)  # once for all steps and runs
+            return fused_map(lambda x, t: self.network.model(visible, x, t, maps), noise, steps, fusion)
+
+        score = slide(image, self.window, fused, overlap, sw_batch_size, blend).sigmoid()
+        return Prediction(score, score > 0.5)
+
+
+def _unit(image: torch.Tensor) -> torch.Tensor:
+    return (image + 1) / 2
+
+
+def _noise(shape: Sequence[int], *seed: int) -> torch.Tensor:
+    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(int(state)))

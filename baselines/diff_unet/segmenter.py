@@ -1,0 +1,96 @@
+"""Diff-U-Net as a method of the harness: what the configuration names, checked and put together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from baselines.diff_unet.model import TrainableDiffUNet
+from baselines.diff_unet.network import PUBLISHED_FEATURES, DiffUNet
+from baselines.diff_unet.sampling import FUSIONS, TIMESTEPS, Fusion
+from sdseg.recipe import Recipe
+from sdseg.segmenter import TrainedSegmenter
+
+_UNCERTAINTY_RUNS = 4
+
+
+def diff_unet_segmenter(
+    task: Any,
+    seed: int,
+    device: str,
+    recipe: dict[str, Any],
+    dims: int = 3,
+    features: Sequence[int] = PUBLISHED_FEATURES,
+    window: Sequence[int] | None = None,
+    weights: str | None = None,
+    steps: int = 10,
+    fusion: Fusion = "sum",
+    runs: int | None = None,
+    overlap: float = 0.6,
+    sw_batch_size: int = 1,
+    blend: str = "constant",
+) -> TrainedSegmenter:
+    """Diff-U-Net for a task, as the configuration names it; the defaults predict as the release tests on BTCV.
+
+    `runs` (default: 4 with fusion "uncertainty", else 1) are DDIM runs fused into one prediction. Raises ValueError
+    naming an option that does not fit.
+    """
+    settings = Recipe.model_validate(recipe)
+    runs = runs if runs is not None else _UNCERTAINTY_RUNS if fusion == "uncertainty" else 1
+    _check_sampling(steps, fusion, runs, overlap, sw_batch_size, blend)
+    _check_shapes(task, dims, features, window, settings.crop)
+    torch.manual_seed(seed)  # the initial weights
+    network = DiffUNet(dims, task.channels, len(task.labels), tuple(features))
+    segmenter = TrainedSegmenter(
+        TrainableDiffUNet(network, tuple(window) if window else None, weights),
+        settings,
+        seed,
+        device,
+        dims,
+        evaluations=steps,
+        inference={
+            "steps": steps,
+            "fusion": fusion,
+            "runs": runs,
+            "overlap": overlap,
+            "sw_batch_size": sw_batch_size,
+            "blend": blend,
+        },
+    )
+    segmenter.samples = runs
+    return segmenter
+
+
+def _check_sampling(steps: int, fusion: str, runs: int, overlap: float, sw_batch_size: int, blend: str) -> None:
+    if fusion not in FUSIONS:
+        raise ValueError(f"method.inference.fusion={fusion}: known are {', '.join(FUSIONS)}")
+    if blend not in ("constant", "gaussian"):
+        raise ValueError(f"method.inference.blend={blend}: known are constant, gaussian")
+    if not 1 <= steps <= TIMESTEPS:
+        raise ValueError(f"method.inference.steps={steps}: expected 1 to {TIMESTEPS}")
+    if not 0 <= overlap < 1:
+        raise ValueError(f"method.inference.overlap={overlap}: expected a share in [0, 1)")
+    for name, value in (("runs", runs), ("sw_batch_size", sw_batch_size)):
+        if value < 1:
+            raise ValueError(f"method.inference.{name}={value}: expected at least 1")
+
+
+def _check_shapes(
+    task: Any, dims: int, features: Sequence[int], window: Sequence[int] | None, crop: int | None
+) -> None:
+    if dims not in (2, 3):
+        raise ValueError(f"method.options.dims={dims}: expected 2 (slices) or 3 (volumes)")
+    if dims > task.dims:
+        raise ValueError("method.options.dims=3 needs volumes, and this dataset has images; use dims=2")
+    if len(features) != 6:
+        raise ValueError(f"method.options.features={list(features)}: expected six numbers of channels")
+    if window is not None and len(window) != dims:
+        raise ValueError(f"method.options.window={list(window)}: expected {dims} edges, in voxels, or null")
+    edges = window or ([crop] * 2 if crop else task.image_size)
+    # Four halvings, and instance normalisation needs more than one voxel after them.
+    if min(edges) < 16 or math.prod(edge // 16 for edge in edges) < 2:
+        what = "method.options.window" if window else "train.crop" if crop else "image_size"
+        raise ValueError(f"{what}={list(edges)}: Diff-U-Net needs edges of 16 or more, and one of 32")
