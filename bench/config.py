@@ -76,6 +76,7 @@ class Config:
     fidelity: str = MISSING
     unet_features: list[int] = MISSING
     diff_unet_features: list[int] = MISSING
+    medsegdiff: dict[str, Any] = field(default_factory=dict)
     window: list[int] = MISSING
     window_overlap: float = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -1,0 +1,89 @@
+"""MedSegDiff behind the two verbs of the harness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from baselines.medsegdiff.config import MedSegDiffConfig
+from baselines.medsegdiff.model import MedSegDiff
+from sdseg.recipe import Recipe
+from sdseg.segmenter import TrainedSegmenter
+
+_CHOICES = {
+    "sampler": ("dpm", "ddpm", "ddim", "official"),
+    "fusion": ("mean", "mean_sq", "staple"),
+    "mixing": ("calibrated", "none"),
+    "decision": ("half", "official"),
+}
+
+
+def medsegdiff_segmenter(
+    task: Any,
+    seed: int,
+    device: str,
+    recipe: dict[str, Any],
+    version: str = "v2",
+    width: int = 128,
+    channel_mult: tuple[int, ...] = (1, 1, 2, 2, 4, 4),
+    blocks: int = 2,
+    attention_px: int = 16,
+    norm_groups: int = 32,
+    poolings: int = 5,
+    v1_bottleneck: str = "zero",
+    mask_binarise: str = "ge_half",
+    precondition: bool = False,
+    estimate_weight: float = 0.0,
+    highway_dropout: float = 0.5,
+    sampler: str = "dpm",
+    steps: int = 50,
+    samples: int = 25,
+    fusion: str = "mean",
+    eta: float = 0.0,
+    mixing: str = "calibrated",
+    decision: str = "half",
+    max_batch: int = 32,
+) -> TrainedSegmenter:
+    """MedSegDiff V1 or V2 for a task (channels, labels, image_size) of 2-D images or slices.
+
+    The names are those of MedSegDiffConfig and of MedSegDiff.predict. Raises ValueError for an unknown choice or a
+    size that does not divide.
+    """
+    height, wide = task.image_size
+    if version == "v1" and height != wide:
+        raise ValueError(f"MedSegDiff V1's frequency filters take square images, not {height} x {wide}")
+    inference: dict[str, Any] = {"sampler": sampler, "fusion": fusion, "mixing": mixing, "decision": decision}
+    for key, value in inference.items():
+        if value not in _CHOICES[key]:
+            raise ValueError(f"method.inference.{key}={value}: known are {', '.join(_CHOICES[key])}")
+    for key, number in (("steps", steps), ("samples", samples), ("max_batch", max_batch)):
+        if number < 1:
+            raise ValueError(f"method.inference.{key}={number}: expected at least 1")
+    torch.manual_seed(seed)  # the initial weights
+    config = MedSegDiffConfig.model_validate(
+        {
+            "version": version,
+            "channels": task.channels,
+            "labels": len(task.labels),
+            "image_size": height,
+            "width": width,
+            "channel_mult": channel_mult,
+            "blocks": blocks,
+            "attention_px": attention_px,
+            "norm_groups": norm_groups,
+            "poolings": poolings,
+            "v1_bottleneck": v1_bottleneck,
+            "mask_binarise": mask_binarise,
+            "precondition": precondition,
+            "estimate_weight": estimate_weight,
+            "highway_dropout": highway_dropout,
+        }
+    )
+    inference |= {"steps": steps, "samples": samples, "eta": eta, "max_batch": max_batch}
+    calls = steps + (sampler == "official")
+    segmenter = TrainedSegmenter(
+        MedSegDiff(config), Recipe.model_validate(recipe), seed, device, evaluations=calls, inference=inference
+    )
+    segmenter.samples = samples
+    return segmenter

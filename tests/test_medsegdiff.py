@@ -1,0 +1,296 @@
+"""MedSegDiff's wiring, ensembles, released faults under their own names, and official checkpoints."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from baselines.diffusion import fuse
+from baselines.medsegdiff.config import MedSegDiffConfig
+from baselines.medsegdiff.evaluation import five_thresholds
+from baselines.medsegdiff.model import MedSegDiff, binarise, decide, mix
+from baselines.medsegdiff.official import load_official, to_official
+from baselines.medsegdiff.segmenter import medsegdiff_segmenter
+
+SMALL: dict[str, Any] = {
+    "image_size": 16,
+    "width": 8,
+    "channel_mult": (1, 2, 2),
+    "blocks": 1,
+    "attention_px": 4,
+    "norm_groups": 4,
+    "poolings": 3,
+}
+
+
+def build(version: str, **options: Any) -> MedSegDiff:
+    """A small model whose zero-initialised layers are awake."""
+    torch.manual_seed(0)
+    model = MedSegDiff(MedSegDiffConfig(version=version, **{**SMALL, **options}))  # type: ignore[arg-type]
+    for parameter in model.parameters():
+        if not bool(parameter.any()):
+            nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+def generators(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(i) for i in range(count)]
+
+
+def images(count: int = 2, channels: int = 3) -> torch.Tensor:
+    return torch.rand(count, channels, 16, 16, generator=torch.Generator().manual_seed(9)) * 2 - 1
+
+
+def count_calls(module: nn.Module) -> list[int]:
+    """Grows by one with every call."""
+    calls: list[int] = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(
+    "options", [{"steps": 4}, {"sampler": "ddpm", "steps": 3}, {"sampler": "ddim", "steps": 3, "eta": 1.0}]
+)
+def test_an_ensemble_in_one_batch_is_the_samples_drawn_one_by_one(version: str, options: dict[str, Any]) -> None:
+    model, image = build(version), images()
+    together = model.predict(image, generators(2), samples=3, **options)
+    for max_batch in (1, 4):
+        apart = model.predict(image, generators(2), samples=3, max_batch=max_batch, **options)
+        # Rounding alone: a convolution's kernel depends on the batch, and t = 999 multiplies noise 157 times.
+        torch.testing.assert_close(apart.score, together.score, rtol=0, atol=1e-4)
+        assert not bool(((apart.mask != together.mask) & ((together.score - 0.5).abs() > 1e-4)).any())
+    alone = model.predict(image[1:], generators(2)[1:], samples=3, **options)
+    torch.testing.assert_close(alone.score, together.score[1:], rtol=0, atol=1e-4)
+    assert together.score.std() > 0
+
+
+def test_more_samples_keep_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = build("v2"), []
+    monkeypatch.setattr("baselines.medsegdiff.model.fuse", lambda maps, fusion: seen.append(maps) or fuse(maps, fusion))
+    for samples in (1, 3):
+        model.predict(images(), generators(2), steps=3, samples=samples)
+    torch.testing.assert_close(seen[0][:, 0], seen[1][:, 0], rtol=0, atol=1e-4)
+    assert not torch.allclose(seen[1][:, 0], seen[1][:, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize(("version", "expected"), [("v1", 1), ("v2", 1)])
+def test_the_highway_runs_once_in_a_prediction(version: str, expected: int) -> None:
+    model = build(version)
+    highway, core = count_calls(model.network.hwm), count_calls(model.network.unet.mid_block)
+    model.predict(images(), generators(2), steps=5, samples=2)
+    assert (len(highway), len(core)) == (expected, 5)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_what_is_left_out_changes_nothing(version: str) -> None:
+    model, image = build(version), (images() + 1) / 2
+    x_t, t = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(2)), torch.tensor([3.0, 900.5])
+    full = model.network(image, x_t, t)
+    spared = model.network(image, x_t, t, model.network.guide(image), calibrate=False)
+    assert torch.equal(full.eps, spared.eps)
+    assert torch.equal(full.v, spared.v)
+
+
+def test_the_released_fast_sampler_returns_the_variance_as_z_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = build("v2"), []
+    monkeypatch.setattr("baselines.medsegdiff.model.fuse", lambda maps, fusion: seen.append(maps) or fuse(maps, fusion))
+    calls = count_calls(model.network.unet.mid_block)
+    outputs: list[torch.Tensor] = []
+    model.network.register_forward_hook(lambda _, __, output: outputs.append(output.v))
+    released = model.predict(images(), generators(2), sampler="official", steps=50, fusion="mean_sq")
+    assert len(calls) == 51
+    (maps,) = seen
+    last = outputs[-1]
+    expected = (last - last.mean((1, 2, 3), keepdim=True)) / last.std((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(maps[:, 0], expected)
+    torch.testing.assert_close(maps.mean((1, 2, 3, 4)), torch.zeros(2), rtol=0, atol=1e-5)
+    assert float(maps.min()) < -0.5  # no mask in [0, 1]
+    corrected = model.predict(images(), generators(2), steps=50)
+    assert not torch.allclose(released.score, corrected.score, atol=0.05)
+
+
+def test_v1s_bottleneck() -> None:
+    plain = build("v1", poolings=2)
+    seeded, again = (build("v1", poolings=2, v1_bottleneck="seeded") for _ in range(2))
+    assert set(plain.state_dict()) == set(seeded.state_dict())
+    for model in (seeded, again):
+        model.load_state_dict(plain.state_dict())
+    image, x_t, t = (images() + 1) / 2, torch.zeros(2, 1, 16, 16), torch.tensor([500, 500])
+    eps = [model.network(image, x_t, t).eps for model in (plain, seeded, again)]
+    assert torch.equal(eps[1], eps[2])
+    assert not torch.allclose(eps[0], eps[1], atol=1e-5)
+
+
+def test_v2_trains_its_highway_by_the_calibrated_map_alone_and_v1_more() -> None:
+    mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(4)) > 0.5
+    image, gradients = (images() + 1) / 2, {}
+    for version in ("v1", "v2"):
+        model = build(version)
+        draws = model.draw(2, (16, 16), torch.Generator().manual_seed(1))
+        noise, bound, calibration = model.errors(image, mask, *draws)
+        (noise.mean() + bound.mean()).backward(retain_graph=True)
+        assert all(p.grad is None or not bool(p.grad.any()) for p in model.network.hwm.parameters())
+        assert bool(model.network.unet.conv_in.weight.grad.any())
+        model.zero_grad()
+        calibration.mean().backward()
+        assert bool(model.network.hwm.seg_outputs[0].weight.grad.any())
+        gradients[version] = model.network.unet.conv_in.weight.grad
+    assert gradients["v2"] is None or not bool(gradients["v2"].any())
+    assert bool(gradients["v1"].any())
+
+
+def test_the_papers_conditioning_sees_time_and_image_and_trains_its_anchor_at_every_fifth_time() -> None:
+    model, (_, noise) = build("v2_paper"), build("v2").draw(2, (16, 16), torch.Generator().manual_seed(1))
+    mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(4)) > 0.5
+    found = model.errors((images() + 1) / 2, mask, torch.tensor([5, 6]), noise)
+    assert found[2].detach().gt(0).tolist() == [True, False]
+    with pytest.raises(ValueError, match="v2_paper"):
+        to_official(model)
+    model.loss(images(), mask, (torch.tensor([5, 6]), noise)).total.backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    scores = [model.predict(images(), generators(2), steps=3, samples=2, max_batch=b).score for b in (1, 8)]
+    torch.testing.assert_close(*scores, rtol=0, atol=1e-4)
+    h, emb = torch.randn(2, 16, 4, 4), torch.randn(2, 32)
+    guide = torch.randn(2, model.network.hwm.bottleneck_channels, 2, 2)
+    ss_former = model.network.ss_former
+    assert not torch.allclose(ss_former(h, guide, emb), ss_former(h, guide, emb + 1), atol=1e-6)
+    assert not torch.allclose(ss_former(h, guide, emb), ss_former(h, guide + torch.randn_like(guide), emb), atol=1e-6)
+
+
+def test_loss_weights_and_masks() -> None:
+    model = build("v2", mask_binarise="gt0")
+    soft = torch.full((2, 1, 16, 16), 0.25)
+    assert binarise(soft, "gt0").all()
+    assert not binarise(soft, "ge_half").any()
+    draws = model.draw(2, (16, 16), torch.Generator().manual_seed(1))
+    found = model.loss(images(), soft, draws)
+    torch.testing.assert_close(found.total, found.noise + found.bound + 10 * found.calibration)
+    torch.testing.assert_close(model.loss(images(), torch.ones(2, 1, 16, 16) > 0, draws).total, found.total)
+
+
+def test_several_labels_diffuse_together() -> None:
+    model = build("v1", labels=2, channels=1)
+    found = model.predict(images(channels=1), generators(2), steps=2, samples=2)
+    assert found.score.shape == found.mask.shape == (2, 2, 16, 16)
+    draws = model.draw(2, (16, 16), torch.Generator().manual_seed(1))
+    assert torch.isfinite(model.loss(images(channels=1), torch.ones(2, 2, 16, 16) > 0, draws).total)
+
+
+def test_mixing_follows_each_samples_agreement() -> None:
+    cal = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).view(1, 1, 2, 2).repeat(2, 1, 1, 1)
+    sample = torch.stack([cal[0], 0.8 - cal[0]])  # one agrees, one is the opposite
+    found = mix(sample, cal)
+    torch.testing.assert_close(found[0], cal[0])
+    torch.testing.assert_close(found[1, 0], torch.tensor([[0.95, 0.95], [0.2, 0.2]]))
+
+
+def test_released_decision_and_evaluation_make_a_trace_a_target() -> None:
+    trace = torch.zeros(1, 1, 4, 4)
+    assert not decide(trace, "official").any()
+    trace[0, 0, 0, 0] = 0.01
+    assert not decide(trace, "half").any()
+    assert decide(trace, "official").sum() == 1
+    empty = torch.zeros(4, 4)
+    assert five_thresholds(empty, empty).dice == 1
+    assert five_thresholds(trace[0, 0], empty).dice < 1e-3
+
+
+def released_file(model: MedSegDiff, path: Path, prefix: str = "") -> Path:
+    torch.save(OrderedDict((prefix + name, tensor) for name, tensor in to_official(model).items()), path)
+    return path
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_released_checkpoints_load(tmp_path: Path, version: str, prefix: str) -> None:
+    model = build(version)
+    loaded = load_official(
+        released_file(model, tmp_path / "emasavedmodel_0.9999_005000.pt", prefix), image_size=16, norm_groups=4
+    )
+    assert loaded.config == model.config
+    for options in ({"steps": 3}, {"sampler": "official", "steps": 21}):
+        found, expected = (m.predict(images(), generators(2), **options).score for m in (loaded, model))
+        assert torch.equal(found, expected)
+
+
+def test_a_checkpoint_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    state = to_official(build("v2"))
+    with pytest.raises(ValueError, match=r"middle_block\.1\.qkv\.weight is missing"):
+        load_official({k: v for k, v in state.items() if k != "middle_block.1.qkv.weight"}, norm_groups=4)
+    with pytest.raises(ValueError, match="belongs to another network"):
+        load_official(state | {"hwm.extra": torch.zeros(1)}, norm_groups=4)
+    path = tmp_path / "optsavedmodel005000.pt"
+    torch.save({"other": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match=r"optsavedmodel005000\.pt: no MedSegDiff checkpoint"):
+        load_official(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 18}, "not divisible"),
+        ({"width": 6}, "groups"),
+        ({"channel_mult": (2, 2)}, "must begin with 1"),
+        ({"poolings": 2}, "poolings be 3"),
+        ({"version": "v1", "v1_bottleneck": "seeded"}, "poolings=2"),
+    ],
+)
+def test_impossible_shapes_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        MedSegDiffConfig(**{**SMALL, **options})
+
+
+def test_the_segmenter_trains_loads_and_counts_its_calls(tmp_path: Path) -> None:
+    task = SimpleNamespace(channels=3, labels=("mask",), image_size=(16, 16))
+    recipe = {"steps": 2, "batch_size": 2, "lr": 1e-3, "validate_every": 2}
+    shape = {k: v for k, v in SMALL.items() if k != "image_size"}
+    made = [medsegdiff_segmenter(task, 0, "cpu", recipe, **shape, steps=3, samples=2) for _ in range(2)]
+    items = [{"image": image, "mask": image[:1] > 0} for image in images(4)]
+    facts = made[0].fit(items, items[:2], tmp_path)
+    assert facts["steps"] == 2
+    assert (made[0].evaluations, made[0].samples) == (3, 2)
+    made[1].load(tmp_path)
+    scores = [m.predict(images(), generators(2)).score for m in made]
+    assert torch.equal(*scores)
+    assert medsegdiff_segmenter(task, 0, "cpu", recipe, **shape, sampler="official").evaluations == 51
+    with pytest.raises(ValueError, match=r"method\.inference\.sampler=plms"):
+        medsegdiff_segmenter(task, 0, "cpu", recipe, **shape, sampler="plms")
+    wide = SimpleNamespace(channels=3, labels=("mask",), image_size=(16, 32))
+    with pytest.raises(ValueError, match="square"):
+        medsegdiff_segmenter(wide, 0, "cpu", recipe, **shape, version="v1")
+
+
+def test_helps_for_small_networks_are_off_in_the_release_and_change_only_what_they_say() -> None:
+    plain = build("v2")
+    helped = build("v2", precondition=True, estimate_weight=2.0, highway_dropout=0.0)
+    helped.load_state_dict(plain.state_dict())
+    assert (plain.config.precondition, plain.config.estimate_weight) == (False, 0)
+    assert plain.config.highway_dropout == 0.5
+    image, x_t = (images() + 1) / 2, torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(2))
+    for t in (0, 500, 999):
+        raw, eps = (m.network(image, x_t, torch.tensor([t, t])).eps for m in (plain, helped))
+        now = plain.schedule.alpha_bar(t)
+        torch.testing.assert_close(eps, (1 - now) ** 0.5 * x_t + now**0.5 * raw, rtol=0, atol=1e-5)
+    mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(4)) > 0.5
+    draws = plain.draw(2, (16, 16), torch.Generator().manual_seed(1))
+    helped.config = plain.config.model_copy(update={"estimate_weight": 2.0})
+    helped.network.config = plain.config
+    with_estimate, without = (m.errors(image, mask, *draws) for m in (helped, plain))
+    # An error of the noise counts sqrt(1 / alpha_bar - 1) times in the clean map.
+    factor = torch.tensor([1 / plain.schedule.alpha_bar(int(t)) - 1 for t in draws[0]])
+    torch.testing.assert_close(with_estimate[0], without[0] * (1 + 2 * factor), rtol=1e-3, atol=1e-5)
+
+
+def test_predicting_leaves_the_weights_as_they_lie() -> None:
+    model = build("v2")
+    before = [(p.data_ptr(), p.stride()) for p in model.parameters()]
+    model.predict(images(), generators(2), steps=2)
+    assert [(p.data_ptr(), p.stride()) for p in model.parameters()] == before
