@@ -27,7 +27,7 @@ def card_facts(record: RunRecord, scores: pd.DataFrame) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "title": f"{record.method} on {record.dataset}, seed {record.seed}",
         "architecture": f"{method.get('options', {}).get('architecture', record.method)} ({record.fidelity})",
-        "weights": f"trained from: {record.pretrained or 'random weights'}; best of validation, then never changed",
+        "weights": _weights(record),
         "source": f"run {record.hash[:8]}, code {(record.environment.get('git') or {}).get('commit', 'unknown')}",
         "data": f"{record.dataset}: {cases['train']} training, {cases['val']} validation, {cases['test']} test cases",
         "split": {name: value for name, value in record.data.items() if name in ("data", "split")},
@@ -37,6 +37,13 @@ def card_facts(record: RunRecord, scores: pd.DataFrame) -> dict[str, Any]:
     }
     millions = record.score("parameters_m")
     return facts if math.isnan(millions) else {**facts, "parameters": f"{millions:.2f} M"}
+
+
+def _weights(record: RunRecord) -> str:
+    if not record.fit.get("steps"):
+        return record.pretrained or "not trained here"
+    selected = record.fit.get("selected_step", "unknown")
+    return f"start: {record.pretrained or 'random'}; trained here, step {selected} chosen on validation"
 
 
 def _means(record: RunRecord, scores: pd.DataFrame) -> dict[str, str]:

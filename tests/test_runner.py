@@ -72,7 +72,11 @@ def test_a_run_leaves_what_the_design_says(done: Path) -> None:
         "scores.parquet",
         "model/model.safetensors",
         "model/log.jsonl",
+        "model/config.json",
     } <= names
+    card = (done / "model" / "README.md").read_text()
+    assert "phantom/polyp: 6 training" in card
+    assert "test Dice" in card
     assert len([n for n in names if n.startswith("predictions/") and n.endswith(".npz")]) == 10
     assert "predictions/inference.json" in names
     frame = read_scores(done / "scores.parquet")
