@@ -77,7 +77,7 @@ def test_folded_model_refuses_another_time() -> None:
     model = scrambled(ARCHITECTURES["tiny"])
     optimize(model, InferenceSettings())
     image, generators = inputs()
-    with pytest.raises(ValueError, match="optimized for t = 999 alone"):
+    with pytest.raises(ValueError, match="made ready for a single step"):
         model.predict(image, generators, steps=2)
 
 
