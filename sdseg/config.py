@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sdseg.architecture import Architecture
 from sdseg.schedule import PredictionType
@@ -50,6 +50,12 @@ class SDSegConfig(BaseModel):
     # Pretrained weights to start from: folders or files that `sdseg import-weights` wrote, or names on the hub.
     autoencoder: str | None = None
     denoiser_weights: str | None = None
+
+    @model_validator(mode="after")
+    def _noise_to_predict(self) -> SDSegConfig:
+        if self.noise == "zeros" and self.prediction == "eps":
+            raise ValueError("noise=zeros leaves no noise to predict; set prediction to z0 or v")
+        return self
 
     @property
     def classes(self) -> int:

@@ -158,7 +158,9 @@ class SDSeg(nn.Module):
         else:
             moments = self.cache(one, key.to(label.device) * classes.shape[1] + label)
         z0 = self.codec.sample(moments, draws.posterior)
-        z_t = self.schedule.add_noise(z0, draws.eps, draws.t)
+        # Without noise there is no z_t either: even sqrt(alpha_bar) z0 would hand the network its target.
+        noisy = self.config.noise == "gaussian"
+        z_t = self.schedule.add_noise(z0, draws.eps, draws.t) if noisy else torch.zeros_like(z0)
         output = self.denoise(z_t, self.condition(image), draws.t, label)
         config = self.config
         losses = sdseg_loss(output, z0, draws.eps, z_t, draws.t, self.schedule, config.prediction, config.latent_weight)

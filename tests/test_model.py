@@ -153,6 +153,17 @@ def test_without_noise_the_answer_is_deterministic_and_trained_at_the_last_step(
     assert torch.equal(*scores)
 
 
+def test_without_noise_the_network_sees_nothing_of_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = untied(prediction="z0", noise="zeros", timesteps="last"), []
+    network = model.denoiser.forward
+    monkeypatch.setattr(model.denoiser, "forward", lambda z_t, *rest: seen.append(z_t) or network(z_t, *rest))
+    image, mask = torch.rand(2, 3, 64, 64) * 2 - 1, draw_masks(2, 64, torch.Generator().manual_seed(0))
+    model.loss(image, mask, draws(model, 2))
+    assert not seen[0].any()
+    with pytest.raises(ValueError, match="no noise to predict"):
+        tiny(noise="zeros")
+
+
 def test_pixel_loss_reaches_the_denoiser_through_the_decoder() -> None:
     model = untied(prediction="z0", noise="zeros", timesteps="last", latent_weight=0.0, pixel_weight=1.0)
     image, mask = torch.rand(2, 3, 64, 64) * 2 - 1, draw_masks(2, 64, torch.Generator().manual_seed(0))
