@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from monai.losses import DiceLoss
 from torch import nn
 
+from baselines.whole_network import WholeNetwork
 from sdseg.labels import Prediction
 from sdseg.recipe import Recipe
 from sdseg.segmenter import TrainedSegmenter
@@ -23,7 +24,7 @@ class Losses(NamedTuple):
     bce: torch.Tensor
 
 
-class Supervised(nn.Module):
+class Supervised(WholeNetwork):
     """A network trained with Dice + binary cross-entropy; score = sigmoid, mask = score > 0.5."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -31,23 +32,6 @@ class Supervised(nn.Module):
         self.network = network
         self.dice = DiceLoss(sigmoid=True, batch=True)
         self.bce = nn.BCEWithLogitsLoss()
-
-    @property
-    def trained(self) -> nn.Module:
-        """All of it."""
-        return self.network
-
-    @property
-    def averaged(self) -> nn.Module:
-        """All of it."""
-        return self.network
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """All parameters, for the optimiser."""
-        return [{"params": list(self.network.parameters()), "lr_scale": 1.0}]
-
-    def prepare(self, masks: Iterable[torch.Tensor], generator: torch.Generator) -> None:
-        """Nothing depends on the data before training."""
 
     def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """A training step has nothing random."""

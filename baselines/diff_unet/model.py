@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from monai.losses import DiceLoss
-from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from baselines.diff_unet.loading import load_official
 from baselines.diff_unet.network import DiffUNet
 from baselines.diff_unet.sampling import TIMESTEPS, Fusion, add_noise, fused_map
 from baselines.sliding_window import random_windows, slide
+from baselines.whole_network import WholeNetwork
 from sdseg.labels import Prediction
 
 _LARGEST_SEED = 2**62
@@ -37,31 +37,17 @@ class Draws(NamedTuple):
     places: torch.Tensor  # (B, 2 + dims) of the windows, see `baselines.sliding_window`
 
 
-class TrainableDiffUNet(nn.Module):
+class TrainableDiffUNet(WholeNetwork):
     """The network with its loss and its sampler.
 
     It trains and predicts on windows of `window` voxels per axis, or on whole images where that is None. A network
-    in `weights`, a checkpoint of the release, is where training starts.
+    in `weights`, a checkpoint of the release, is where training starts. The release averages nothing: `ema_decay` 0.
     """
 
     def __init__(self, network: DiffUNet, window: Sequence[int] | None = None, weights: str | None = None) -> None:
         super().__init__()
         self.network, self.window, self.weights = network, window, weights
         self._dice = DiceLoss(sigmoid=True)
-
-    @property
-    def trained(self) -> nn.Module:
-        """All of it."""
-        return self.network
-
-    @property
-    def averaged(self) -> nn.Module:
-        """All of it; the release averages nothing, which is `ema_decay` 0."""
-        return self.network
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """All parameters, for the optimiser."""
-        return [{"params": list(self.network.parameters()), "lr_scale": 1.0}]
 
     def prepare(self, masks: Iterable[torch.Tensor], generator: torch.Generator) -> None:
         """Load the checkpoint to start from; raises ValueError where it is of another network."""

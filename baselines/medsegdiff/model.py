@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -26,12 +26,13 @@ from baselines.medsegdiff.config import MedSegDiffConfig
 from baselines.medsegdiff.loss import Losses, medsegdiff_loss, per_sample
 from baselines.medsegdiff.network import Guide, MedSegDiffNetwork
 from baselines.medsegdiff.paper import anchor_error
+from baselines.whole_network import WholeNetwork
 from sdseg.labels import Prediction
 
 Sampler = Literal["dpm", "ddpm", "ddim", "official"]
 
 
-class MedSegDiff(nn.Module):
+class MedSegDiff(WholeNetwork):
     """Pixel-space diffusion of masks in {0, 1}; images come in [-1, 1] and are seen in [0, 1], as released."""
 
     def __init__(self, config: MedSegDiffConfig) -> None:
@@ -39,23 +40,6 @@ class MedSegDiff(nn.Module):
         self.config = config
         self.schedule = LinearSchedule()
         self.network = MedSegDiffNetwork(config)
-
-    @property
-    def trained(self) -> nn.Module:
-        """All of it."""
-        return self.network
-
-    @property
-    def averaged(self) -> nn.Module:
-        """All weights; batch norm's statistics are not averaged, as released."""
-        return self.network
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """All parameters, for the optimiser."""
-        return [{"params": list(self.network.parameters()), "lr_scale": 1.0}]
-
-    def prepare(self, masks: Iterable[torch.Tensor], generator: torch.Generator) -> None:
-        """Nothing depends on the data before training."""
 
     def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Times (B,) and noise (B, L, H, W) of a training step."""
