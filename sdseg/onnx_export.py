@@ -121,6 +121,7 @@ def _facts(model: SDSeg, image_size: Sequence[int], channels: int, labels: Seque
         "channels": str(channels),
         "input_range": "[-1, 1]",
         "threshold": "argmax over the labels and the background" if softmax else "score > 0.5",
+        "z_T": model.config.noise,  # what to feed it: a model without noise wants zeros
         "timestep": str(len(model.schedule) - 1),
         "decoder": "frozen" if model.codec.light is None else "light",
         "config": model.config.model_dump_json(),

@@ -22,6 +22,7 @@ from sdseg.architecture import ARCHITECTURES
 from sdseg.denoiser import UNet2DModel, build_unet
 from sdseg.mask_codec import AutoencoderKL, load_autoencoder
 from sdseg.model import SDSeg, SDSegConfig
+from sdseg.model_card import write_model_card
 from sdseg.vision_encoder import VisionEncoder
 from sdseg.weights import load_denoiser, load_vision_encoder, read_state_dict
 from sdseg.weights.importing import import_weights
@@ -403,7 +404,10 @@ def test_only_its_own_folder_is_written_over(state: State, tmp_path: Path) -> No
     out, foreign = tmp_path / "out", tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "notes.txt").write_text("mine")
-    for folder in (foreign, tmp_path, foreign / "notes.txt"):
+    run = tmp_path / "run"  # a trained run's folder: it has a card like an import's, and must not be lost
+    write_model_card(run, {})
+    (run / "fit.json").write_text("{}")
+    for folder in (foreign, tmp_path, foreign / "notes.txt", run):
         with pytest.raises(ValueError, match="not empty, and not from import-weights"):
             import_weights(tmp_path / "kl.safetensors", folder)
     assert (foreign / "notes.txt").read_text() == "mine"

@@ -24,18 +24,6 @@ def medsegdiff_segmenter(
     seed: int,
     device: str,
     recipe: dict[str, Any],
-    version: str = "v2",
-    width: int = 128,
-    channel_mult: tuple[int, ...] = (1, 1, 2, 2, 4, 4),
-    blocks: int = 2,
-    attention_px: int = 16,
-    norm_groups: int = 32,
-    poolings: int = 5,
-    v1_bottleneck: str = "zero",
-    mask_binarise: str = "ge_half",
-    precondition: bool = False,
-    estimate_weight: float = 0.0,
-    highway_dropout: float = 0.5,
     sampler: str = "dpm",
     steps: int = 50,
     samples: int = 25,
@@ -44,14 +32,15 @@ def medsegdiff_segmenter(
     mixing: str = "calibrated",
     decision: str = "half",
     max_batch: int = 32,
+    **network: Any,
 ) -> TrainedSegmenter:
     """MedSegDiff V1 or V2 for a task (channels, labels, image_size) of 2-D images or slices.
 
-    The names are those of MedSegDiffConfig and of MedSegDiff.predict. Raises ValueError for an unknown choice or a
-    size that does not divide.
+    `network` are the options of MedSegDiffConfig, the others those of MedSegDiff.predict. Raises ValueError for an
+    unknown choice or a size that does not divide.
     """
     height, wide = task.image_size
-    if version == "v1" and height != wide:
+    if network.get("version") == "v1" and height != wide:
         raise ValueError(f"MedSegDiff V1's frequency filters take square images, not {height} x {wide}")
     inference: dict[str, Any] = {"sampler": sampler, "fusion": fusion, "mixing": mixing, "decision": decision}
     for key, value in inference.items():
@@ -62,23 +51,7 @@ def medsegdiff_segmenter(
             raise ValueError(f"method.inference.{key}={number}: expected at least 1")
     torch.manual_seed(seed)  # the initial weights
     config = MedSegDiffConfig.model_validate(
-        {
-            "version": version,
-            "channels": task.channels,
-            "labels": len(task.labels),
-            "image_size": height,
-            "width": width,
-            "channel_mult": channel_mult,
-            "blocks": blocks,
-            "attention_px": attention_px,
-            "norm_groups": norm_groups,
-            "poolings": poolings,
-            "v1_bottleneck": v1_bottleneck,
-            "mask_binarise": mask_binarise,
-            "precondition": precondition,
-            "estimate_weight": estimate_weight,
-            "highway_dropout": highway_dropout,
-        }
+        {"channels": task.channels, "labels": len(task.labels), "image_size": height, **network}
     )
     inference |= {"steps": steps, "samples": samples, "eta": eta, "max_batch": max_batch}
     calls = steps + (sampler == "official")

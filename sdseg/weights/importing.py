@@ -33,6 +33,14 @@ class _Import(NamedTuple):
     facts: dict[str, Any]  # for the model card
 
 
+def _is_own(folder: Path) -> bool:
+    """Whether a folder holds what an import leaves and nothing else: a run's model has such a card too."""
+    card = folder / "README.md"
+    if not card.is_file() or WRITTEN_BY not in card.read_text(errors="replace"):
+        return False
+    return all(f.name in ("README.md", "config.json") or f.suffix == ".safetensors" for f in folder.iterdir())
+
+
 def import_weights(src: Path, out: Path) -> str:
     """Write the model found in `src` into the folder `out`; returns one line that says what it is.
 
@@ -40,7 +48,7 @@ def import_weights(src: Path, out: Path) -> str:
     options `autoencoder` and `denoiser_weights` load. Raises ValueError naming a source that is none of these, or a
     folder `out` that holds something else.
     """
-    own = (out / "README.md").is_file() and WRITTEN_BY in (out / "README.md").read_text(errors="replace")
+    own = _is_own(out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not own)):
         raise ValueError(f"{out}: not empty, and not from import-weights; choose a new folder")
     if out.resolve() == src.resolve() or out.resolve() in src.resolve().parents:
