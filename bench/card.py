@@ -53,6 +53,6 @@ def _means(record: RunRecord, scores: pd.DataFrame) -> dict[str, str]:
         values = found.groupby(["group", "case"], sort=False)["value"].mean().dropna()
         if len(values):
             groups = values.index.get_level_values("group")
-            mean, low, high = mean_interval(values.to_list(), list(groups))
-            rows[f"test {metric}"] = f"{mean:.4f} [{low:.4f}, {high:.4f}]"
+            interval = mean_interval(values.to_list(), list(groups))
+            rows[f"test {metric}"] = f"{interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
     return rows

@@ -82,5 +82,5 @@ def reliability_notes(found: list[tuple[str, Summary]], digits: int = 3) -> list
 
 
 def _interval(values: pd.Series, groups: pd.Series) -> tuple[float, float] | None:
-    _, low, high = mean_interval(values.tolist(), groups.tolist())
-    return None if math.isnan(low) else (low, high)
+    found = mean_interval(values.tolist(), groups.tolist())
+    return None if math.isnan(found.low) else (found.low, found.high)

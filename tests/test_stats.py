@@ -1,109 +1,228 @@
-"""Intervals of the mean: values to check on paper, clusters, degenerate samples."""
+"""Intervals of means and medians: values to check on paper, scipy, clusters, degenerate samples."""
 
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from bench import stats
-from bench.stats import mean_interval
+from bench.errors import InputError
+from bench.stats import Interval, bounded_interval, coverage, mean_interval, median_interval
+from bench.stats.intervals import bca_bounds, bootstrap_medians, t_bounds
+from bench.stats.sample import bootstrap_deviations, cluster, resampled_counts
 
 
 def beta(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).beta(12, 2, n)
 
 
+def bounds(interval: Interval) -> tuple[float, float, float]:
+    return interval.estimate, interval.low, interval.high
+
+
+def t_interval(values: np.ndarray) -> tuple[float, float]:
+    half = scipy_stats.t.ppf(0.975, values.size - 1) * scipy_stats.sem(values)
+    return values.mean() - half, values.mean() + half
+
+
 def test_three_values_give_the_t_interval() -> None:
     # mean 2, SD 1, t(0.975, 2) = 4.302653, standard error 1/sqrt(3)
-    mean, low, high = mean_interval([1.0, 2.0, 3.0])
-    assert mean == 2.0
-    assert low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
-    assert high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
+    found = mean_interval([3.0, 1.0, 2.0])
+    half = 4.302653 / math.sqrt(3)
+    assert bounds(found) == pytest.approx((2.0, 2 - half, 2 + half), abs=1e-6)
+    assert (found.method, found.n, found.groups, found.values) == ("t", 3, 3, (1.0, 2.0, 3.0))
 
 
 def test_four_values_in_two_clusters_by_hand() -> None:
     # clusters (0, 0) and (1, 1): residuals -1 and +1, error sqrt(2/1 * 2)/4 = 0.5, t(0.975, 1) = 12.7062
-    mean, low, high = mean_interval([0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"])
-    assert mean == 0.5
-    assert low == pytest.approx(0.5 - 12.7062 * 0.5, abs=1e-4)
-    assert high == pytest.approx(0.5 + 12.7062 * 0.5, abs=1e-4)
+    found = mean_interval([0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"])
+    assert bounds(found) == pytest.approx((0.5, 0.5 - 12.7062 * 0.5, 0.5 + 12.7062 * 0.5), abs=1e-4)
+    assert (found.n, found.groups) == (4, 2)
 
 
-def test_large_sample_is_the_bca_interval_of_scipy() -> None:
-    values = beta(40)
+@pytest.mark.parametrize("groups", [None, [f"p{i // 3}" for i in range(60)]])
+def test_bca_is_that_of_scipy(groups: list[str] | None) -> None:
+    values = np.sort(beta(60))
+    numbers = np.arange(60) if groups is None else np.array([i // 3 for i in range(60)])
+    sample = cluster(values, numbers)
     expected = scipy_stats.bootstrap(
-        (values,), np.mean, n_resamples=stats.RESAMPLES, rng=np.random.default_rng(stats.SEED)
+        tuple(sample),
+        lambda total, size, axis: total.sum(axis=axis) / size.sum(axis=axis),
+        paired=True,
+        n_resamples=stats.RESAMPLES,
+        rng=np.random.default_rng(stats.SEED),
     ).confidence_interval
-    assert mean_interval(values)[1:] == pytest.approx((expected.low, expected.high), abs=1e-12)
+    found = bca_bounds(sample, scipy_stats.norm.ppf(0.975), bootstrap_deviations(sample))
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_fourteen_values_use_t_and_fifteen_use_the_bootstrap() -> None:
-    def t_interval(values: np.ndarray) -> tuple[float, float]:
-        half = scipy_stats.t.ppf(0.975, values.size - 1) * scipy_stats.sem(values)
-        return values.mean() - half, values.mean() + half
+def test_mean_interval_holds_both_its_parts() -> None:
+    values = beta(40)
+    found = mean_interval(values)
+    sample = cluster(np.sort(values), np.arange(40))
+    bca = bca_bounds(sample, scipy_stats.norm.ppf(0.975), bootstrap_deviations(sample))
+    low, high = t_interval(values)
+    assert bca is not None
+    assert found.method == "t+BCa"
+    assert found.low < min(low, bca[0])  # its quantile is that of a small sample
+    assert found.high == pytest.approx(high, abs=1e-12)  # skewed to the left: above, t is the farther one
+    assert high > bca[1]
 
-    assert mean_interval(beta(14))[1:] == pytest.approx(t_interval(beta(14)), abs=1e-12)
-    assert mean_interval(beta(15))[1:] != pytest.approx(t_interval(beta(15)), abs=1e-6)
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(20))
+def test_up_to_four_values_bca_cannot_leave_the_t_interval(n: int, seed: int) -> None:
+    values = np.random.default_rng(seed).pareto(1, n)
+    low, high = t_bounds(cluster(values, np.arange(n)))
+    assert low < values.min()
+    assert high > values.max()
+
+
+def test_counts_over_blocks_are_those_of_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.concatenate(list(resampled_counts(7, 100, 3)))
+    assert (whole.sum(axis=1) == 7).all()
+    monkeypatch.setattr("bench.stats.sample._BLOCK_ELEMENTS", 7 * 30)
+    blocks = list(resampled_counts(7, 100, 3))
+    assert [len(block) for block in blocks] == [30, 30, 30, 10]
+    assert np.array_equal(np.concatenate(blocks), whole)
 
 
 @pytest.mark.parametrize("n", [2, 14, 15, 60])
 def test_equal_values_give_an_interval_of_no_width(n: int) -> None:
-    assert mean_interval([0.75] * n) == (0.75, 0.75, 0.75)
+    for found in (mean_interval([0.75] * n), median_interval([0.75] * n)):
+        assert bounds(found) == (0.75, 0.75, 0.75)
+    assert mean_interval([0.1] * n).high - mean_interval([0.1] * n).low < 1e-14
 
 
-@pytest.mark.parametrize(("values", "mean"), [([], math.nan), ([math.nan], math.nan), ([0.4, math.nan], 0.4)])
-def test_fewer_than_two_values_have_no_interval(values: list[float], mean: float) -> None:
-    assert mean_interval(values) == pytest.approx((mean, math.nan, math.nan), nan_ok=True)
+@pytest.mark.parametrize(("values", "estimate"), [([], math.nan), ([math.nan], math.nan), ([0.4, math.nan], 0.4)])
+def test_fewer_than_two_values_have_no_interval(values: list[float], estimate: float) -> None:
+    for found in (mean_interval(values), median_interval(values)):
+        assert bounds(found) == pytest.approx((estimate, math.nan, math.nan), nan_ok=True)
+        assert found.method == ""
+        assert found.undefined == len(values) - found.n
+        assert found.warning == f"no interval (n={found.n})"
 
 
 def test_one_cluster_has_a_mean_and_no_interval() -> None:
-    assert mean_interval([0.1, 0.3], ["p", "p"]) == pytest.approx((0.2, math.nan, math.nan), nan_ok=True)
+    for found in (mean_interval([0.1, 0.3], ["p", "p"]), median_interval([0.1, 0.3], ["p", "p"])):
+        assert bounds(found) == pytest.approx((0.2, math.nan, math.nan), nan_ok=True)
+        assert found.warning == "no interval (n=1 groups, 2 cases)"
 
 
-def test_undefined_values_are_left_out_with_their_groups() -> None:
-    values = beta(20)
-    groups = [f"p{i // 2}" for i in range(20)]
+@pytest.mark.parametrize(
+    ("n", "groups", "warning", "listed"),
+    [
+        (9, 9, "CI unreliable (n=9); values listed", 9),
+        (10, 10, "CI unreliable (n=10)", 0),
+        (58, 29, "CI unreliable (n=29 groups, 58 cases)", 0),
+        (30, 30, "", 0),
+    ],
+)
+def test_small_samples_warn_and_list_their_values(n: int, groups: int, warning: str, listed: int) -> None:
+    found = mean_interval(beta(n), [f"p{i % groups}" for i in range(n)])
+    assert found.warning == warning
+    assert len(found.values) == listed
+
+
+def test_undefined_values_are_left_out_with_their_groups_and_counted() -> None:
+    values, groups = beta(20), [f"p{i // 2}" for i in range(20)]
     padded = mean_interval([*values, math.nan], [*groups, "p99"])
-    assert padded == mean_interval(values, groups)
-
-
-def test_groups_of_one_case_change_nothing() -> None:
-    values = beta(30)
-    assert mean_interval(values, [f"p{i}" for i in range(30)]) == mean_interval(values)
+    assert bounds(padded) == bounds(mean_interval(values, groups))
+    assert (padded.undefined, padded.n, padded.groups) == (1, 20, 10)
 
 
 def test_repeating_every_case_in_its_cluster_does_not_narrow_the_interval() -> None:
-    values = beta(25)
-    groups = [f"p{i}" for i in range(25)]
-    single = mean_interval(values, groups)
-    repeated = mean_interval(np.repeat(values, 8), np.repeat(groups, 8).tolist())
-    assert repeated == pytest.approx(single, abs=1e-12)
-    pooled = mean_interval(np.repeat(values, 8))
-    assert pooled[2] - pooled[1] < 0.6 * (single[2] - single[1])
+    values, groups = beta(25), [f"p{i}" for i in range(25)]
+    for interval in (mean_interval, median_interval):
+        single, repeated = interval(values, groups), interval(np.repeat(values, 8), np.repeat(groups, 8).tolist())
+        assert bounds(repeated) == pytest.approx(bounds(single), abs=1e-12)
+        pooled = interval(np.repeat(values, 8))
+        assert pooled.high - pooled.low < 0.6 * (single.high - single.low)
 
 
-def test_same_values_give_the_same_interval_twice() -> None:
-    assert mean_interval(beta(50)) == mean_interval(beta(50))
+@given(st.lists(st.tuples(st.floats(-1, 1), st.sampled_from("abcdefgh")), min_size=1, max_size=20), st.randoms())
+@settings(max_examples=25, deadline=None)
+def test_order_of_cases_does_not_matter(cases: list[tuple[float, str]], random) -> None:
+    shuffled = random.sample(cases, len(cases))
+    for interval in (mean_interval, median_interval):
+        for pick in (lambda rows: [[v for v, _ in rows]], lambda rows: [[v for v, _ in rows], [g for _, g in rows]]):
+            assert bounds(interval(*pick(cases))) == pytest.approx(bounds(interval(*pick(shuffled))), nan_ok=True)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_interval_holds_the_mean_and_shifts_with_the_values(seed: int) -> None:
+def test_interval_holds_the_mean_and_shifts_and_scales_with_the_values(seed: int) -> None:
     values = beta(35, seed)
-    mean, low, high = mean_interval(values)
-    assert low < mean < high
-    assert mean_interval(values + 3) == pytest.approx((mean + 3, low + 3, high + 3), abs=1e-9)
+    estimate, low, high = bounds(mean_interval(values))
+    assert low < estimate < high
+    moved = bounds(mean_interval(1000 * values + 3))
+    assert moved == pytest.approx((1000 * estimate + 3, 1000 * low + 3, 1000 * high + 3), abs=1e-8)
 
 
-def test_more_cases_give_a_narrower_interval() -> None:
-    widths = [high - low for _, low, high in (mean_interval(beta(n)) for n in (10, 40, 160, 640))]
+def test_more_cases_and_less_confidence_give_a_narrower_interval() -> None:
+    found = [mean_interval(beta(n)) for n in (10, 40, 160, 640)]
+    widths = [interval.high - interval.low for interval in found]
     assert widths == sorted(widths, reverse=True)
+    ninety = mean_interval(beta(40), confidence=0.9)
+    assert found[1].low < ninety.low < ninety.high < found[1].high
+
+
+def test_median_by_the_weighted_rule_is_the_median_of_the_resample() -> None:
+    values, numbers = np.sort(beta(13)), np.arange(13) // 2
+    drawn = np.concatenate(list(resampled_counts(7, 50, 5)))
+    expected = [np.median(np.repeat(values, row[numbers].astype(int))) for row in drawn]
+    assert bootstrap_medians(values, numbers, seed=5, resamples=50) == pytest.approx(expected, abs=0)
+
+
+def test_median_interval_is_the_percentile_interval_of_scipy() -> None:
+    values = np.sort(beta(41))
+    expected = scipy_stats.bootstrap(
+        (values,), np.median, n_resamples=stats.RESAMPLES, method="percentile", rng=np.random.default_rng(stats.SEED)
+    ).confidence_interval
+    found = median_interval(values)
+    assert bounds(found) == pytest.approx((np.median(values), expected.low, expected.high), abs=1e-12)
+    assert found.method == "percentile"
+
+
+def test_bounded_interval_answers_for_failures_that_did_not_occur() -> None:
+    # n equal values v: the weight of the end is Beta(1, n), so low = v (1 - q), with (1 - q)^n = 0.025
+    found = bounded_interval([0.9] * 12)
+    quantile = 0.025 ** (1 / 12)
+    assert found.low == pytest.approx(0.9 * quantile, abs=0.01)
+    assert found.high == pytest.approx(0.9 * quantile + 1 - quantile, abs=0.01)
+    mirrored = bounded_interval(1 - beta(20))
+    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx(bounds(bounded_interval(beta(20)))[1:], abs=0.01)
+    with pytest.raises(InputError, match=r"within \[0.0, 1.0\]"):
+        bounded_interval([0.5, 1.2])
+    assert math.isnan(bounded_interval([math.nan]).low)
 
 
 def test_infinite_values_and_wrong_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="infinity"):
+    with pytest.raises(InputError, match="infinity"):
         mean_interval([1.0, math.inf])
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(InputError, match="one length"):
         mean_interval([1.0, 2.0], ["a"])
+
+
+def test_coverage_table_counts_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = coverage.simulate(lambda g, n: g.normal(size=n), lambda v: {"all": (-9, 9), "none": (1, 2)}, 0.0, 3, 20)
+    assert wide == {"all": (1.0, 18.0), "none": (0.0, 1.0)}
+    generator = np.random.default_rng(0)
+    assert coverage.dice_values(generator, 200_000).mean() == pytest.approx(0.865, abs=0.002)
+    assert coverage.differences(generator, 200_000).mean() == pytest.approx(0.01, abs=0.002)
+    assert np.median(coverage.dice_values(generator, 200_000)) == pytest.approx(coverage.dice_median(), abs=0.001)
+    monkeypatch.setattr(coverage, "SIZES", (3, 6))
+    lines = list(coverage.tables(2))
+    assert sum(line.startswith("| 6 |") for line in lines) == 3
+
+
+def test_importing_statistics_brings_no_torch() -> None:
+    program = "import sys, bench.stats; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1]).returncode == 0

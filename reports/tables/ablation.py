@@ -138,8 +138,8 @@ def _order(dataset: str, members: Sequence[tuple[Switches, str, list[Run]]], fra
 def _gain(low: Summary, high: Summary, groups: dict[str, str]) -> str:
     gains = (high.per_case - low.per_case).dropna()
     names = [groups[case] for case in gains.index]
-    mean, lower, upper = mean_interval(gains.tolist(), names)
-    if len(set(names)) < SMALLEST_INTERVAL or math.isnan(lower):
-        return f"{mean:+.3f} (no interval)"
-    doubt = " (includes zero)" if lower <= 0 <= upper else ""
-    return f"{mean:+.3f} [{lower:+.3f}, {upper:+.3f}]{doubt}"
+    found = mean_interval(gains.tolist(), names)
+    if len(set(names)) < SMALLEST_INTERVAL or math.isnan(found.low):
+        return f"{found.estimate:+.3f} (no interval)"
+    doubt = " (includes zero)" if found.low <= 0 <= found.high else ""
+    return f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{doubt}"

@@ -1,0 +1,153 @@
+"""Two models on the same cases: the difference, whether chance explains it, whether it stays in a margin."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.errors import InputError
+from bench.stats.intervals import Interval, mean_interval
+from bench.stats.power import smallest_detectable
+from bench.stats.sample import CONFIDENCE, RESAMPLES, SEED, Array, Clusters, cluster
+from bench.stats.table import Better, CaseTable, check_better
+
+EXACT_GROUPS = 20
+_BLOCK_ELEMENTS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Model `a` against `b` over the cases where both are defined.
+
+    `difference` is a - b in the metric's own direction; shares `improved`, `worse` and `tied` look from `a`, in the
+    better direction. `p_improvement` counts a tie as half a win (Agarwal et al., NeurIPS 2021, with cases as tasks).
+    `p` is the two-sided sign-flip test over groups. `sd` is that of the differences of single cases; `detectable` the
+    smallest true difference that a test at this n and spread sees with 80 % power. Undefined values (NaN or
+    infinite) take their case out of everything; they are counted by model and in all (`undefined` cases).
+    """
+
+    a: str
+    b: str
+    better: Better
+    mean_a: float
+    mean_b: float
+    difference: Interval
+    p: float
+    exact: bool
+    improved: float
+    worse: float
+    tied: float
+    p_improvement: float
+    sd: float
+    detectable: float
+    undefined: int
+    undefined_a: int
+    undefined_b: int
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """Whether `a` is worse than `b` by less than `margin`.
+
+    `bound` is the lower end of the one-sided interval of the gain, which is a - b where higher is better, b - a where
+    lower is. Without a bound (NaN) nothing passes. `gain` is the two-sided interval that ends there.
+    """
+
+    passed: bool
+    bound: float
+    margin: float
+    confidence: float
+    gain: Interval
+    undefined: int
+
+
+def compare(table: CaseTable, a: str, b: str, *, better: Better = "higher") -> Comparison:
+    """Everything a report says of two models of one table."""
+    check_better(better)
+    defined = _defined(table, a, b)
+    first, second = table.row(a)[defined], table.row(b)[defined]
+    differences = first - second
+    sample = _sample(table, defined, differences)
+    gains = differences if better == "higher" else -differences
+    shares = [float(np.mean(found)) if gains.size else math.nan for found in (gains > 0, gains < 0, gains == 0)]
+    count = sample.sizes.size
+    p, exact = sign_flip_test(sample)
+    return Comparison(
+        a=a,
+        b=b,
+        better=better,
+        mean_a=float(first.mean()) if first.size else math.nan,
+        mean_b=float(second.mean()) if second.size else math.nan,
+        difference=_interval(table, defined, differences, CONFIDENCE),
+        p=p,
+        exact=exact,
+        improved=shares[0],
+        worse=shares[1],
+        tied=shares[2],
+        p_improvement=shares[0] + shares[2] / 2,
+        sd=float(differences.std(ddof=1)) if differences.size > 1 else math.nan,
+        detectable=smallest_detectable(sample.standard_error * math.sqrt(count), count),
+        undefined=int((~defined).sum()),
+        undefined_a=int((~np.isfinite(table.row(a))).sum()),
+        undefined_b=int((~np.isfinite(table.row(b))).sum()),
+    )
+
+
+def non_inferior(
+    table: CaseTable, a: str, b: str, *, margin: float, better: Better = "higher", confidence: float = CONFIDENCE
+) -> NonInferiority:
+    """Judge `a` against the reference `b`: passed where the one-sided bound of its gain lies above -margin.
+
+    The bound is the lower end of the two-sided interval at 2 confidence - 1, clustered by group. Undefined
+    differences are left out and counted; with none left, or fewer than two groups, it fails.
+    """
+    check_better(better)
+    if not (0 <= margin < math.inf and 0.5 < confidence < 1):
+        raise InputError(f"margin {margin}, confidence {confidence}: expected a margin >= 0, confidence in (0.5, 1)")
+    defined = _defined(table, a, b)
+    gains = (table.row(a)[defined] - table.row(b)[defined]) * (1 if better == "higher" else -1)
+    gain = _interval(table, defined, gains, 2 * confidence - 1)
+    return NonInferiority(gain.low > -margin, gain.low, margin, confidence, gain, int((~defined).sum()))
+
+
+def sign_flip_test(sample: Clusters, *, resamples: int = RESAMPLES, seed: int = SEED) -> tuple[float, bool]:
+    """Two-sided p of a mean difference, flipping the sign of whole groups, and whether it is exact; NaN without any.
+
+    Exact over all sign patterns for up to 20 groups whose sum is not 0; else Monte Carlo, the observed pattern
+    counted as one (Phipson and Smyth 2010), so that p is never 0.
+    """
+    totals = sample.totals[sample.totals != 0]
+    if not sample.sizes.size:
+        return math.nan, True
+    observed = abs(totals.sum()) - 1e-12 * np.abs(totals).sum()  # a flip that only rounds differently is as extreme
+    if totals.size <= EXACT_GROUPS:
+        sums = np.zeros(1)
+        for total in totals[1:]:  # the first sign may stay: a pattern and its opposite are equally extreme
+            sums = np.concatenate([sums + total, sums - total])
+        return float(np.mean(np.abs(sums + totals[:1].sum()) >= observed)), True
+    generator = np.random.default_rng(seed)
+    rows = max(1, _BLOCK_ELEMENTS // totals.size)
+    extreme = 0
+    for start in range(0, resamples, rows):
+        flips = generator.integers(2, size=(min(rows, resamples - start), totals.size), dtype=np.int8)
+        extreme += int((np.abs(totals.sum() - 2 * (flips @ totals)) >= observed).sum())
+    return (extreme + 1) / (resamples + 1), False
+
+
+def _defined(table: CaseTable, a: str, b: str) -> np.ndarray:
+    return np.isfinite(table.row(a)) & np.isfinite(table.row(b))
+
+
+def _groups(table: CaseTable, defined: np.ndarray) -> np.ndarray:
+    return np.array(table.groups, dtype=str)[defined]
+
+
+def _sample(table: CaseTable, defined: np.ndarray, differences: Array) -> Clusters:
+    _, numbers = np.unique(_groups(table, defined), return_inverse=True)
+    return cluster(differences, numbers)
+
+
+def _interval(table: CaseTable, defined: np.ndarray, differences: Array, confidence: float) -> Interval:
+    return mean_interval(differences, _groups(table, defined).tolist(), confidence=confidence)
