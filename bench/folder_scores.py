@@ -15,14 +15,15 @@ from bench.datasets.formats import LOSSY, affine_of, decode, format_suffix
 from bench.errors import InputError
 from bench.files import atomic_path, write_json
 from bench.images import find_files, present_ids, read_label_map, read_mask, same_orientation
-from bench.metrics import select
+from bench.metrics import MASK_METRICS, Metric
 from bench.metrics.perceptual import undefined_reason
+from bench.protocols import Protocol, build_protocol
 from bench.record import SCORE_COLUMNS
 from bench.scoring import ALL_DRAWS, open_lpips, score_case
 from bench.types import Case
 
-PROTOCOLS = ("strict",)
 _BINARY = {1, 255, 65535}
+_COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
 _CSV_COLUMNS = ["case", "label", "draw", "metric", "value"]
 
 
@@ -39,25 +40,29 @@ def score_folder(
     ref: Path,
     out: Path,
     protocol: str = "strict",
-    metrics: Sequence[str] = ("Dice", "IoU"),
+    metrics: Sequence[str] = MASK_METRICS,
 ) -> dict[str, Any]:
     """Score masks in `pred` (or in its sub-folders `draw-*`) against `ref`, paired by file stem.
 
+    A metric that the protocol has no rule for is the strict one; `convention` in scores.parquet and summary says so.
     Writes scores.csv, scores.parquet and summary.json into `out` once everything is scored, and returns the
     summary. References are binary ("foreground") or integer label maps (one label per id they hold). Raises
     InputError, with nothing written, for missing or extra predictions, other sizes, unreadable files, values
-    that are no mask, and unknown protocols or metrics.
+    that are no mask, unknown protocols or metrics, and metrics that need a soft score.
     """
-    if protocol not in PROTOCOLS:
-        raise InputError(f"protocol {protocol!r}: unknown; available: {', '.join(PROTOCOLS)}")
-    select(metrics)
+    rules = build_protocol(protocol)
+    chosen = rules.select(metrics)
+    soft = [metric.name for metric in chosen if metric.needs_score]
+    if soft:
+        raise InputError(f"metrics: {', '.join(soft)} needs soft scores, which a folder of masks does not hold")
     draws = _draws(Path(pred))
     files = find_files(Path(ref))
     _check_stems(Path(ref), files, draws)
     references = _read_labels(Path(ref), files)
-    frame, facts = _score(references, draws, list(metrics))
+    frame, facts, spacings = _score(references, draws, list(metrics), rules)
     summary = {
         "protocol": protocol,
+        "conventions": {metric.name: _said(metric, spacings) for metric in chosen},
         "n_cases": len(files),
         "draws": len(draws),
         "labels": list(references.names),
@@ -105,21 +110,28 @@ def _read_labels(ref: Path, files: dict[str, Path]) -> _References:
     return _References(files, tuple(names), names)
 
 
+def _said(metric: Metric, spacings: set[tuple[float, ...] | None]) -> dict[str, str]:
+    """Convention, unit and direction of a metric on these cases."""
+    units = sorted({metric.unit_on(spacing) for spacing in spacings})
+    facts = {"convention": metric.convention, "unit": " or ".join(units), "better": metric.better}
+    return {**facts, **({"note": metric.note} if metric.note else {})}
+
+
 def _score(
-    references: _References, draws: list[dict[str, Path]], metrics: list[str]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Score rows of all cases, and notes for the summary."""
+    references: _References, draws: list[dict[str, Path]], metrics: list[str], protocol: Protocol
+) -> tuple[pd.DataFrame, dict[str, Any], set[tuple[float, ...] | None]]:
+    """Score rows of all cases, notes for the summary, and the cases' spacings."""
     lpips, reason = open_lpips() if len(draws) > 1 else (None, "")
     notes = {reason}
     rows: list[dict[str, Any]] = []
     known: set[int] = set()
     unscored: set[int] = set()
+    spacings: set[tuple[float, ...] | None] = set()
     for done, (stem, path) in enumerate(references.files.items(), 1):
         case = _reference_case(stem, path, references.ids)
         masks = np.stack([_prediction(draw[stem], path, case, references.ids, known, unscored) for draw in draws])
-        # Masks carry no score: an empty map costs nothing, and what it yields is not kept.
-        scored = score_case(case, references.names, np.zeros(masks.shape, np.float32), masks, metrics, lpips)
-        rows += [row for row in scored if not row["metric"].endswith("/score")]
+        rows += score_case(case, references.names, None, masks, metrics, lpips, protocol)
+        spacings.add(case.spacing_mm)
         if len(draws) > 1:
             notes.add(undefined_reason("MS-SSIM", *case.reference.shape[-2:]) or "")
         progress.report("scoring", done, len(references.files))
@@ -129,7 +141,7 @@ def _score(
             f"{sorted((references.ids or {}).values())}; use the same label ids"
         )
     frame = pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": float, "draw": int})
-    return frame, {"ids_without_reference": sorted(unscored), "notes": sorted(notes - {""})}
+    return frame, {"ids_without_reference": sorted(unscored), "notes": sorted(notes - {""})}, spacings
 
 
 def _reference_case(stem: str, path: Path, ids: dict[str, int] | None) -> Case:
@@ -180,6 +192,8 @@ def _summarise(frame: pd.DataFrame) -> dict[str, dict[str, dict[str, float | int
             "n_infinite": int(np.isinf(defined).sum()),
             "undefined_values": int(rows["value"].isna().sum()),
         }
+        if metric in _COUNTS:
+            summary[str(metric)][str(label)]["cases"] = float(cases.sum())  # the mean over draws of such cases
     return summary
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from bench.config import Cell
 from bench.environment import environment_facts, machine
 from bench.files import write_json
 from bench.gallery import write_gallery
-from bench.metrics import Pair, select
+from bench.metrics import Metric, Pair
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
 from bench.metrics.perceptual import undefined_reason
 from bench.metrics.stability import case_stability
+from bench.protocols import STRICT, Protocol, build_protocol, mean_defined
 from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Score
 from bench.store import RunFolder, digest, run_identity
 from bench.types import Case, Dataset
@@ -41,15 +43,19 @@ def open_lpips() -> tuple[Lpips | None, str]:
 def score_case(
     case: Case,
     labels: tuple[str, ...],
-    scores: np.ndarray,
+    scores: np.ndarray | None,
     masks: np.ndarray,
     metrics: list[str],
     lpips: Lpips | None,
+    protocol: Protocol = STRICT,
 ) -> list[dict[str, Any]]:
     """Score rows of one case: every metric per draw and label, and the agreement over draws.
 
-    `scores` and `masks` are (M, L, *S), M draws; undefined values are NaN and stay rows.
+    `scores` and `masks` are (M, L, *S), M draws, scores None where there are only masks; undefined values are NaN and
+    stay rows. A metric that the protocol has no rule for is the strict one, and its row says so; where the protocol
+    scores slices, the row is the mean of those defined.
     """
+    chosen = protocol.select(metrics)
     rows: list[dict[str, Any]] = []
 
     def add(label: int, draw: int, metric: str, convention: str, value: float) -> None:
@@ -58,19 +64,29 @@ def score_case(
 
     for draw, mask in enumerate(masks):
         for label in range(len(labels)):
-            pair = Pair(mask[label], case.reference[label], case.spacing_mm)
-            for metric in select(metrics):
-                add(label, draw, metric.name, metric.convention, metric(pair))
-    for (name, label), value in case_stability(scores, masks, lpips).items():
-        add(label, ALL_DRAWS, name, "strict", value)
+            score = None if scores is None else scores[draw, label]
+            pair = Pair(mask[label], case.reference[label], case.spacing_mm, score)
+            for metric, values in zip(chosen, protocol.values(pair, chosen), strict=True):
+                add(label, draw, metric.name, metric.convention, mean_defined(values))
+    # Where there is no score, an empty one costs nothing, and what it yields is not kept.
+    soft = np.zeros(masks.shape, np.float32) if scores is None else scores
+    for (name, label), value in case_stability(soft, masks, lpips).items():
+        if scores is not None or not name.endswith("/score"):
+            add(label, ALL_DRAWS, name, "strict", value)
     return rows
+
+
+def metric_facts(metrics: Sequence[Metric], spacing_mm: tuple[float, ...] | None) -> dict[str, str]:
+    """What a reader must know beside the names of metrics, for the record: their units on such cases, and notes."""
+    words = {metric.name: [metric.unit_on(spacing_mm), metric.note] for metric in metrics}
+    return {f"metric {name}": "; ".join(filter(None, said)) for name, said in words.items() if any(said)}
 
 
 def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFolder) -> None:
     """Score a run's predictions; cases scored before a kill are not scored again."""
     settings = {
         "metrics": cell.config["metrics"],
-        "protocol": cell.config["protocol"]["name"],
+        "protocol": cell.config["protocol"],
         "draws": cell.config["draws"],
         "schema": SCHEMA_VERSION,
     }
@@ -92,11 +108,12 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     write_gallery(folder, dataset, frame, cell.config["draws"])
     folder.write_scores(frame)
     notes = [reason] if reason else []
-    sizes = {dataset.case(case_id).image.shape[-2:] for case_id in ids[:1]} if cell.config["draws"] > 1 else set()
-    notes += filter(None, {undefined_reason("MS-SSIM", *size) for size in sizes})
-    folder.write_record(
-        _record(cell, dataset, data, {"scoring": stamp, **(lpips.facts() if lpips else {})}, folder, notes)
-    )
+    first = dataset.case(ids[0])
+    if cell.config["draws"] > 1:
+        notes += filter(None, [undefined_reason("MS-SSIM", *first.image.shape[-2:])])
+    chosen = build_protocol(**cell.config["protocol"]).select(cell.config["metrics"])
+    scoring = {"scoring": stamp, **metric_facts(chosen, first.spacing_mm), **(lpips.facts() if lpips else {})}
+    folder.write_record(_record(cell, dataset, data, scoring, folder, notes))
     write_card(folder)
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -115,7 +132,8 @@ def _case_rows(
     case = dataset.case(case_id)
     draws = [folder.read_prediction(draw, case_id) for draw in range(cell.config["draws"])]
     scores, masks = (np.stack(x) for x in zip(*draws, strict=True))
-    rows = score_case(case, dataset.spec.labels, scores, masks, cell.config["metrics"], lpips)
+    protocol = build_protocol(**cell.config["protocol"])
+    rows = score_case(case, dataset.spec.labels, scores, masks, cell.config["metrics"], lpips, protocol)
     # PSNR of identical draws is infinite, which strict JSON cannot hold as a number.
     write_json(scratch, [{**row, "value": _plain(row["value"])} for row in rows])
     return rows

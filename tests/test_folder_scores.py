@@ -45,7 +45,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 def test_values_by_hand(folders: tuple[Path, Path, Path]) -> None:
     pred, ref, out = folders
-    summary = score_folder(pred, ref, out)
+    summary = score_folder(pred, ref, out, metrics=("Dice", "IoU"))
     # a: 32 pixels shared by 64 and 64: Dice 64/128 = 0.5, IoU 32/96 = 1/3; b: missed, 0; c: undefined.
     facts = summary["metrics"]["Dice"]["foreground"]
     assert facts["mean"] == 0.25
@@ -188,8 +188,10 @@ def test_scores_are_no_masks(folders: tuple[Path, Path, Path]) -> None:
 
 
 def test_unknown_names_are_refused(folders: tuple[Path, Path, Path]) -> None:
-    with pytest.raises(InputError, match=r"'monai'.*strict"):
-        score_folder(*folders, protocol="monai")
+    with pytest.raises(InputError, match=r"'monay'.*did you mean 'monai'.*strict"):
+        score_folder(*folders, protocol="monay")
+    with pytest.raises(InputError, match=r"ECE needs soft scores"):
+        score_folder(*folders, metrics=("Dice", "ECE"))
     with pytest.raises(InputError, match=r"Dicee"):
         score_folder(*folders, metrics=("Dicee",))
     with pytest.raises(InputError, match=r"nowhere"):

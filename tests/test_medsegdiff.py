@@ -14,7 +14,6 @@ from torch import nn
 
 from baselines.diffusion import fuse
 from baselines.medsegdiff.config import MedSegDiffConfig
-from baselines.medsegdiff.evaluation import five_thresholds
 from baselines.medsegdiff.model import MedSegDiff, binarise, decide, mix
 from baselines.medsegdiff.official import load_official, to_official
 from baselines.medsegdiff.segmenter import medsegdiff_segmenter
@@ -192,15 +191,12 @@ def test_mixing_follows_each_samples_agreement() -> None:
     torch.testing.assert_close(found[1, 0], torch.tensor([[0.95, 0.95], [0.2, 0.2]]))
 
 
-def test_released_decision_and_evaluation_make_a_trace_a_target() -> None:
+def test_released_decision_makes_a_trace_a_target() -> None:
     trace = torch.zeros(1, 1, 4, 4)
     assert not decide(trace, "official").any()
     trace[0, 0, 0, 0] = 0.01
     assert not decide(trace, "half").any()
     assert decide(trace, "official").sum() == 1
-    empty = torch.zeros(4, 4)
-    assert five_thresholds(empty, empty).dice == 1
-    assert five_thresholds(trace[0, 0], empty).dice < 1e-3
 
 
 def released_file(model: MedSegDiff, path: Path, prefix: str = "") -> Path:

@@ -3,33 +3,78 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 
 from bench.errors import InputError
-from bench.metrics.overlap import dice, iou
+from bench.metrics.calibration import BINS, brier, ece
+from bench.metrics.overlap import dice, iou, precision, sensitivity
 from bench.metrics.pair import Metric, Pair
+from bench.metrics.surface import TOLERANCE, assd, hd95, nsd
+from bench.metrics.volume import (
+    both_empty,
+    hallucinated,
+    missed,
+    relative_volume_difference,
+    volume_bias,
+    volume_difference,
+)
 
-__all__ = ["METRICS", "PLUGIN_GROUP", "Metric", "Pair", "select"]
+__all__ = ["MASK_METRICS", "METRICS", "PLUGIN_GROUP", "Metric", "Pair", "select"]
 
 PLUGIN_GROUP = "sdseg.metrics"
+
+_WHOLE_IMAGE = "over all elements of the image"
+
+
+def _nsd(name: str, tolerance: float) -> Metric:
+    note = f"tolerance {tolerance:g} mm, or {tolerance:g} px on cases without spacing"
+    return Metric(name, "", "higher", "strict", nsd(tolerance), note=note)
+
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("Dice", "", "higher", "strict", dice),
         Metric("IoU", "", "higher", "strict", iou),
+        Metric("Sensitivity", "", "higher", "strict", sensitivity),
+        Metric("Precision", "", "higher", "strict", precision),
+        Metric("HD95", "mm", "lower", "strict", hd95, note="larger one of the directed percentiles"),
+        Metric("ASSD", "mm", "lower", "strict", assd),
+        _nsd("NSD", TOLERANCE),
+        Metric("VolumeDifference", "ml", "lower", "strict", volume_difference),
+        Metric("RelativeVolumeDifference", "", "lower", "strict", relative_volume_difference),
+        Metric("VolumeBias", "ml", "none", "strict", volume_bias, note="predicted minus reference"),
+        Metric("missed", "cases", "lower", "strict", missed),
+        Metric("hallucinated", "cases", "lower", "strict", hallucinated),
+        Metric("both_empty", "cases", "none", "strict", both_empty),
+        Metric("ECE", "", "lower", "strict", ece, True, f"{BINS} bins, {_WHOLE_IMAGE}"),
+        Metric("Brier", "", "lower", "strict", brier, True, _WHOLE_IMAGE),
     )
 }
 
+# Those that need no soft score.
+MASK_METRICS = tuple(name for name, metric in METRICS.items() if not metric.needs_score)
+
+_NSD_AT = re.compile(r"NSD@(\d+(?:\.\d+)?)")
+
 
 def select(names: Iterable[str]) -> list[Metric]:
-    """The metrics of these names, in this order; raises InputError for an unknown one, with a guess."""
-    plugins = {point.name: point for point in entry_points(group=PLUGIN_GROUP)}
-    return [METRICS[name] if name in METRICS else _plugin(name, plugins) for name in names]
+    """The metrics of these names, in this order; raises InputError for an unknown one, with a guess.
+
+    `NSD@3` is NSD at a tolerance of 3 mm (px on cases without spacing).
+    """
+    return [METRICS[name] if name in METRICS else _other(name) for name in names]
 
 
-def _plugin(name: str, plugins: dict[str, EntryPoint]) -> Metric:
+def _other(name: str) -> Metric:
+    at = _NSD_AT.fullmatch(name)
+    return _nsd(name, float(at[1])) if at else _plugin(name)
+
+
+def _plugin(name: str) -> Metric:
+    plugins: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=PLUGIN_GROUP)}
     if name not in plugins:
         known = sorted({*METRICS, *plugins})
         by_lower = {entry.lower(): entry for entry in known}

@@ -1,28 +1,35 @@
-"""A pair of masks that caches what is costly, and the shape of a metric over it."""
+"""A pair of masks that caches what is costly, the shape of a metric over it, and the one rule for empty masks."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from bench.errors import InputError
+from bench.metrics.boundary import SurfaceDistances, surface_distances
+
+# What millimetres and millilitres become where a case does not state its spacing.
+_WITHOUT_SPACING = {"mm": "px", "ml": "px"}
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A predicted and a reference mask, both bool (*S), with counts that are computed once, at first use.
+    """A predicted and a reference mask, both bool (*S), with counts and distances computed once, at first use.
 
-    `spacing_mm` follows the order of `*S`; None means that the unit is the pixel. Raises InputError if the
-    masks are not bool or differ in shape.
+    `spacing_mm` follows the order of `*S`; None means that the unit is the pixel. `score` is the soft map (*S) in
+    [0, 1] behind the prediction, where there is one. Raises InputError for masks that are not bool or shapes that
+    differ.
     """
 
     prediction: np.ndarray
     reference: np.ndarray
     spacing_mm: tuple[float, ...] | None = None
+    score: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.prediction.dtype != bool or self.reference.dtype != bool:
@@ -34,6 +41,11 @@ class Pair:
             raise InputError(
                 f"prediction {self.prediction.shape} and reference {self.reference.shape} differ in shape; "
                 "resample the prediction to the reference's grid"
+            )
+        if self.score is not None and self.score.shape != self.reference.shape:
+            raise InputError(
+                f"score {self.score.shape} and reference {self.reference.shape} differ in shape; "
+                "resample the score to the reference's grid"
             )
         if self.spacing_mm is not None and len(self.spacing_mm) != self.reference.ndim:
             raise InputError(
@@ -71,16 +83,64 @@ class Pair:
         """Whether neither mask has an element."""
         return self.n_prediction == 0 and self.n_reference == 0
 
+    @property
+    def missed(self) -> bool:
+        """Whether the reference has elements and the prediction has none."""
+        return self.n_prediction == 0 and self.n_reference > 0
+
+    @property
+    def hallucinated(self) -> bool:
+        """Whether the prediction has elements and the reference has none."""
+        return self.n_prediction > 0 and self.n_reference == 0
+
+    @cached_property
+    def surfaces(self) -> SurfaceDistances:
+        """Distances between the two surfaces in mm, or px without spacing; neither mask may be empty."""
+        return surface_distances(self.prediction, self.reference, self.spacing_mm)
+
+    @property
+    def diagonal(self) -> float:
+        """Length of the image's diagonal in mm, or px without spacing."""
+        return math.hypot(*np.multiply(self.reference.shape, self.spacing_mm or 1.0))
+
+    @cached_property
+    def in_pixels(self) -> Pair:
+        """The same pair without its spacing."""
+        return Pair(self.prediction, self.reference, None, self.score) if self.spacing_mm else self
+
+
+def when_empty(pair: Pair, worst: float) -> float | None:
+    """What the strict protocol says where a mask is empty; None where neither is.
+
+    Both masks empty: NaN, undefined. One of them: the worst value that the metric has, so that no mean gets better
+    by missing more or by inventing more.
+    """
+    if pair.both_empty:
+        return math.nan
+    return worst if pair.missed or pair.hallucinated else None
+
 
 @dataclass(frozen=True)
 class Metric:
-    """A named number of a pair with its unit, direction and convention; NaN where it is undefined."""
+    """A named number of a pair with its unit, direction and convention; NaN where it is undefined.
+
+    Lengths are in "mm" and volumes in "ml" as far as cases state their spacing (`unit_on`). `needs_score` asks for
+    the soft map; `note` is what a reader must know beside the name.
+    """
 
     name: str
     unit: str
     better: Literal["higher", "lower", "none"]
     convention: str
-    function: Callable[[Pair], float]
+    function: Callable[[Any], float]
+    needs_score: bool = False
+    note: str = ""
 
-    def __call__(self, pair: Pair) -> float:
+    def __call__(self, pair: Any) -> float:
         return float(self.function(pair))
+
+    def unit_on(self, spacing_mm: tuple[float, ...] | None) -> str:
+        """The unit on cases of this spacing: px where there is none, and an area in mm2 where there are two axes."""
+        if spacing_mm is None:
+            return _WITHOUT_SPACING.get(self.unit, self.unit)
+        return "mm2" if self.unit == "ml" and len(spacing_mm) == 2 else self.unit

@@ -1,0 +1,29 @@
+"""The ways in which releases bring masks to another in-plane size, each by the library that they use."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.ndimage import zoom
+from torch.nn.functional import interpolate
+
+
+def nearest_image(mask: np.ndarray, size: int) -> np.ndarray:
+    """A mask (H, W) bool at (size, size) by Pillow's NEAREST."""
+    image = Image.fromarray(mask.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
+    return np.asarray(image) > 0
+
+
+def nearest_volume(mask: np.ndarray, size: int) -> np.ndarray:
+    """A mask (D, H, W) bool at (D, size, size) by SciPy's zoom of order 0, which aligns the corner voxels."""
+    height, width = mask.shape[-2:]
+    return zoom(mask.astype(np.uint8), (1, size / height, size / width), order=0) > 0
+
+
+def bilinear(values: np.ndarray, size: int) -> np.ndarray:
+    """Maps (N, H, W) at (N, size, size), antialiased, as torchvision resizes tensors; float32."""
+    maps = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None]
+    if maps.shape[-2:] == (size, size):
+        return maps[0].numpy()
+    return interpolate(maps, (size, size), mode="bilinear", align_corners=False, antialias=True)[0].numpy()

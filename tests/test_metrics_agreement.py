@@ -1,0 +1,143 @@
+"""Metrics agree with MONAI, torchmetrics, SciPy, scikit-image and nnU-Net, and differ where definitions do."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import binary_erosion, distance_transform_edt
+
+from bench.metrics import METRICS, Pair, select
+from bench.metrics.boundary import surface
+from bench.protocols import build_protocol
+from tests.metric_pairs import TOLERANCE, metric_pairs, monai_values, third_party
+
+PAIRS = metric_pairs()
+DEFINED = [pair for pair in PAIRS if pair.n_prediction and pair.n_reference]
+EVERY = 16  # MONAI takes a tenth of a second a pair; tests/parity has all of them with -m full
+
+
+def test_there_are_enough_pairs() -> None:
+    assert len(PAIRS) == 672
+    assert len(DEFINED) > 400
+    assert {pair.reference.ndim for pair in PAIRS} == {2, 3}
+    assert sum(pair.missed for pair in PAIRS) >= 56
+    assert sum(pair.hallucinated for pair in PAIRS) >= 56
+
+
+def test_surfaces_and_distances_equal_scipy() -> None:
+    for pair in DEFINED:
+        edges = [mask & ~binary_erosion(mask) for mask in (pair.prediction, pair.reference)]
+        assert np.array_equal(surface(pair.prediction), edges[0])
+        far = [distance_transform_edt(~edge, sampling=pair.spacing_mm) for edge in edges]
+        for found, expected in zip(pair.surfaces, (far[1][edges[0]], far[0][edges[1]]), strict=True):
+            np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=1e-12, atol=1e-12)
+
+
+def test_surfaces_equal_scikit_image() -> None:
+    boundaries = third_party("skimage.segmentation").find_boundaries
+    hausdorff = third_party("skimage.metrics").hausdorff_distance
+    for pair in [pair.in_pixels for pair in DEFINED]:
+        edges = [boundaries(np.pad(m, 1), connectivity=1, mode="inner") for m in (pair.prediction, pair.reference)]
+        assert np.array_equal(np.pad(surface(pair.reference), 1), edges[1])
+        assert pair.surfaces.pooled.max() == pytest.approx(hausdorff(*edges), rel=1e-12)
+
+
+def test_metrics_equal_monai_where_both_masks_have_elements() -> None:
+    nsd = select([f"NSD@{TOLERANCE}"])[0]
+    for pair in DEFINED[::EVERY]:
+        expected = monai_values(pair)
+        found = {name: METRICS[name](pair) for name in expected} | {"NSD": nsd(pair)}
+        assert found == pytest.approx(expected, rel=2e-6, abs=1e-6)
+
+
+def test_the_monai_protocol_equals_monai_where_a_mask_is_empty() -> None:
+    protocol = build_protocol("monai")
+    metrics = protocol.select(["Dice", "IoU", "HD95", "ASSD", "NSD"])
+    pairs = [pair.in_pixels for pair in PAIRS if not (pair.n_prediction and pair.n_reference)]
+    for pair in pairs[::EVERY]:
+        found = {m.name: v[0] for m, v in zip(metrics, protocol.values(pair, metrics), strict=True)}
+        assert found == pytest.approx(monai_values(pair), nan_ok=True)
+
+
+def test_overlap_equals_torchmetrics() -> None:
+    functional = third_party("torchmetrics.functional.classification")
+    oracles = {
+        "Dice": functional.binary_f1_score,
+        "IoU": functional.binary_jaccard_index,
+        "Sensitivity": functional.binary_recall,
+        "Precision": functional.binary_precision,
+    }
+    for pair in PAIRS:
+        masks = [torch.from_numpy(mask).int() for mask in (pair.prediction, pair.reference)]
+        for name, oracle in oracles.items():
+            found = METRICS[name](pair)
+            # torchmetrics gives 0 to two empty masks, which are undefined here.
+            assert math.isnan(found) if pair.both_empty else found == pytest.approx(float(oracle(*masks)), abs=1e-6)
+
+
+def test_calibration_equals_torchmetrics() -> None:
+    error = third_party("torchmetrics.functional.classification").binary_calibration_error
+    for pair in PAIRS:
+        assert pair.score is not None
+        score, target = torch.from_numpy(pair.score).double().ravel(), torch.from_numpy(pair.reference).ravel()
+        assert METRICS["ECE"](pair) == pytest.approx(float(error(score, target.int(), n_bins=15)), abs=1e-6)
+        assert METRICS["Brier"](pair) == pytest.approx(float((score - target.double()).square().mean()), abs=1e-12)
+
+
+def test_nnunet_protocol_equals_nnunet() -> None:
+    evaluation = pytest.importorskip("nnunetv2.evaluation.evaluate_predictions", reason="nnunetv2 is not installed")
+    protocol = build_protocol("nnunet")
+    metrics = protocol.select(["Dice", "IoU"])
+    for pair in PAIRS:
+        tp, fp, fn, _ = evaluation.compute_tp_fp_fn_tn(pair.reference, pair.prediction)
+        expected = (2 * tp / (2 * tp + fp + fn), tp / (tp + fp + fn)) if tp + fp + fn else (math.nan, math.nan)
+        assert [v[0] for v in protocol.values(pair, metrics)] == pytest.approx(expected, nan_ok=True)
+
+
+def surface_distance() -> Any:
+    reason = "surface-distance is not installed; pip install surface-distance to compare with it"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("surface_distance.metrics", reason=reason)
+
+
+def test_surface_distance_lies_within_one_element() -> None:
+    # Its surface runs between elements, at most half an element's diagonal from ours, on either side.
+    other = surface_distance()
+    for pair in [pair for pair in DEFINED if pair.reference.ndim == 3]:
+        spacing = pair.spacing_mm or (1.0, 1.0, 1.0)
+        found = other.compute_surface_distances(pair.reference, pair.prediction, spacing)
+        largest = other.compute_robust_hausdorff(found, 100)
+        assert abs(largest - pair.surfaces.pooled.max()) <= math.hypot(*spacing) + 1e-9
+        assert other.compute_dice_coefficient(pair.reference, pair.prediction) == METRICS["Dice"](pair)
+
+
+def test_surface_distance_weights_areas() -> None:
+    # Two cubes, one moved by two elements: equal HD95; its average differs by weights only, a few per cent.
+    other = surface_distance()
+    masks = np.zeros((2, 24, 24, 24), bool)
+    masks[0, 4:16, 4:16, 4:16] = masks[1, 4:16, 4:16, 6:18] = True
+    found = other.compute_surface_distances(masks[1], masks[0], (1, 1, 1))
+    pair = Pair(masks[0], masks[1], (1.0, 1.0, 1.0))
+    assert METRICS["HD95"](pair) == other.compute_robust_hausdorff(found, 95) == 2
+    theirs = np.mean(other.compute_average_surface_distance(found))
+    assert METRICS["ASSD"](pair) == pytest.approx(theirs, rel=0.1)
+    assert METRICS["ASSD"](pair) != pytest.approx(theirs, rel=1e-3)
+    ours, nsd = METRICS["NSD"](pair), other.compute_surface_dice_at_tolerance(found, 1)
+    assert (ours, nsd) == (1.0, pytest.approx(select(["NSD@1"])[0](pair), abs=0.06))
+
+
+def test_medpy_s_pooled_percentile_is_another_number() -> None:
+    # Ours is the larger of the directed percentiles; medpy (TransUNet, Swin-Unet) takes that of both sets together.
+    smaller = 0
+    for pair in DEFINED:
+        pooled = float(np.percentile(pair.surfaces.pooled, 95, method="inverted_cdf"))
+        directed = max(float(np.percentile(x, 95, method="inverted_cdf")) for x in pair.surfaces)
+        assert pooled <= directed
+        smaller += pooled < directed
+    assert smaller > len(DEFINED) / 4
