@@ -39,7 +39,8 @@ class TrainConfig:
     ema_decay: float = 0.9999
     max_grad_norm: float | None = None
     flips: list[str] = field(default_factory=lambda: ["horizontal", "vertical"])
-    crop: int | None = None
+    crop: Any = None
+    crops_on_target: float = 0.0
     validate_every: int = 2000
     checkpoint_every: int = 500
     precision: str = "no"
@@ -52,11 +53,35 @@ class TrainConfig:
 
 @dataclass
 class MeasureConfig:
-    """How speed is measured: rounds and warm-up calls per batch size."""
+    """How speed is measured: timed and warm-up calls per batch size, and the seconds that either may take.
+
+    Three calls are timed in any case.
+    """
 
     rounds: int = MISSING
     warmup: int = MISSING
+    seconds: float = 60.0
     batch_sizes: list[int] = field(default_factory=lambda: [1])
+
+
+@dataclass
+class GateConfig:
+    """What the gate allows; docs/gate.md says how each is used.
+
+    A metric without a margin of its own has `margin`, or with a unit the share `relative_margin` of its reference mean.
+    `slower` is the factor that the interval of a speed ratio must reach down to, `unsure` the one it must stay below;
+    `memory` a share. `device` says what of the device must be the same: its `name`, or only its `type`.
+    """
+
+    margin: float = 0.01
+    relative_margin: float = 0.05
+    margins: dict[str, float] = field(
+        default_factory=lambda: {"Dice": 0.01, "flip_rate": 0.002, "missed": 0.01, "hallucinated": 0.01}
+    )
+    slower: float = 1.05
+    unsure: float = 1.5
+    memory: float = 0.05
+    device: str = "name"
 
 
 @dataclass
@@ -77,11 +102,19 @@ class Config:
     unet_features: list[int] = MISSING
     diff_unet_features: list[int] = MISSING
     medsegdiff: dict[str, Any] = field(default_factory=dict)
+    resnet: dict[str, Any] = field(default_factory=dict)
+    efficientnet: dict[str, Any] = field(default_factory=dict)
+    swin_unetr: dict[str, Any] = field(default_factory=dict)
     window: list[int] = MISSING
     window_overlap: float = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)
     train_3d: TrainConfig = field(default_factory=TrainConfig)
+    # Where a profile says nothing else, everybody trains as SDSeg does.
+    train_supervised: Any = "${train}"
+    train_medsegdiff: Any = "${train}"
+    nnunet: dict[str, Any] = field(default_factory=dict)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
     method: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,8 +17,15 @@ def method_image(case: Case, task: TaskSpec) -> torch.Tensor:
     return to_method_size(torch.from_numpy(case.image), task)
 
 
+def method_spacing(case: Case, size: Sequence[int]) -> tuple[float, ...] | None:
+    """Millimetres between the case's pixels on a grid of this size, in its order; None where the unit is the pixel."""
+    if case.spacing_mm is None:
+        return None
+    return tuple(mm * n / m for mm, n, m in zip(case.spacing_mm, case.image.shape[1:], size, strict=True))
+
+
 class TrainingItems:
-    """Map-style items {"image" (C, *S), "mask" (L, *S) bool, "case_id"}, all in memory."""
+    """Map-style items {"image" (C, *S), "mask" (L, *S) bool, "case_id", of whole cases "spacing_mm"}, all in memory."""
 
     def __init__(self, dataset: Dataset, split: str, dims: int) -> None:
         self._items: list[dict[str, Any]] = []
@@ -32,7 +40,8 @@ class TrainingItems:
         size = (*reference.shape[1:-2], *image.shape[-2:])
         mask = resample_mask(reference, size)
         if task.dims == dims:
-            self._items.append({"image": image, "mask": mask, "case_id": case.id})
+            spacing = method_spacing(case, image.shape[1:])
+            self._items.append({"image": image, "mask": mask, "case_id": case.id, "spacing_mm": spacing})
             return
         for z in range(image.shape[1]):
             self._items.append({"image": image[:, z], "mask": mask[:, z], "case_id": f"{case.id}/{z}"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import torch
 from bench import progress
 from bench.build import build_dataset, build_segmenter
 from bench.config import Cell
-from bench.errors import InputError
+from bench.errors import InputError, NotApplicableError
 from bench.geometry import to_native_size
-from bench.items import TrainingItems, method_image
+from bench.items import TrainingItems, method_image, method_spacing
 from bench.metrics import select
 from bench.scoring import score_run
 from bench.seeding import CaseGenerator
@@ -32,6 +33,7 @@ class Run:
         select(cell.config["metrics"])  # an unknown name stops the run before hours of training
         self.cell = cell
         self.dataset = dataset or checked_dataset(cell)
+        check_applicable(cell, self.dataset.spec)
         self.data = self.dataset.fingerprint()
         self.folder = RunFolder.of(cell, self.data)
         self._segmenter: Segmenter | None = None
@@ -118,6 +120,18 @@ class Run:
         score_run(self.cell, self.dataset, self.data, self.folder)
 
 
+def check_applicable(cell: Cell, task: TaskSpec) -> None:
+    """Raises NotApplicableError for a method of volumes on images, and for one that `requires` a missing package."""
+    method = cell.config["method"]
+    if method.get("options", {}).get("dims") == 3 and task.dims == 2:
+        raise NotApplicableError(f"method {cell.method} segments volumes, and {cell.dataset} has images")
+    package = method.get("requires")
+    if package and find_spec(package) is None:
+        raise NotApplicableError(
+            f"method {cell.method} needs the package {package}: pip install 'sdseg-bench[{method['extra']}]'"
+        )
+
+
 def set_threads(threads: int | None) -> None:
     """Fix torch's thread count, which the record states."""
     if threads is not None:
@@ -170,7 +184,9 @@ def predict_cases(
         for case, draw in zip(cases, draws, strict=True):
             image = method_image(case, task)
             if segmenter.dims == 3:
-                answer = segmenter.predict(image[None], [CaseGenerator(seed, case.id, draw)])
+                generator = CaseGenerator(seed, case.id, draw)
+                generator.spacing_mm = method_spacing(case, image.shape[1:])
+                answer = segmenter.predict(image[None], [generator])
                 score, mask = answer.score[0], answer.mask[0]
             else:
                 slices = image.transpose(0, 1)  # (D, C, H, W)

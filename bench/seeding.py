@@ -23,6 +23,7 @@ class CaseGenerator(torch.Generator):
     case_id: str
     draw: int
     slice: int | None
+    spacing_mm: tuple[float, ...] | None = None  # of a volume on the method's grid, where it is known
 
     def __new__(cls, seed: int, case_id: str, draw: int, slice_: int | None = None) -> CaseGenerator:
         return super().__new__(cls)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Sampler
 
 from sdseg.recipe import Recipe
 
 _AXES = {"horizontal": -1, "vertical": -2}
+_MOST_DIMS = 3
+# Images are in [-1, 1]; beyond their edge is what is darkest.
+_OUTSIDE = -1.0
 
 
 class TrainingBatch(NamedTuple):
@@ -69,40 +73,65 @@ def flip(image: torch.Tensor, mask: torch.Tensor, flips: Sequence[str], orientat
 
 
 def random_crop(
-    image: torch.Tensor, mask: torch.Tensor, size: int, places: torch.Tensor
+    image: torch.Tensor, mask: torch.Tensor, size: Sequence[int], place: torch.Tensor, on_target: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A square (at most `size` per side) of image (B, C, *S) and mask (B, L, *S) at `places` (B, 2) in [0, 1)."""
-    height, width = (min(size, side) for side in image.shape[-2:])
-    rows = (places[:, 0] * (image.shape[-2] - height + 1)).long().tolist()
-    columns = (places[:, 1] * (image.shape[-1] - width + 1)).long().tolist()
-    cut = [
-        (i[..., r : r + height, c : c + width], m[..., r : r + height, c : c + width])
-        for i, m, r, c in zip(image, mask, rows, columns, strict=True)
-    ]
-    return torch.stack([i for i, _ in cut]), torch.stack([m for _, m in cut])
+    """A box of `size` of one image (C, *S) in [-1, 1] and its mask (L, *S), where `place` (2 + dims,) in [0, 1) says.
+
+    What is smaller gets a dark border. The share `on_target` of all places is centred on a pixel of the mask.
+    """
+    image, mask = _bordered(image, size, _OUTSIDE), _bordered(mask, size, False)
+    room = torch.tensor([edge - n for edge, n in zip(image.shape[1:], size, strict=True)])
+    start = (place[2 : 2 + len(size)] * (room + 1)).long()
+    targets = mask.any(dim=0).nonzero() if place[0] < on_target else ()
+    if len(targets):
+        centre = targets[int(place[1] * len(targets))]
+        start = (centre - torch.tensor(size) // 2).clamp(min=0).minimum(room)
+    cut = (slice(None), *(slice(a, a + n) for a, n in zip(start.tolist(), size, strict=True)))
+    return image[cut], mask[cut]
+
+
+def _bordered(x: torch.Tensor, size: Sequence[int], value: float) -> torch.Tensor:
+    # Smaller half in front, as sliding windows are padded.
+    short = [max(n - edge, 0) for n, edge in zip(size, x.shape[1:], strict=True)]
+    amounts = [n for missing in reversed(short) for n in (missing // 2, missing - missing // 2)]
+    return pad(x, amounts, value=value) if any(amounts) else x
 
 
 def training_batches(
     data: Any, recipe: Recipe, seed: int, start: int, share: slice = slice(None), pin_memory: bool = False
 ) -> Iterator[TrainingBatch]:
-    """Rows `share` of the batches of steps `start`..`recipe.steps`-1, flipped and cropped.
+    """Rows `share` of the batches of steps `start`..`recipe.steps`-1, cropped and flipped.
 
     Everything random is drawn for the whole batch, so that it does not matter who takes which rows.
     """
     sampler = StepSampler(len(data), recipe.batch_size, seed, start, recipe.steps, share)
+    crops = recipe.crop is not None  # before stacking: whole volumes differ in depth
     loader = DataLoader(
-        data, batch_sampler=sampler, num_workers=recipe.workers, collate_fn=_stack, pin_memory=pin_memory
+        data,
+        batch_sampler=sampler,
+        num_workers=recipe.workers,
+        collate_fn=list if crops else _stack,
+        pin_memory=pin_memory,
     )
-    for step, (items, (image, mask)) in enumerate(zip(sampler, loader, strict=True), start):
+    for step, (indices, found) in enumerate(zip(sampler, loader, strict=True), start):
         generator = step_generator(seed, step, purpose=1)
         orientation = draw_orientations(recipe.batch_size, recipe.flips, generator)[share]
+        if crops:
+            places = torch.rand(recipe.batch_size, 2 + _MOST_DIMS, generator=generator)[share]
+            image, mask = _stack(_cropped(item, recipe, place) for item, place in zip(found, places, strict=True))
+        else:
+            image, mask = found
         flip(image, mask, recipe.flips, orientation)
-        if recipe.crop is None:
-            yield TrainingBatch(image, mask, torch.tensor(items) * recipe.orientations + orientation)
-            continue
-        places = torch.rand(recipe.batch_size, 2, generator=generator)[share]
-        yield TrainingBatch(*random_crop(image, mask, recipe.crop, places), None)
+        key = None if crops else torch.tensor(indices) * recipe.orientations + orientation
+        yield TrainingBatch(image, mask, key)
 
 
-def _stack(items: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _cropped(item: dict[str, Any], recipe: Recipe, place: torch.Tensor) -> dict[str, Any]:
+    size = recipe.seen(item["image"].shape[1:])
+    image, mask = random_crop(item["image"], item["mask"], size, place, recipe.crops_on_target)
+    return {"image": image, "mask": mask}
+
+
+def _stack(found: Iterable[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+    items = list(found)
     return torch.stack([i["image"] for i in items]), torch.stack([i["mask"] for i in items])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,8 +28,10 @@ class Recipe(BaseModel):
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     max_grad_norm: float | None = None
     flips: tuple[Literal["horizontal", "vertical"], ...] = ("horizontal", "vertical")
-    # In-plane size of a random crop of every training image; whole images are validated and predicted.
-    crop: int | None = Field(default=None, gt=0)
+    # Random crop of every training image: the side of a square in the plane, or an edge per axis. Which share of the
+    # crops is centred on a pixel of the mask. Whole images are validated and predicted.
+    crop: Annotated[int, Field(gt=0)] | tuple[Annotated[int, Field(gt=0)], ...] | None = None
+    crops_on_target: float = Field(default=0.0, ge=0, le=1)
     validate_every: int = Field(default=2000, gt=0)
     checkpoint_every: int = Field(default=500, gt=0)
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -43,6 +46,12 @@ class Recipe(BaseModel):
     def orientations(self) -> int:
         """In how many ways the flips can show one image."""
         return int(2 ** len(self.flips))
+
+    def seen(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Edges of what a training step sees of items of this size (H, W) or (D, H, W)."""
+        if not isinstance(self.crop, int):
+            return self.crop or tuple(size)
+        return (*size[:-2], *(min(self.crop, edge) for edge in size[-2:]))
 
     def lr_factor(self, step: int) -> float:
         """Multiple of `lr` in the step with this index: the released linear warm-up, then constant or cosine to 0."""

@@ -13,10 +13,11 @@ from sdseg.batches import step_generator
 def validation_dice(model: Any, data: Any, batch_size: int, seed: int, accelerator: Any) -> float:
     """Mean Dice over items and labels whose mask or prediction is not empty; 0 where there is none.
 
-    The noise of item i derives from (seed, i), so that the value depends on the weights alone. Processes take the
-    batches in turn, and all get the same mean.
+    Volumes, which may differ in depth, are predicted one at a time. The noise of item i derives from (seed, i), so that
+    the value depends on the weights alone. Processes take the batches in turn, and all get the same mean.
     """
     device = accelerator.device
+    batch_size = 1 if len(data) and data[0]["image"].ndim == 4 else batch_size
     found = torch.zeros(2, dtype=torch.float64)  # sum and count
     for start in range(accelerator.process_index * batch_size, len(data), accelerator.num_processes * batch_size):
         items = [data[i] for i in range(start, min(start + batch_size, len(data)))]

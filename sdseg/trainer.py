@@ -121,7 +121,7 @@ class TrainingLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["lr_scale"] * recipe.lr * recipe.lr_factor(state.step)
         generator = step_generator(self.seed, state.step)
-        draws = self.model.draw(recipe.batch_size, batch.image.shape[-2:], generator)  # of the whole batch
+        draws = self.model.draw(recipe.batch_size, batch.image.shape[2:], generator)  # of the whole batch
         own = [x[self.share] for x in draws]
         self.optimizer.zero_grad()
         losses = [self._backward(batch, own, part) for part in range(recipe.accumulate)]

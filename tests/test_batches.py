@@ -43,13 +43,49 @@ def test_orientations_are_drawn_evenly(flips: tuple[str, ...], ways: set[int]) -
 
 
 def test_crops_are_of_one_place() -> None:
-    image = torch.rand(8, 3, 12, 10)
-    places = torch.rand(8, 2)
-    cut, mask = random_crop(image, image[:, :1] > 0.5, 6, places)
-    assert cut.shape == (8, 3, 6, 6)
-    assert torch.equal(mask, cut[:, :1] > 0.5)
-    whole, _ = random_crop(image, image[:, :1] > 0.5, 99, places)
+    image, place = torch.rand(3, 12, 10), torch.rand(5)
+    cut, mask = random_crop(image, image[:1] > 0.5, (6, 5), place)
+    assert cut.shape == (3, 6, 5)
+    assert torch.equal(mask, cut[:1] > 0.5)
+    whole, _ = random_crop(image, image[:1] > 0.5, (12, 10), place)
     assert torch.equal(whole, image)
+
+
+def test_a_square_crop_is_no_larger_than_the_image_and_leaves_the_depth() -> None:
+    square = RECIPE.model_copy(update={"crop": 6})
+    assert square.seen((9, 12, 5)) == (9, 6, 5)
+    assert RECIPE.seen((12, 10)) == (12, 10)
+    assert RECIPE.model_copy(update={"crop": (4, 8, 8)}).seen((9, 12, 5)) == (4, 8, 8)
+
+
+def test_crops_of_a_volume_are_cut_in_place_or_centred_on_a_label() -> None:
+    volume = torch.arange(10.0 * 12 * 14).view(1, 10, 12, 14)
+    mask = torch.zeros(2, 10, 12, 14, dtype=torch.bool)
+    mask[1, 7, 5, 9] = True
+    place = torch.tensor([0.9, 0.0, 0.99, 0.0, 0.5])
+    found, cut = random_crop(volume, mask, (4, 4, 4), place, on_target=0.5)
+    assert torch.equal(found, volume[:, 6:10, :4, 5:9])
+    assert torch.equal(cut, mask[:, 6:10, :4, 5:9])
+    place[0] = 0.1
+    found, cut = random_crop(volume, mask, (4, 4, 4), place, on_target=0.5)
+    assert torch.equal(found, volume[:, 5:9, 3:7, 7:11])
+    assert cut.sum() == 1
+
+
+def test_a_volume_smaller_than_the_crop_gets_a_dark_border() -> None:
+    ones = torch.ones(1, 3, 8, 8)
+    found, cut = random_crop(ones, ones.bool(), (6, 4, 4), torch.full((5,), 0.9))
+    assert found.shape == cut.shape == (1, 6, 4, 4)
+    assert found[0, :, 0, 0].tolist() == [-1, 1, 1, 1, -1, -1]
+    assert cut[0, :, 0, 0].tolist() == [False, True, True, True, False, False]
+
+
+def test_volumes_of_different_depths_make_one_batch() -> None:
+    depths = (5, 9, 12, 7)
+    data = [{"image": torch.full((1, d, 8, 8), d / 12), "mask": torch.ones(1, d, 8, 8) > 0} for d in depths]
+    batch = next(training_batches(data, RECIPE.model_copy(update={"crop": (4, 8, 8)}), 0, 0))
+    assert batch.image.shape == (4, 1, 4, 8, 8)
+    assert sorted((batch.image[:, 0, 0, 0, 0] * 12).round().int().tolist()) == sorted(depths)
 
 
 @pytest.mark.parametrize("crop", [None, 5])

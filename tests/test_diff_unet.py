@@ -14,7 +14,7 @@ from baselines.diff_unet.model import TrainableDiffUNet
 from baselines.diff_unet.network import DiffUNet
 from baselines.diff_unet.sampling import add_noise, alphas_cumprod, sampling_timesteps
 from baselines.diff_unet.segmenter import diff_unet_segmenter
-from baselines.sliding_window import random_windows, slide
+from baselines.sliding_window import slide
 
 FEATURES = (4, 4, 4, 4, 8, 4)
 RECIPE = {"steps": 4, "batch_size": 2, "lr": 1e-3, "validate_every": 4, "checkpoint_every": 2, "ema_decay": 0.5}
@@ -86,37 +86,17 @@ def test_trains_predicts_and_loads(tmp_path: Path, task: Any) -> None:
 def test_loss_depends_on_the_draws_of_its_own_row_alone() -> None:
     model = build().model
     shown, mask = image(count=3), torch.cat([image(count=3)] * 2, dim=1) > 0
-    draws = model.draw(3, (16, 40), torch.Generator().manual_seed(0))
+    draws = model.draw(3, shown.shape[2:], torch.Generator().manual_seed(0))
     seen: list[torch.Tensor] = []
     model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     model.loss(shown, mask, draws)
     model.loss(shown[1:], mask[1:], [x[1:] for x in draws])
     for whole, part in zip(*seen, strict=True):
         assert torch.equal(whole[1:], part)
-    assert seen[0][0].shape == (3, 1, 16, 16, 32)
     assert seen[0][0].min() >= 0  # the network sees [0, 1]
 
 
-def test_windows_of_a_volume_are_cut_in_place_or_centred_on_a_label() -> None:
-    volume = torch.arange(10.0 * 12 * 14).view(1, 1, 10, 12, 14)
-    mask = torch.zeros(1, 2, 10, 12, 14, dtype=torch.bool)
-    mask[0, 1, 7, 5, 9] = True
-    places = torch.tensor([[0.9, 0.0, 0.99, 0.0, 0.5]])  # not on the foreground
-    found, cut = random_windows(volume, mask, (4, 4, 4), places)
-    assert torch.equal(found, volume[:, :, 6:10, :4, 5:9])
-    assert torch.equal(cut, mask[:, :, 6:10, :4, 5:9])
-    places[0, 0] = 0.1
-    found, cut = random_windows(volume, mask, (4, 4, 4), places)
-    assert torch.equal(found, volume[:, :, 5:9, 3:7, 7:11])
-    assert cut.sum() == 1
-
-
 def test_a_volume_smaller_than_the_window_is_padded() -> None:
-    places = torch.full((1, 5), 0.9)
-    found, cut = random_windows(torch.ones(1, 1, 3, 8, 8), torch.ones(1, 1, 3, 8, 8).bool(), (6, 4, 4), places)
-    assert found.shape == cut.shape == (1, 1, 6, 4, 4)
-    assert found[0, 0, :, 0, 0].tolist() == [-1, 1, 1, 1, -1, -1]
-    assert cut[0, 0, :, 0, 0].tolist() == [False, True, True, True, False, False]
     assert predict(build(), image(depth=7), 0).shape == (1, 2, 7, 16, 40)
 
 

@@ -290,3 +290,21 @@ def test_predicting_leaves_the_weights_as_they_lie() -> None:
     before = [(p.data_ptr(), p.stride()) for p in model.parameters()]
     model.predict(images(), generators(2), steps=2)
     assert [(p.data_ptr(), p.stride()) for p in model.parameters()] == before
+
+
+def test_the_highway_may_learn_faster_and_every_parameter_learns_once() -> None:
+    model = build("v2", highway_lr_scale=5.0)
+    rest, highway = model.parameter_groups()
+    assert (rest["lr_scale"], highway["lr_scale"]) == (1.0, 5.0)
+    assert {id(p) for p in highway["params"]} == {id(p) for p in model.network.hwm.parameters()}
+    both = [id(p) for group in (rest, highway) for p in group["params"]]
+    assert sorted(both) == sorted(id(p) for p in model.network.parameters())
+    assert build("v2").config.highway_lr_scale == 1
+
+
+def test_v1s_frequency_weights_may_lie_in_any_memory_format() -> None:
+    model = build("v1")
+    shown, x_t, t = (images() + 1) / 2, torch.ones(2, 1, 16, 16), torch.tensor([10, 900])
+    expected = model.network(shown, x_t, t).cal
+    model.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(model.network(shown, x_t, t).cal, expected, rtol=0, atol=1e-5)

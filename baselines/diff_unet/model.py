@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from baselines.diff_unet.loading import load_official
 from baselines.diff_unet.network import DiffUNet
 from baselines.diff_unet.sampling import TIMESTEPS, Fusion, add_noise, fused_map
-from baselines.sliding_window import random_windows, slide
+from baselines.sliding_window import slide
 from baselines.whole_network import WholeNetwork
 from sdseg.labels import Prediction
 
@@ -29,19 +29,11 @@ class Losses(NamedTuple):
     mse: torch.Tensor
 
 
-class Draws(NamedTuple):
-    """Everything random in a training step on B items; the noise itself grows from its seed, at the window's size."""
-
-    t: torch.Tensor  # (B,)
-    seed: torch.Tensor  # (B,) of the noise
-    places: torch.Tensor  # (B, 2 + dims) of the windows, see `baselines.sliding_window`
-
-
 class TrainableDiffUNet(WholeNetwork):
     """The network with its loss and its sampler.
 
-    It trains and predicts on windows of `window` voxels per axis, or on whole images where that is None. A network
-    in `weights`, a checkpoint of the release, is where training starts. The release averages nothing: `ema_decay` 0.
+    It predicts with sliding windows of `window` voxels per axis, or whole images where that is None. A network in
+    `weights`, a checkpoint of the release, is where training starts. The release averages nothing: `ema_decay` 0.
     """
 
     def __init__(self, network: DiffUNet, window: Sequence[int] | None = None, weights: str | None = None) -> None:
@@ -59,21 +51,17 @@ class TrainableDiffUNet(WholeNetwork):
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"{self.weights}: of another task or of other features ({reason})") from error
 
-    def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> Draws:
-        """The random numbers of a training step on `count` items."""
+    def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Times (B,) and noise (B, L, *S) of a training step."""
         t = torch.randint(TIMESTEPS, (count,), generator=generator)
-        seed = torch.randint(_LARGEST_SEED, (count,), generator=generator)
-        return Draws(t, seed, torch.rand(count, 2 + len(self.window or size), generator=generator))
+        return t, torch.randn(count, self.network.labels, *size, generator=generator)
 
     def loss(
         self, image: torch.Tensor, mask: torch.Tensor, draws: Sequence[torch.Tensor], key: torch.Tensor | None = None
     ) -> Losses:
-        """Dice + BCE + MSE on a window of each image (B, C, *S) in [-1, 1] with its mask (B, L, *S) bool."""
-        t, seed, places = draws
-        if self.window is not None:
-            image, mask = random_windows(image, mask, self.window, places)
-        noise = torch.stack([_noise(mask.shape[1:], int(s)) for s in seed]).to(image.device)
-        return self.loss_at(image, mask, t.to(image.device), noise)
+        """Dice + BCE + MSE for images (B, C, *S) in [-1, 1] with their masks (B, L, *S) bool."""
+        t, noise = (x.to(image.device) for x in draws)
+        return self.loss_at(image, mask, t, noise)
 
     forward = loss
 

@@ -35,13 +35,14 @@ def diff_unet_segmenter(
 ) -> TrainedSegmenter:
     """Diff-U-Net for a task, as the configuration names it; the defaults predict as the release tests on BTCV.
 
+    It trains on random crops of `window` voxels per axis and predicts with sliding windows of that size.
     `runs` (default: 4 with fusion "uncertainty", else 1) are DDIM runs fused into one prediction. Raises ValueError
     naming an option that does not fit.
     """
-    settings = Recipe.model_validate(recipe)
+    settings = Recipe.model_validate({**recipe, "crop": window} if window else recipe)
     runs = runs if runs is not None else _UNCERTAINTY_RUNS if fusion == "uncertainty" else 1
     _check_sampling(steps, fusion, runs, overlap, sw_batch_size, blend)
-    _check_shapes(task, dims, features, window, settings.crop)
+    _check_shapes(task, dims, features, window, settings)
     torch.manual_seed(seed)  # the initial weights
     network = DiffUNet(dims, task.channels, len(task.labels), tuple(features))
     segmenter = TrainedSegmenter(
@@ -79,7 +80,7 @@ def _check_sampling(steps: int, fusion: str, runs: int, overlap: float, sw_batch
 
 
 def _check_shapes(
-    task: Any, dims: int, features: Sequence[int], window: Sequence[int] | None, crop: int | None
+    task: Any, dims: int, features: Sequence[int], window: Sequence[int] | None, settings: Recipe
 ) -> None:
     if dims not in (2, 3):
         raise ValueError(f"method.options.dims={dims}: expected 2 (slices) or 3 (volumes)")
@@ -89,8 +90,8 @@ def _check_shapes(
         raise ValueError(f"method.options.features={list(features)}: expected six numbers of channels")
     if window is not None and len(window) != dims:
         raise ValueError(f"method.options.window={list(window)}: expected {dims} edges, in voxels, or null")
-    edges = window or ([crop] * 2 if crop else task.image_size)
+    edges = window or settings.seen(task.image_size)
     # Four halvings, and instance normalisation needs more than one voxel after them.
     if min(edges) < 16 or math.prod(edge // 16 for edge in edges) < 2:
-        what = "method.options.window" if window else "train.crop" if crop else "image_size"
+        what = "method.options.window" if window else "train.crop" if settings.crop else "image_size"
         raise ValueError(f"{what}={list(edges)}: Diff-U-Net needs edges of 16 or more, and one of 32")

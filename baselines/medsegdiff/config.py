@@ -26,12 +26,13 @@ class MedSegDiffConfig(BaseModel):
     # What V1 adds to the denoiser's bottleneck: nothing, or a fixed random 1x1 convolution of the highway's.
     # (The release draws a new one in every call and never trains it.)
     v1_bottleneck: Literal["zero", "seeded"] = "zero"
-    # Three helps for networks that must learn from nothing in minutes; as released none of them. The noise is
+    # Four helps for networks that must learn from nothing in minutes; as released none of them. The noise is
     # sqrt(1 - alpha_bar) x_t + sqrt(alpha_bar) times the output, so that the copy of x_t need not be learned; the
     # clean estimate's squared error joins the loss, where the noise's hardly counts what the image shows at late times.
     precondition: bool = False
     estimate_weight: float = Field(default=0.0, ge=0)
     highway_dropout: float = Field(default=0.5, ge=0, lt=1)
+    highway_lr_scale: float = Field(default=1.0, gt=0)
     # Soft masks become foreground from one half on, or as released from any trace.
     mask_binarise: Literal["ge_half", "gt0"] = "ge_half"
 

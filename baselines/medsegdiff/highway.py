@@ -54,7 +54,7 @@ class FFParser(nn.Module):
         """Filter (B, C, side, side); raises ValueError for another side."""
         if x.shape[-2:] != (side := self.complex_weight.shape[1], side):
             raise ValueError(f"V1's frequency filter takes maps of {side} x {side}, not {tuple(x.shape[-2:])}")
-        spectrum = torch.fft.rfft2(x, norm="ortho") * torch.view_as_complex(self.complex_weight)
+        spectrum = torch.fft.rfft2(x, norm="ortho") * torch.view_as_complex(self.complex_weight.contiguous())
         return torch.fft.irfft2(spectrum, s=x.shape[-2:], norm="ortho")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -40,6 +40,13 @@ class MedSegDiff(WholeNetwork):
         self.config = config
         self.schedule = LinearSchedule()
         self.network = MedSegDiffNetwork(config)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, for the optimiser; the highway network's learn faster where the configuration says so."""
+        highway = list(self.network.hwm.parameters())
+        known = {id(p) for p in highway}
+        rest = [p for p in self.network.parameters() if id(p) not in known]
+        return [{"params": rest, "lr_scale": 1.0}, {"params": highway, "lr_scale": self.config.highway_lr_scale}]
 
     def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Times (B,) and noise (B, L, H, W) of a training step."""

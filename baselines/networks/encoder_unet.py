@@ -1,0 +1,143 @@
+"""A U-Net whose encoder is a classification network, of segmentation-models-pytorch; weights by name or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from sdseg.weights import read_state_dict
+from sdseg.weights.pretrained import fill, part
+
+Normalise = Literal["none", "imagenet"]
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Where the classifiers of torchvision, timm and EfficientNet-PyTorch begin, which a U-Net does without.
+_CLASSIFIERS = ("fc.", "_fc.", "classifier.", "head.", "conv_head.", "bn2.")
+
+
+def _library() -> ModuleType:
+    try:
+        import segmentation_models_pytorch
+    except ImportError as error:
+        raise ValueError("needs segmentation-models-pytorch: pip install 'sdseg-bench[networks]'") from error
+    return segmentation_models_pytorch
+
+
+class EncoderUNet(nn.Module):
+    """Logits (B, L, H, W) of images (B, C, H, W) in [-1, 1], of any size.
+
+    Grey images are shown as RGB, so that weights of RGB images fit. normalise "imagenet" brings images to [0, 1] and
+    standardises them as ImageNet's weights expect; "none" leaves [-1, 1]. `norm_momentum` is the share of a step's
+    statistics in those that batch norms predict with; None leaves the encoder's own, which for an EfficientNet is 0.01
+    and takes thousands of steps. Raises ValueError naming the option.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        encoder: str = "resnet50",
+        normalise: Normalise = "imagenet",
+        norm_momentum: float | None = None,
+        spatial_dims: int = 2,
+    ) -> None:
+        super().__init__()
+        if spatial_dims != 2:
+            raise ValueError(f"method.options.dims={spatial_dims}: these encoders see images; use dims=2")
+        if normalise not in get_args(Normalise):
+            raise ValueError(f"method.options.options.normalise={normalise}: known are none, imagenet")
+        self.channels = 3 if in_channels == 1 else in_channels
+        if normalise == "imagenet" and self.channels != 3:
+            raise ValueError(
+                f"method.options.options.normalise=imagenet: for 1 or 3 channels, this dataset has {in_channels}; "
+                "use none"
+            )
+        self.encoder_name, self.normalise = encoder, normalise
+        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        library = _library()
+        try:
+            self.unet = library.Unet(encoder, encoder_weights=None, in_channels=self.channels, classes=out_channels)
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0].partition("supported encoders")[0].strip(" ,\"'")
+            raise ValueError(
+                f"method.options.options.encoder={encoder}: {reason}; resnet50 and efficientnet-b5 are known, "
+                "and tu-NAME for timm's"
+            ) from error
+        if norm_momentum is not None:
+            for norm in (m for m in self.unet.modules() if isinstance(m, nn.BatchNorm2d)):
+                norm.momentum = norm_momentum
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits at the image's size."""
+        shown = image.expand(-1, self.channels, -1, -1)
+        if self.normalise == "imagenet":
+            shown = ((shown + 1) / 2 - self.mean) / self.std
+        return self.unet(shown)
+
+    def load_pretrained(self, weights: str) -> None:
+        """Start from `weights`: a name that the library downloads (imagenet), or a file, read as data.
+
+        A file holds the encoder (in the library's names, which for a ResNet are torchvision's and timm's; encoders
+        tu-NAME have timm's) or the whole U-Net. Raises ValueError naming the weights and what does not fit.
+        """
+        if self.channels != 3:
+            raise ValueError(f"{weights}: weights of RGB images; this dataset has {self.channels} channels")
+        if not _names_file(weights):
+            self._download(weights)
+            return
+        state = read_state_dict(Path(weights))
+        # The head's name tells a whole U-Net, whatever it was wrapped in.
+        prefix = next((n.partition("segmentation_head.")[0] for n in state if "segmentation_head." in n), None)
+        try:
+            if prefix is None:
+                fill(self.unet.encoder, _encoder_state(state, self.unet.encoder), [])
+            else:
+                fill(self.unet, part(state, prefix), [])
+        except ValueError as error:
+            raise ValueError(
+                f"{weights}: does not fit ({error}); expected the encoder {self.encoder_name}, or the whole U-Net, "
+                "in the names of segmentation-models-pytorch"
+            ) from error
+
+    def _download(self, name: str) -> None:
+        library = _library()
+        known = library.encoders.encoders.get(self.encoder_name, {}).get("pretrained_settings", {name: None})
+        if name not in known:
+            raise ValueError(
+                f"method.options.weights={name}: no such file, and the weights of {self.encoder_name} are called "
+                f"{', '.join(known) or 'nothing'}"
+            )
+        try:
+            encoder = library.encoders.get_encoder(self.encoder_name, weights=name)
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"method.options.weights={name}: cannot be had from the hub ({reason}); give a file instead, "
+                f"weights=FILE with the state dict of {self.encoder_name}"
+            ) from error
+        self.unet.encoder.load_state_dict(encoder.state_dict())
+
+
+def _names_file(weights: str) -> bool:
+    return Path(weights).exists() or "/" in weights or bool(Path(weights).suffix)
+
+
+def _encoder_state(state: Mapping[str, torch.Tensor], encoder: nn.Module) -> dict[str, torch.Tensor]:
+    """An encoder file's tensors under the encoder's names, without wrappers and the classifier."""
+    wanted = encoder.state_dict()
+    for prefix in ("module.", "encoder.", "model."):
+        state = part(state, prefix) or state
+    wrapper = "model." if all(name.startswith("model.") for name in wanted) else ""  # around timm's networks
+    found = {wrapper + name: tensor for name, tensor in state.items() if not name.startswith(_CLASSIFIERS)}
+    # Files older than these counters, which only a norm without momentum reads, lack them.
+    counters = {n: t for n, t in wanted.items() if n.endswith("num_batches_tracked") and n not in found}
+    return {**found, **counters}
