@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from bench import progress
 from bench.card import write_card
@@ -22,8 +23,9 @@ from bench.metrics import Metric, Pair
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
 from bench.metrics.perceptual import undefined_reason
-from bench.metrics.stability import case_stability
+from bench.metrics.stability import stability_metrics
 from bench.protocols import STRICT, Protocol, build_protocol, mean_defined
+from bench.protocols.stability import protocol_stability, stability_mode
 from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Score
 from bench.store import RunFolder, digest, run_identity
 from bench.types import Case, Dataset
@@ -32,10 +34,15 @@ from bench.types import Case, Dataset
 ALL_DRAWS = -1
 
 
+def scoring_device() -> torch.device:
+    """Where draws are compared: the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def open_lpips() -> tuple[Lpips | None, str]:
     """LPIPS with the true trunk, or None and the reason why its column stays empty."""
     try:
-        return Lpips(load_trunk()), ""
+        return Lpips(load_trunk(), scoring_device()), ""
     except LpipsUnavailable as error:
         return None, f"LPIPS not computed: {error}"
 
@@ -68,11 +75,9 @@ def score_case(
             pair = Pair(mask[label], case.reference[label], case.spacing_mm, score)
             for metric, values in zip(chosen, protocol.values(pair, chosen), strict=True):
                 add(label, draw, metric.name, metric.convention, mean_defined(values))
-    # Where there is no score, an empty one costs nothing, and what it yields is not kept.
-    soft = np.zeros(masks.shape, np.float32) if scores is None else scores
-    for (name, label), value in case_stability(soft, masks, lpips).items():
-        if scores is not None or not name.endswith("/score"):
-            add(label, ALL_DRAWS, name, "strict", value)
+    device = lpips.device if lpips else scoring_device()
+    for label, name, convention, value in protocol_stability(protocol, case.reference, scores, masks, lpips, device):
+        add(label, ALL_DRAWS, name, convention, value)
     return rows
 
 
@@ -90,6 +95,9 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
         "draws": cell.config["draws"],
         "schema": SCHEMA_VERSION,
     }
+    mode = stability_mode(cell.config["protocol"]["name"])
+    if cell.config["draws"] > 1:
+        settings["stability"] = [metric.name for metric in stability_metrics(mode)]
     # A run that was scored with LPIPS stays so, also where the trunk cannot be had today.
     stamps = {lpips: digest({**settings, "lpips": lpips}) for lpips in (True, False)}
     if _scored_as(folder) == stamps[True]:
@@ -110,9 +118,11 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     notes = [reason] if reason else []
     first = dataset.case(ids[0])
     if cell.config["draws"] > 1:
-        notes += filter(None, [undefined_reason("MS-SSIM", *first.image.shape[-2:])])
+        size = first.image.shape[-2:] if mode == "strict" else [cell.config["protocol"].get("size", 256)] * 2
+        notes += filter(None, [undefined_reason("MS-SSIM", *size)])
     chosen = build_protocol(**cell.config["protocol"]).select(cell.config["metrics"])
     scoring = {"scoring": stamp, **metric_facts(chosen, first.spacing_mm), **(lpips.facts() if lpips else {})}
+    scoring |= {"stability": mode} if cell.config["draws"] > 1 else {}
     folder.write_record(_record(cell, dataset, data, scoring, folder, notes))
     write_card(folder)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -166,7 +176,7 @@ def _record(
         profile=cell.config["profile_name"],
         protocol=cell.config["protocol"]["name"],
         fidelity=cell.config["method"].get("fidelity", "reimplemented"),
-        pretrained=cell.config["method"].get("pretrained", ""),
+        pretrained=cell.config["method"].get("pretrained") or "",
         config=cell.config,
         labels=list(dataset.spec.labels),
         dims=dataset.spec.dims,

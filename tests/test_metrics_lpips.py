@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from bench.metrics import lpips_sources, lpips_trunk
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, Trunk, find_trunk, load_trunk, trunk_sha256
-from bench.metrics.stability import case_stability
+from bench.metrics.released_stability import released_pairs
+from bench.metrics.stability import case_stability, paper_stability
 
 DATA = Path(__file__).parent / "data" / "lpips"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -219,7 +220,7 @@ def test_distance_is_the_packages_own_forward(random_lpips):
     a, b = torch.rand(2, 3, 3, 64, 70, generator=torch.Generator().manual_seed(1))
     own = random_lpips.distance(a, b)
     with torch.no_grad():
-        theirs = random_lpips._network(a, b, normalize=True).flatten().double()
+        theirs = random_lpips.network(a, b, normalize=True).flatten().double()
     assert torch.allclose(own, theirs, atol=1e-7)
     assert own.shape == (3,)
 
@@ -232,6 +233,39 @@ def test_distance_of_a_metric(random_lpips):
     assert (random_lpips.distance(a, b) > 0).all()
     assert not random_lpips.distance(a[..., :31, :31], b[..., :31, :31]).isnan().any()
     assert random_lpips.distance(a[..., :30], b[..., :30]).isnan().all()
+
+
+def test_all_distances_are_those_of_the_pairs(random_lpips):
+    maps = torch.rand(4, 1, 60, 50, generator=torch.Generator().manual_seed(3))
+    maps[2] = maps[0]
+    maps[3] = maps[1] + 1e-3 * maps[0]  # nearly the same
+    found = random_lpips.all_distances(random_lpips.features(maps))
+    for i in range(4):
+        expected = random_lpips.distance(maps[i : i + 1].expand(4, -1, -1, -1), maps)
+        assert torch.allclose(found[i], expected, rtol=1e-4, atol=1e-9)
+    assert found.diagonal().abs().max() < 1e-12
+
+
+def test_features_are_computed_once_per_map(random_lpips, monkeypatch):
+    maps = np.random.default_rng(0).random((5, 1, 2, 40, 40), dtype=np.float32)  # 5 draws of 2 slices
+    seen = []
+    features = random_lpips.features
+    monkeypatch.setattr(random_lpips, "features", lambda x: seen.append(len(x)) or features(x))
+    case_stability(maps, maps > 0.5, random_lpips)
+    assert seen == [5] * 4  # scores and masks of every slice, whatever the number of pairs
+    seen.clear()
+    paper_stability(maps, maps > 0.5, maps[0] > 0.5, random_lpips)
+    assert seen == [5] * 4
+
+
+def test_paper_mode_counts_every_image_in_lpips(random_lpips):
+    masks = np.zeros((3, 1, 40, 40), bool)
+    masks[1, 0, :20] = masks[2, 0, 10:] = True
+    maps = torch.from_numpy(masks).float()
+    expected = random_lpips.distance(maps[:1].expand(2, -1, -1, -1), maps[1:]).mean()
+    values = paper_stability(None, masks, masks[1], random_lpips)
+    assert values["LPIPS/seg", 0] == pytest.approx(float(expected), rel=1e-5)
+    assert (values["images/LPIPS/seg", 0], values["images/SSIM/seg", 0]) == (1, 0)
 
 
 def test_building_it_leaves_the_global_generator_alone():
@@ -260,13 +294,19 @@ def test_the_stability_maps(true_lpips):
     if not path.is_file():
         pytest.skip(f"{path.name} is not here; name its folder in SDSEG_GOLDEN")
     golden = json.loads((DATA / "lpips.json").read_text())
-    scores = load_file(path)["score_u8"].float() / 255  # (3 runs, 6 images, H, W)
+    stored = load_file(path)["score_u8"]  # (3 runs, 6 images, H, W)
+    scores = stored.float() / 255
     masks = scores > 127.5 / 255
     for kind, maps in (("score", scores), ("seg", masks.float())):
         for pair, expected in golden[kind].items():
             i, j = map(int, pair.split("-"))
             distance = true_lpips.distance(maps[i, :, None], maps[j, :, None])
             assert distance.tolist() == pytest.approx(expected, abs=1e-5)
+    for kind, maps in (("score", stored), ("seg", (stored > 127).byte() * 255)):
+        released = released_pairs(maps.numpy(), true_lpips)
+        expected = np.transpose([golden[kind]["0-1"], golden[kind]["0-2"]])
+        assert released.values["LPIPS"].numpy() == pytest.approx(expected, abs=1e-5)
+        assert released.mean("LPIPS") == pytest.approx(expected.mean(), abs=1e-5)  # empty maps and identical pairs too
     image = 3  # two of its three runs are identical
     values = case_stability(scores[:, image, None].numpy(), masks[:, image, None].numpy(), true_lpips)
     for kind in ("score", "seg"):

@@ -15,12 +15,15 @@ Features = list[torch.Tensor]  # one (N, C_k, H_k, W_k) per stage, of unit lengt
 
 
 class Lpips:
-    """LPIPS between maps in [0, 1], averaged over each image; one channel stands for three equal ones."""
+    """LPIPS between maps in [0, 1], averaged over each image; one channel stands for three equal ones.
+
+    `network` is the package's own module with the trunk in it.
+    """
 
     def __init__(self, trunk: Trunk, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.source = trunk.source
-        self._network = _network(trunk).to(self.device)
+        self.network = _network(trunk).to(self.device)
 
     @classmethod
     def load(cls, path: Path | None = None, *, download: bool = True, device: torch.device | str = "cpu") -> Lpips:
@@ -44,16 +47,33 @@ class Lpips:
         stages: list[Features] = []
         for part in maps.split(images_at_once(maps, self.device)):
             scaled = part.to(self.device, torch.float32).expand(-1, 3, -1, -1) * 2 - 1
-            outputs = self._network.net(self._network.scaling_layer(scaled))
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # a GPU rounds to 10 bits otherwise
+                outputs = self.network.net(self.network.scaling_layer(scaled))
             stages.append([lpips.normalize_tensor(output) for output in outputs])
         return [torch.cat(parts) for parts in zip(*stages, strict=True)]
 
     @torch.inference_mode()
     def feature_distance(self, a: Features, b: Features) -> torch.Tensor:
         """LPIPS (N,) float64 of two lists of features."""
-        heads = self._network.lins
+        heads = self.network.lins
         stages = [head((x - y).square()).mean((1, 2, 3)) for head, x, y in zip(heads, a, b, strict=True)]
         return torch.stack(stages).sum(0).double().cpu()
+
+    @torch.inference_mode()
+    def all_distances(self, features: Features) -> torch.Tensor:
+        """LPIPS (M, M) float64 between every two of M maps, from their features.
+
+        A weighted squared distance is |a|^2 + |b|^2 - 2 ab: one matrix product per stage instead of a pass over the
+        features for every pair. What all maps share is taken off first, so that nothing cancels.
+        """
+        total = torch.zeros(len(features[0]), len(features[0]), dtype=torch.float64)
+        for head, stage in zip(self.network.lins, features, strict=True):
+            weights = head.model[-1].weight.double().view(-1, 1)
+            apart = (stage - stage.mean(0)).flatten(2).double()  # (M, C, pixels)
+            products = ((apart * weights).flatten(1) @ apart.flatten(1).T / apart.shape[-1]).cpu()
+            squares = products.diagonal()
+            total += squares[:, None] + squares - products - products.T
+        return total.clamp(min=0)
 
     def distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """LPIPS (N,) float64 of maps (N, 1 or 3, H, W) in [0, 1]; NaN for images below 31 px."""

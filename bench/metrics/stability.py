@@ -1,14 +1,19 @@
-"""How far repeated draws of one case agree, in strict mode: every pair of draws counts and none is left out.
+"""How far repeated draws of one case agree: `strict`, which is ours, and `paper`, what the SDSeg release computes.
 
-A pair of identical maps is full agreement (SSIM 1, LPIPS 0, error 0) and so is a pair of empty masks: its
-Dice is 1 here, although strict Dice against a reference is undefined there, because two draws that both find
-nothing do agree. PSNR is taken of the mean squared error over pairs: a mean of PSNRs is infinite as soon as
-one pair is identical, and leaving such pairs out hides the agreement. It is infinite only if all pairs are
-identical.
+Strict takes every pair of draws and leaves none out. A pair of identical maps is full agreement (SSIM 1, LPIPS 0,
+error 0) and so is a pair of empty masks: its Dice is 1 here, although strict Dice against a reference is undefined
+there, because two draws that both find nothing do agree. PSNR is taken of the mean squared error over pairs: a mean
+of PSNRs is infinite as soon as one pair is identical, and leaving such pairs out hides the agreement. It is infinite
+only if all pairs are identical. Since nothing is dropped, the mean over cases is the instance level (pairs of maps)
+and the dataset level (pairs of whole runs) at once.
+
+SSIM hardly sees a small target. Dice between draws, flip rate and the spread of the volume do, and are strict in
+both modes. What paper mode drops is said in `bench/metrics/released_stability.py`; its rows count it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,10 +21,15 @@ import torch
 
 from bench.errors import InputError
 from bench.metrics.lpips_distance import Lpips
+from bench.metrics.map_pairs import PairValues, pair_values
 from bench.metrics.overlap import dice
 from bench.metrics.pair import Pair
-from bench.metrics.perceptual import images_at_once, psnr_of, undefined_reason
-from bench.metrics.structural import pair_ms_ssim, pair_ssim
+from bench.metrics.perceptual import psnr_of
+from bench.metrics.released_stability import RELEASED_METRICS, eight_bit, released_pairs
+
+Mode = Literal["strict", "paper"]
+CaseStability = dict[tuple[str, int], float]  # by (metric, label index)
+_KINDS = ("score", "seg")
 
 
 class StabilityMetric(NamedTuple):
@@ -27,95 +37,149 @@ class StabilityMetric(NamedTuple):
 
     name: str
     unit: str
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower", "none"]
     convention: str = "strict"
 
 
-STABILITY_METRICS = (
-    *(StabilityMetric(f"LPIPS/{kind}", "", "lower") for kind in ("score", "seg")),
-    *(StabilityMetric(f"PSNR/{kind}", "dB", "higher") for kind in ("score", "seg")),
-    *(StabilityMetric(f"SSIM/{kind}", "", "higher") for kind in ("score", "seg")),
-    *(StabilityMetric(f"MS-SSIM/{kind}", "", "higher") for kind in ("score", "seg")),
+MASK_STABILITY = (
     StabilityMetric("Dice/pairs", "", "higher"),
     StabilityMetric("flip_rate", "", "lower"),
+    StabilityMetric("volume_cv", "", "lower"),
 )
 
 
-def case_stability(
-    scores: np.ndarray, masks: np.ndarray, lpips: Lpips | None = None, *, device: torch.device | str = "cpu"
-) -> dict[tuple[str, int], float]:
-    """Agreement of the M draws of one case, by (metric, label index), over all M (M - 1) / 2 pairs.
+def _image_metrics(convention: str) -> Iterator[StabilityMetric]:
+    for kind in _KINDS:
+        yield StabilityMetric(f"LPIPS/{kind}", "", "lower", convention)
+        yield StabilityMetric(f"PSNR/{kind}", "dB", "higher", convention)
+        yield StabilityMetric(f"SSIM/{kind}", "", "higher", convention)
+        yield StabilityMetric(f"MS-SSIM/{kind}", "", "higher", convention)
 
-    `scores` (M, L, *S) float in [0, 1], `masks` (M, L, *S) bool. Image metrics of a volume are the mean over
-    its slices, Dice is the volume's. `flip_rate` is the share of pixels on which the draws are not unanimous.
-    NaN where a metric is undefined (image too small, LPIPS without a trunk); empty for fewer than two draws.
+
+def _paper_counts() -> Iterator[StabilityMetric]:
+    for kind in _KINDS:
+        for name in RELEASED_METRICS:
+            yield StabilityMetric(f"images/{name}/{kind}", "images", "none", "sdseg")
+        yield StabilityMetric(f"empty_images/{kind}", "images", "none", "sdseg")
+        yield StabilityMetric(f"empty_pairs/{kind}", "pairs", "none", "sdseg")
+        yield StabilityMetric(f"identical_pairs/{kind}", "pairs", "none", "sdseg")
+    yield StabilityMetric("slices_without_reference", "images", "none", "sdseg")
+
+
+STRICT_METRICS = (*_image_metrics("strict"), *MASK_STABILITY)
+# Image metrics, how many images of a case are in them (its weight in the mean over images), and what was dropped.
+PAPER_METRICS = (*_image_metrics("sdseg"), *_paper_counts())
+STABILITY_METRICS = (*STRICT_METRICS, *_paper_counts())  # every name once
+
+
+def stability_metrics(mode: Mode) -> tuple[StabilityMetric, ...]:
+    """What a run that is scored in this mode has rows of."""
+    return STRICT_METRICS if mode == "strict" else (*PAPER_METRICS, *MASK_STABILITY)
+
+
+def case_stability(
+    scores: np.ndarray | None,
+    masks: np.ndarray,
+    lpips: Lpips | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> CaseStability:
+    """Strict: agreement of the M draws of one case over all M (M - 1) / 2 pairs, STRICT_METRICS of every label.
+
+    `scores` (M, L, *S) float in [0, 1], or None where there are only masks; `masks` (M, L, *S) bool. Image metrics
+    of a volume are the mean over its slices, the others the volume's (`mask_stability`). NaN where a metric is
+    undefined (image too small, LPIPS without a trunk); empty for fewer than two draws.
     """
-    if scores.shape != masks.shape or masks.ndim not in (4, 5) or masks.dtype != bool:
-        raise InputError(
-            f"draws: scores {scores.shape} {scores.dtype} and masks {masks.shape} {masks.dtype}, "
-            "expected two arrays (M, L, *S) of one shape, the masks bool"
-        )
-    values: dict[tuple[str, int], float] = {}
+    _check(scores, masks)
     if len(masks) < 2:
-        return values
+        return {}
+    values: CaseStability = {}
+    for label, kind, maps in _maps(scores, masks):
+        for metric, value in image_stability(maps, lpips, device).items():
+            values[f"{metric}/{kind}", label] = value
+    return values | mask_stability(masks)
+
+
+def image_stability(
+    maps: np.ndarray, lpips: Lpips | None = None, device: torch.device | str = "cpu"
+) -> dict[str, float]:
+    """LPIPS, PSNR, SSIM and MS-SSIM over all pairs of M draws, maps (M, [N,] H, W) in [0, 1]; slices one by one."""
+    slices = _slices(maps)
+    first, second = torch.triu_indices(len(maps), len(maps), 1, device=device)
+    means = []
+    for index in range(slices.shape[1]):
+        image = torch.from_numpy(np.ascontiguousarray(slices[:, index])).to(device, torch.float32)
+        means.append(torch.stack(pair_values(image, first, second, lpips)).mean(1))
+    mean = PairValues(*torch.stack(means).mean(0))
+    values = {"LPIPS": mean.lpips, "PSNR": psnr_of(mean.mse), "SSIM": mean.ssim, "MS-SSIM": mean.ms_ssim}
+    return {name: float(value) for name, value in values.items()}
+
+
+def mask_stability(masks: np.ndarray) -> CaseStability:
+    """MASK_STABILITY of M >= 2 draws, masks (M, L, *S) bool.
+
+    `flip_rate` is the share of pixels on which the draws are not unanimous. `volume_cv` is the standard deviation of
+    the volume over draws by its mean; NaN if every draw is empty.
+    """
+    values: CaseStability = {}
     for label in range(masks.shape[1]):
         draws = masks[:, label]
-        values["Dice/pairs", label] = _pairwise_dice(draws)
+        volumes = draws.reshape(len(draws), -1).sum(1)
+        pairs = [Pair(draws[i], draws[j]) for i in range(len(draws)) for j in range(i)]
+        agreement = [1.0 if pair.both_empty else dice(pair) for pair in pairs]
+        values["Dice/pairs", label] = float(np.mean(agreement))
         values["flip_rate", label] = float((draws.any(0) & ~draws.all(0)).mean())
-        for kind, maps in (("score", scores[:, label]), ("seg", draws)):
-            for metric, value in _image_agreement(maps, lpips, torch.device(device)).items():
-                values[f"{metric}/{kind}", label] = value
+        values["volume_cv", label] = float(volumes.std(ddof=1) / volumes.mean()) if volumes.any() else np.nan
     return values
 
 
-def _pairwise_dice(draws: np.ndarray) -> float:
-    pairs = [Pair(draws[i], draws[j]) for i in range(len(draws)) for j in range(i)]
-    return float(np.mean([1.0 if pair.both_empty else dice(pair) for pair in pairs]))
+def paper_stability(
+    scores: np.ndarray | None,
+    masks: np.ndarray,
+    reference: np.ndarray,
+    lpips: Lpips | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> CaseStability:
+    """Paper: agreement of draw 0 with each of the others as the SDSeg release has it, PAPER_METRICS of every label.
+
+    As `case_stability`, with everything at the size at which the release keeps its maps (256 x 256) and `reference`
+    (L, *S) bool beside it: of a volume only slices with a reference count. NaN where no image counts.
+    """
+    _check(scores, masks)
+    if len(masks) < 2:
+        return {}
+    values: CaseStability = {}
+    for label, kind, maps in _maps(scores, masks):
+        wanted = reference[label]
+        kept = np.ones(1, bool) if wanted.ndim == 2 else wanted.any((1, 2))
+        values["slices_without_reference", label] = int((~kept).sum())
+        # Draw by draw, since floats take four times as much memory.
+        found = released_pairs(np.stack([eight_bit(draw[kept]) for draw in _slices(maps)]), lpips, device)
+        for metric in RELEASED_METRICS:
+            values[f"{metric}/{kind}", label] = found.mean(metric)
+            values[f"images/{metric}/{kind}", label] = len(found.per_image(metric))
+        values[f"empty_images/{kind}", label] = int(found.empty_images.sum())
+        values[f"empty_pairs/{kind}", label] = int(found.empty_pairs.sum())
+        values[f"identical_pairs/{kind}", label] = int(found.identical_pairs.sum())
+    return values
 
 
-def _image_agreement(maps: np.ndarray, lpips: Lpips | None, device: torch.device) -> dict[str, float]:
-    slices = maps[:, None] if maps.ndim == 3 else maps  # (M, N, H, W)
-    per_slice = []
-    for index in range(slices.shape[1]):
-        draws = torch.from_numpy(np.ascontiguousarray(slices[:, index])).to(device, torch.float32)
-        per_slice.append(_pair_values(draws[:, None], lpips).mean(1))
-    mse, *others = torch.stack(per_slice).mean(0)
-    values = {"PSNR": float(psnr_of(mse))}
-    return values | {name: float(value) for name, value in zip(("SSIM", "MS-SSIM", "LPIPS"), others, strict=True)}
+def _check(scores: np.ndarray | None, masks: np.ndarray) -> None:
+    other = None if scores is None else scores.shape
+    if other not in (None, masks.shape) or masks.ndim not in (4, 5) or masks.dtype != bool:
+        raise InputError(
+            f"draws: scores {other} and masks {masks.shape} {masks.dtype}, expected two arrays (M, L, *S) of one "
+            "shape, the masks bool"
+        )
 
 
-def _pair_values(draws: torch.Tensor, lpips: Lpips | None) -> torch.Tensor:
-    """MSE, SSIM, MS-SSIM and LPIPS (4, P) of all pairs of the draws (M, 1, H, W) of one slice."""
-    defined = {name: undefined_reason(name, *draws.shape[-2:]) is None for name in ("SSIM", "MS-SSIM", "LPIPS")}
-    defined["LPIPS"] &= lpips is not None
-    first, second = torch.triu_indices(len(draws), len(draws), 1, device=draws.device)
-    mse = _squared_errors(draws, first, second)
-    differ = mse != 0  # identical pairs need no work: full agreement (NaN differs)
-    i, j = first[differ], second[differ]
-    values = torch.stack([mse, torch.ones_like(mse), torch.ones_like(mse), torch.zeros_like(mse)])
-    if len(i):
-        if defined["MS-SSIM"]:
-            values[1, differ], values[2, differ] = (x.to(mse.device) for x in pair_ms_ssim(draws[:, 0], i, j))
-        elif defined["SSIM"]:
-            values[1, differ] = pair_ssim(draws[:, 0], i, j)
-        if lpips is not None and defined["LPIPS"]:
-            values[3, differ] = _lpips_values(draws, i, j, lpips).to(mse.device)
-    for row, name in enumerate(("SSIM", "MS-SSIM", "LPIPS"), 1):
-        if not defined[name]:
-            values[row] = torch.nan
-    return values.cpu()
+def _maps(scores: np.ndarray | None, masks: np.ndarray) -> Iterator[tuple[int, str, np.ndarray]]:
+    for label in range(masks.shape[1]):
+        if scores is not None:
+            yield label, "score", scores[:, label]
+        yield label, "seg", masks[:, label]
 
 
-def _squared_errors(draws: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    parts = _chunks(first, second, images_at_once(draws, draws.device))
-    return torch.cat([(draws[i] - draws[j]).square().double().mean((1, 2, 3)) for i, j in parts])
-
-
-def _lpips_values(draws: torch.Tensor, first: torch.Tensor, second: torch.Tensor, lpips: Lpips) -> torch.Tensor:
-    features = lpips.features(draws)
-    parts = _chunks(first, second, images_at_once(draws, draws.device))
-    return torch.cat([lpips.feature_distance([f[i] for f in features], [f[j] for f in features]) for i, j in parts])
-
-
-def _chunks(first: torch.Tensor, second: torch.Tensor, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return list(zip(first.split(size), second.split(size), strict=True))
+def _slices(maps: np.ndarray) -> np.ndarray:
+    return maps[:, None] if maps.ndim == 3 else maps  # (M, N, H, W)

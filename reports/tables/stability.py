@@ -25,6 +25,16 @@ _IMAGE: tuple[tuple[str, str, Literal["higher", "lower"], int], ...] = (
 )
 _RANKED = ("comparison", "draws")
 MAPS = ("seg", "score")
+_RELEASED = "sdseg"
+_PAPER_ROW = "slices_without_reference"
+# What the release leaves out, and says nothing of.
+_DROPPED = {
+    _PAPER_ROW: "slices without reference",
+    "empty_images/seg": "images in which the first draw found nothing",
+    "empty_pairs/seg": "pairs in which the other draw found nothing",
+    "identical_pairs/seg": "identical pairs of masks (PSNR)",
+    "identical_pairs/score": "identical pairs of scores (PSNR)",
+}
 
 
 def _metric_columns() -> list[Column]:
@@ -37,6 +47,7 @@ def _metric_columns() -> list[Column]:
             found.append(Column(key, title, unit, better, digits, level, _RANKED))
     found.append(Column("Dice/pairs", "Dice pairs", "", "higher", 4, "terminal", _RANKED))
     found.append(Column("flip_rate", "Flip rate", "", "lower", 4, "terminal", _RANKED))
+    found.append(Column("volume_cv", "Volume CV", "", "lower", 4, "page", _RANKED))
     return found
 
 
@@ -44,6 +55,7 @@ METRIC_COLUMNS = _metric_columns()
 COLUMNS = [
     Column("dataset", "Data set"),
     Column("method", "Method"),
+    Column("convention", "Convention", level="page"),
     *METRIC_COLUMNS,
     Column("draws", "Draws", level="page"),
     Column("cases", "Cases"),
@@ -55,10 +67,13 @@ COLUMNS = [
 ]
 CAPTION = (
     "Agreement of repeated draws of one case from different initial noise: one value per case over its "
-    "draws, then the mean over cases. Dice pairs (Dice between draws) and flip rate (share of pixels on "
-    "which the draws disagree) say what SSIM hides for small targets. PSNR is that of the mean squared error "
-    "over cases, so that identical draws (infinite PSNR) count and are counted. Undefined: values of all ten "
-    "metrics that are undefined. Score maps of different methods are on different scales; compare with care."
+    "draws, then the mean over cases. Dice pairs (Dice between draws), flip rate (share of pixels on which the draws "
+    "disagree) and volume CV (standard deviation of the volume over draws by its mean) say what SSIM hides for small "
+    "targets. Convention strict takes all pairs of draws; sdseg takes LPIPS, PSNR, SSIM and MS-SSIM as the SDSeg "
+    "release does: the first draw against the others, empty maps and identical pairs left out, the mean over images. "
+    "Strict PSNR is that of the mean squared error over cases, so that identical draws (infinite PSNR) count and are "
+    "counted. Undefined: values of all metrics that are undefined. Score maps of different methods are on different "
+    "scales; compare with care."
 )
 
 
@@ -72,6 +87,7 @@ def build(frame: Frame) -> Table:
         for name, method, runs in frame.cells():
             if name == dataset:
                 rows.append(_row(frame, dataset, method, runs, found, missing))
+                notes += _dropped_notes(frame, runs, f"{unflagged(method)} on {dataset}")
         rows += _published(dataset, notes)
     small = reliability_notes([(where, summaries["Dice/pairs"]) for where, summaries in found], digits=4)
     all_notes = small + _count_notes(found) + missing_notes(missing) + notes
@@ -89,7 +105,8 @@ def _row(
     draws = runs[0].record.draws
     row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": runs[0].comparison}
     row |= {"draws": draws, "seeds": ", ".join(str(run.record.seed) for run in runs)}
-    summaries = {column.key: _summarise(frame.rows(runs, column.key), column) for column in METRIC_COLUMNS}
+    row["convention"] = _RELEASED if len(frame.rows(runs, _PAPER_ROW)) else "strict" if draws > 1 else None
+    summaries = {column.key: _summarise(frame, runs, column) for column in METRIC_COLUMNS}
     for key, summary in summaries.items():
         row |= {
             key: _value(summary),
@@ -108,7 +125,10 @@ def _row(
     return row
 
 
-def _summarise(rows: pd.DataFrame, column: Column) -> Summary:
+def _summarise(frame: Frame, runs: list[Run], column: Column) -> Summary:
+    rows = frame.rows(runs, column.key)
+    if _RELEASED in set(rows["convention"]):
+        return _over_images(rows, frame.rows(runs, f"images/{column.key}"))
     if column.unit != "dB":
         return summarise(rows)
     # A mean of PSNRs is infinite as soon as one case agrees fully, and leaving such cases out hides agreement.
@@ -117,6 +137,15 @@ def _summarise(rows: pd.DataFrame, column: Column) -> Summary:
     interval = errors.interval and (_decibel(errors.interval[1]), _decibel(max(0.0, errors.interval[0])))
     per_case = errors.per_case.map(_decibel)
     return replace(errors, mean=_decibel(errors.mean), interval=interval, identical=identical, per_case=per_case)
+
+
+def _over_images(rows: pd.DataFrame, images: pd.DataFrame) -> Summary:
+    # A case weighs as many images as the release would average; its mean comes without an interval.
+    keys = ["run", "case", "label"]
+    defined = rows[rows["value"].notna()].merge(images[[*keys, "value"]], on=keys, suffixes=("", "_images"))
+    weights = defined["value_images"].sum()
+    mean = float((defined["value"] * defined["value_images"]).sum() / weights) if weights else math.nan
+    return replace(summarise(rows), mean=mean, interval=None)
 
 
 def _decibel(error: float) -> float:
@@ -141,13 +170,21 @@ def _count_notes(found: list[tuple[str, dict[str, Summary]]]) -> list[str]:
     return notes
 
 
+def _dropped_notes(frame: Frame, runs: list[Run], where: str) -> list[str]:
+    rows = {name: frame.rows(runs, name)["value"] for name in _DROPPED}
+    if rows[_PAPER_ROW].empty:
+        return []
+    counts = ", ".join(f"{int(rows[name].sum())} {words}" for name, words in _DROPPED.items())
+    return [f"{where}, as the release has it (sdseg), leaves out {counts}."]
+
+
 def _collect_missing(
     where: str, runs: list[Run], summaries: dict[str, Summary], missing: dict[str, list[tuple[str, str]]]
 ) -> None:
     for key in (column.key for column in METRIC_COLUMNS):
         summary = summaries[key]
         if not summary.cases and not summary.identical:
-            title = key.split("/")[0] if key != "Dice/pairs" else "Dice pairs"
+            title = {"Dice/pairs": "Dice pairs", "volume_cv": "Volume CV"}.get(key, key.split("/")[0])
             entry = (where, reason(runs, key))
             if entry not in missing.setdefault(title, []):
                 missing[title].append(entry)
