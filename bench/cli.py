@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from bench import progress
 from bench.config import CONF_DIR, expand, register_schema, sweep_jobs
-from bench.errors import InputError, RunError
+from bench.errors import InputError, NotApplicableError, RunError
 
 DONE, GATE_FAILED, BAD_INPUT, RUN_FAILED = 0, 1, 2, 3
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     try:
         parsed, rest = _parser().parse_known_args(arguments)
-        takes_overrides = parsed.verb in _STEPS
+        takes_overrides = parsed.verb in (*_STEPS, "gate")
         stray = [x for x in rest if not takes_overrides or (x.startswith("-") and x not in ("-m", "--multirun"))]
         if stray:
             raise InputError(f"unknown argument {stray[0]!r}; see sdseg {parsed.verb} --help")
@@ -105,6 +105,19 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", "tables, figures and the page from the records", _report)
     report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
+    compare = add("compare", "are two runs different? effect, interval, p, by label", _compare)
+    compare.add_argument("a", metavar="RUN_A", help="run folder runs/.../seed*-*, or a method with one run")
+    compare.add_argument("b", metavar="RUN_B")
+    compare.add_argument("--metric", default="Dice")
+    compare.add_argument("--margin", type=float, default=0.01, help="how much worse still counts as not inferior")
+    compare.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    epilog = "KEY=VALUE overrides choose the runs, and what is allowed: gate.memory=0.1"
+    gate = add("gate", "judge runs against a committed reference, or make a new one", _gate, epilog=epilog)
+    gate.add_argument("--reference", type=Path, metavar="FILE", help="default: bench/references/PROFILE-DEVICE.json")
+    gate.add_argument("--promote", action="store_true", help="write the runs as the reference")
+    gate.add_argument("--out", type=Path, metavar="FILE", help="where --promote writes")
+    gate.add_argument("--accept", action="store_true", help="promote runs that fail against the file they replace")
+    gate.add_argument("--all", action="store_true", help="show every judgement")
     doctor = add("doctor", "what this machine has, what is missing, how to get it", _doctor)
     doctor.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     return parser
@@ -124,9 +137,13 @@ def run_cells(verb: str, overrides: list[str]) -> int:
 
     steps, code = _STEPS[verb][0], DONE
     said: set[str] = set()
-    for cell in expand(overrides):
+    cells = expand(overrides)
+    for cell in cells:
         try:
             folder = run_cell(cell, steps)
+        except NotApplicableError as error:
+            print(f"{'left out' if len(cells) > 1 else 'error'}: {error}", file=sys.stderr)
+            code = max(code, BAD_INPUT if len(cells) == 1 else DONE)
         except Exception as error:
             if os.environ.get("SDSEG_DEBUG") == "1":
                 raise
@@ -231,6 +248,38 @@ def _report(parsed: argparse.Namespace, _: list[str]) -> int:
     print(import_by_name("reports.build.render_terminal")(parsed.runs))
     print(f"page: {result.index}")
     return DONE
+
+
+def _compare(parsed: argparse.Namespace, _: list[str]) -> int:
+    from bench.compare import CONDITIONAL, compare_runs, find_run
+
+    a, b = (find_run(run, parsed.runs) for run in (parsed.a, parsed.b))
+    found = compare_runs(a, b, parsed.metric, parsed.margin)
+    print(f"{found.answer}\n{CONDITIONAL}\n\n{found.table()}")
+    return DONE
+
+
+def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from bench.gate import judge_disk, promote
+
+    if {"-m", "--multirun"} & set(overrides):
+        raise InputError("the gate does not sweep: name the runs as methods=[a,b] seeds=[0,1]")
+    if not parsed.promote:
+        if parsed.out or parsed.accept:
+            raise InputError("--out and --accept belong to --promote")
+        verdict = judge_disk(parsed.reference, overrides)
+        print(verdict.table(parsed.all))
+        return DONE if verdict.passed else GATE_FAILED
+    if parsed.reference:
+        raise InputError("--promote takes --out FILE and no --reference")
+    done = promote(parsed.out, overrides, parsed.accept)
+    if done.verdict is not None and not done.verdict.passed:
+        print(done.verdict.table(parsed.all))
+    for reason in done.refused:
+        print(f"refused: {reason}", file=sys.stderr)
+    if not done.refused:
+        print(f"reference written to {done.path}; commit it")
+    return GATE_FAILED if done.refused else DONE
 
 
 def _doctor(parsed: argparse.Namespace, _: list[str]) -> int:

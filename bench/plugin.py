@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ import pytest
 from bench import progress
 from bench.config import Cell, expand
 from bench.cost import on_this_machine
-from bench.errors import InputError
-from bench.record import Score, read_scores
+from bench.errors import InputError, NotApplicableError
+from bench.gate.session import SessionGate
+from bench.metrics import select
+from bench.record import Score, Timing, read_scores
 from bench.runner import Run
 from bench.scoring import score_case
+from bench.store import RunFolder
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--datasets", help="comma-separated datasets instead of the profile's")
     group.addoption("--seeds", help="comma-separated seeds instead of the profile's")
     group.addoption("--set", action="append", default=[], metavar="KEY=VALUE", help="any configuration key")
+    text = "fail unless every run passes against the reference FILE (the committed one of profile and device without)"
+    group.addoption("--gate", nargs="?", const="", metavar="FILE", help=text)
 
 
 def overrides(config: pytest.Config) -> list[str]:
@@ -47,10 +52,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config._sdseg_runs = []  # type: ignore[attr-defined]
     config._sdseg_cells = {}  # type: ignore[attr-defined]
     config._sdseg_matrix = []  # type: ignore[attr-defined]
+    gate = config.getoption("--gate", None)
+    if gate is not None and not config.getoption("benchmark_only", False):
+        raise pytest.UsageError("error: --gate judges benchmarks: add --benchmark-only")
     if not config.getoption("benchmark_only", False):
         return
     try:
         cells = expand(overrides(config))
+        if gate is not None and not config.option.collectonly:
+            found = SessionGate(Path(gate) if gate else None, overrides(config), cells[0])
+            config.pluginmanager.register(found, "sdseg_gate")
     except InputError as error:
         raise pytest.UsageError(f"error: {error}") from error
     config._sdseg_matrix = _remember(config, cells)  # type: ignore[attr-defined]
@@ -122,12 +133,42 @@ def run(request: pytest.FixtureRequest) -> Run:
         made.fit()
         made.predict()
         made.score()
+    except NotApplicableError as error:
+        pytest.skip(str(error))
     except InputError as error:
         if os.environ.get("SDSEG_DEBUG") == "1":
             raise
         pytest.fail(f"error: {error}", pytrace=False)
     request.config._sdseg_runs.append(made.folder.path)  # type: ignore[attr-defined]
     return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep in the run's record how each of its benchmarks ended, so that none counts that failed or did not run."""
+    report = yield
+    run = getattr(item, "funcargs", {}).get("run")
+    if isinstance(run, Run) and (report.when == "call" or report.outcome != "passed"):
+        name = _benchmark_name(item)
+        keep_outcome(run.folder, name, report.outcome)
+        gate = item.config.pluginmanager.get_plugin("sdseg_gate")
+        if gate is not None:
+            gate.benchmark_ended(run.folder.path, name, report.outcome)
+    return report
+
+
+def _benchmark_name(item: pytest.Item) -> str:
+    """The test's name with its parameters except the cell."""
+    parameters = {k: v for k, v in item.callspec.params.items() if k != "run"}  # type: ignore[attr-defined]
+    listed = ", ".join(f"{name}={value}" for name, value in sorted(parameters.items()))
+    return getattr(item, "originalname", item.name) + (f"[{listed}]" if listed else "")
+
+
+def keep_outcome(folder: RunFolder, name: str, outcome: str) -> None:
+    """Write passed, failed or skipped beside the name of a benchmark into the record, where there is one."""
+    if folder.record_path.exists():
+        record = folder.read_record()
+        folder.write_record(record.model_copy(update={"benchmarks": {**record.benchmarks, name: outcome}}))
 
 
 def plain_scores(scores: Iterable[Score]) -> dict[str, float | None]:
@@ -138,13 +179,17 @@ def plain_scores(scores: Iterable[Score]) -> dict[str, float | None]:
 
 @pytest.fixture
 def publish(benchmark: Any, run: Run, request: pytest.FixtureRequest) -> Any:
-    """Put scores beside the timing in the benchmark's JSON, and run-level ones into the run's record too."""
+    """Put scores beside the timing in the benchmark's JSON; run-level ones and raw rounds into the run's record too."""
 
-    def _publish(scores: Iterable[Score], into_record: bool = True) -> None:
+    def _publish(
+        scores: Iterable[Score], into_record: bool = True, timings: Mapping[str, Timing] | None = None
+    ) -> None:
         scores = list(scores)
         benchmark.extra_info.update(plain_scores(scores))
         if into_record and scores:
-            run.folder.write_record(run.folder.read_record().with_scores(scores))
+            record = run.folder.read_record().with_scores(scores)
+            rounds = {**record.timings, **(timings or {})}
+            run.folder.write_record(record.model_copy(update={"timings": rounds}))
 
     benchmark.group = request.node.originalname  # before any timed call, or the JSON has no group
     record = on_this_machine(run.folder.read_record())
@@ -179,13 +224,13 @@ def publish_accuracy(benchmark: Any, run: Run, publish: Any) -> Any:
 def accuracy_scores(frame: pd.DataFrame, metrics: list[str], rows: int) -> list[Score]:
     """Mean and count of undefined values per metric, of score rows; AssertionError where not all `rows` are there."""
     scores = []
-    for metric in metrics:
+    for metric, better in ((m.name, m.better) for m in select(metrics)):
         values = frame.loc[(frame["draw"] >= 0) & (frame["metric"] == metric), "value"]
         if len(values) != rows:
             raise AssertionError(f"{metric}: {len(values)} rows, expected {rows}")
         if not values.notna().any():
             raise AssertionError(f"{metric}: undefined on every case")
-        scores.append(Score(metric=metric, value=values.mean(), better="higher"))
+        scores.append(Score(metric=metric, value=values.mean(), better=better))
         scores.append(Score(metric=f"{metric}_undefined", value=int(values.isna().sum()), better="lower"))
     return scores
 

@@ -41,6 +41,16 @@ class Score(BaseModel):
     note: str = ""
 
 
+class Timing(BaseModel):
+    """Seconds of every timed call, and of the reference workload right before each, on the same device."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: list[float]
+    workload: list[float]
+    workload_name: str
+
+
 class RunRecord(BaseModel):
     """Everything the numbers of one run depend on, and the numbers of the run as a whole."""
 
@@ -66,6 +76,8 @@ class RunRecord(BaseModel):
     inference: dict[str, Any] = Field(default_factory=dict)  # as it was done: precision of each part and the like
     notes: list[str] = Field(default_factory=list)
     scores: list[Score] = Field(default_factory=list)
+    timings: dict[str, Timing] = Field(default_factory=dict)  # raw rounds, for the gate
+    benchmarks: dict[str, str] = Field(default_factory=dict)  # passed, failed or skipped, by the name of the test
 
     def score(self, metric: str) -> float:
         """The value of a run-level score, NaN where it was not measured."""

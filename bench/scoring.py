@@ -165,9 +165,9 @@ def _record(
 ) -> RunRecord:
     facts = folder.fit_facts() or {}
     facts_now = environment_facts()
-    old: list[Score] = []
-    if folder.record_path.exists() and machine(folder.read_record().environment) == machine(facts_now):
-        old = folder.read_record().scores
+    old: dict[str, Any] = {}  # what was measured on this machine stays
+    if folder.record_path.exists() and machine((known := folder.read_record()).environment) == machine(facts_now):
+        old = {"scores": known.scores, "timings": known.timings, "benchmarks": known.benchmarks}
     record = RunRecord(
         method=cell.method,
         dataset=cell.dataset,
@@ -187,7 +187,7 @@ def _record(
         fit=facts,
         inference=folder.inference_facts(),
         notes=notes,
-        scores=old,
+        **old,
     )
     if "train_s_per_step" not in facts:
         return record

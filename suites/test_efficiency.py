@@ -1,12 +1,14 @@
-"""Cost per cell: samples per second, latency, peak memory, parameters, arithmetic (paper Table 4)."""
+"""Cost per cell: answers per second, latency, peak memory, parameters, arithmetic (paper Table 4)."""
 
 from __future__ import annotations
 
 import pytest
 
-from bench.cost import footprint_scores, latency_scores, predict_call
-from bench.measure.latency import LatencyResult, synchronize
+from bench.cost import footprint_scores, latency_scores
+from bench.measure.latency import LatencyResult, synchronize, warm_up
+from bench.measure.targets import predict_call, slices_per_call
 from bench.runner import Run
+from suites.reference_workload import ReferenceWorkload
 
 
 def test_speed(run: Run, batch_size: int, benchmark, publish) -> None:
@@ -14,7 +16,8 @@ def test_speed(run: Run, batch_size: int, benchmark, publish) -> None:
     segmenter, measure = run.segmenter(), run.cell.config["measure"]
     if segmenter.model is None:
         pytest.skip("stored predictions have no network to time")
-    call = predict_call(segmenter, run.dataset.spec, batch_size)
+    slices = slices_per_call(segmenter, run.cell.config)
+    call = predict_call(segmenter, run.dataset.spec, batch_size, slices)
     device = getattr(segmenter, "device", "cpu")
 
     def timed() -> object:
@@ -22,9 +25,13 @@ def test_speed(run: Run, batch_size: int, benchmark, publish) -> None:
         synchronize(device)
         return answer
 
-    answer = benchmark.pedantic(timed, rounds=measure["rounds"], warmup_rounds=measure["warmup"])
+    limits = {key: measure[key] for key in ("rounds", "warmup", "seconds")}
+    rounds, workload = warm_up(timed, **limits), ReferenceWorkload(device)
+    answer = benchmark.pedantic(timed, setup=workload, rounds=rounds)
     assert answer.mask.shape[0] == batch_size
-    publish(latency_scores(LatencyResult(list(benchmark.stats.stats.data), batch_size)))
+    seconds = list(benchmark.stats.stats.data)
+    timings = {f"predict_batch{batch_size}": workload.timing(seconds)}
+    publish(latency_scores(LatencyResult(seconds, batch_size), slices), timings=timings)
 
 
 def test_footprint(run: Run, benchmark, publish) -> None:

@@ -131,7 +131,7 @@ def write_picture(folder: Path, rank: int, case: str, dice: float, seed: int = 0
 def write_example(runs_dir: Path, pictures: int = 4, cases: int = 40) -> list[Path]:
     """Seven runs: three methods on a built-in data set (one with two seeds), three on twelve BTCV volumes."""
     cost = {"samples_per_s": 21.5, "latency_ms_p50": 46.2, "latency_ms_p95": 51.0, "peak_rss_mib": 612.0}
-    cost |= {"parameters_m": 3.21, "gflop_per_sample": 1.84, "nfe": 1, "steps": 1, "samples": 1}
+    cost |= {"parameters_m": 3.21, "gflop_per_sample": 1.84, "nfe": 1, "steps": 1, "samples": 1, "slices_per_call": 1}
     cost |= {"train_s_per_step": 0.11, "train_hours": 0.025, "train_peak_rss_mib": 1433.0}
     folders = []
     note = "LPIPS is not measured: the AlexNet trunk is not on this machine"
@@ -156,7 +156,9 @@ def write_example(runs_dir: Path, pictures: int = 4, cases: int = 40) -> list[Pa
         folders.append(folder)
     for method, quality in (("sdseg", 0.9), ("medsegdiff_v2", 0.84), ("diff_unet", 0.89)):
         scores = made_up_scores(quality, n=12, seed=len(method), labels=3)
-        values = {**cost, "nfe": 1250 if method == "medsegdiff_v2" else 10, "latency_ms_p50": 900.0 * quality}
+        values = {**cost, "steps": 10, "nfe": 10, "latency_ms_p50": 900.0 * quality, "samples_per_s": 1.1 / quality}
+        if method == "medsegdiff_v2":
+            values |= {"steps": 50, "samples": 25, "nfe": 1250}
         folder = write_run(
             runs_dir,
             method,

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from bench.cost import complexity_scores, latency_scores
 from bench.errors import InputError, RunError
 from bench.measure import latency
-from bench.measure.complexity import count_gflop, count_parameters
-from bench.measure.latency import LatencyResult, measure_latency, synchronize
+from bench.measure.complexity import count_gflop, count_parameters, evaluations_counted
+from bench.measure.latency import LatencyResult, warm_up
 from bench.measure.memory import measure_peak_memory
+from bench.measure.targets import slices_per_call
+from bench.types import Prediction, TaskSpec
 
 
-def test_warmup_is_not_timed_and_every_timed_call_is_drained(monkeypatch):
-    events: list[str] = []
-    clock = iter(np.cumsum([10, 1, 10, 3]).tolist())
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only calls move: `clock(seconds, ...)` gives a call that takes that long, the last ever after."""
+    now = [0.0]
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
 
-    def tick() -> float:
-        events.append("clock")
-        return next(clock)
+    def make(*seconds: float) -> Callable[[], None]:
+        made: list[float] = []
 
-    monkeypatch.setattr(latency.time, "perf_counter", tick)
-    result = measure_latency(
-        lambda: events.append("call"),
-        rounds=2,
-        warmup=3,
-        synchronize=lambda: events.append("drain"),
-        batch=4,
-    )
-    assert events == ["call"] * 3 + ["drain", "clock", "call", "drain", "clock"] * 2
-    assert result.seconds == [1, 3]
-    assert result.p50 == 2
-    assert result.samples_per_s == 2
+        def call() -> None:
+            made.append(seconds[min(len(made), len(seconds) - 1)])
+            now[0] += made[-1]
+
+        call.made = made
+        return call
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("calls", "warmups", "rounds"),
+    [
+        ([0.1], 2, 8),  # fast: all that was asked for
+        ([2.0, 1.0], 2, 5),  # the last warm-up tells
+        ([4.0], 2, 3),  # slow: three
+        ([60.0], 1, 3),  # so slow that one warm-up is enough
+    ],
+)
+def test_as_many_calls_as_the_budget_allows(clock, calls, warmups, rounds):
+    call = clock(*calls)
+    assert warm_up(call, rounds=8, warmup=2, seconds=5) == rounds
+    assert len(call.made) == warmups
+
+
+def test_never_more_calls_than_asked_for_and_always_a_warm_up(clock):
+    call = clock(60.0)
+    assert warm_up(call, rounds=2, warmup=0, seconds=5) == 2
+    assert len(call.made) == 1
+    assert warm_up(clock(0.0), rounds=8, warmup=1, seconds=5) == 8
 
 
 def test_percentiles_on_paper():
@@ -43,16 +65,18 @@ def test_percentiles_on_paper():
     assert (result.p50, result.p95, result.samples_per_s) == (50, 95, 0.2)
 
 
-def test_latency_measures_real_time():
-    result = measure_latency(lambda: time.sleep(0.01), rounds=3, warmup=0, synchronize=lambda: synchronize("cpu"))
-    assert min(result.seconds) >= 0.01
-    assert len(result.seconds) == 3
+def test_answers_per_second_are_of_images_or_slices():
+    result = LatencyResult([0.5, 0.5, 0.5], batch=1)
+    found = {score.metric: score for score in latency_scores(result, slices=32)}
+    assert (found["samples_per_s"].value, found["samples_per_s_batch1"].value) == (64, 64)
+    assert found["latency_ms_p50"].value == 500  # of the whole block
+    assert "3 calls" in found["latency_ms_p50"].note
 
 
-@pytest.mark.parametrize("bad", [{"rounds": 0}, {"warmup": -1}, {"batch": 0}])
+@pytest.mark.parametrize("bad", [{"rounds": 0}, {"warmup": -1}, {"seconds": 0}])
 def test_latency_refuses_nonsense(bad):
     with pytest.raises(InputError, match="latency"):
-        measure_latency(lambda: None, **({"rounds": 1, "warmup": 0, "synchronize": lambda: None} | bad))
+        warm_up(lambda: None, **({"rounds": 1, "warmup": 0, "seconds": 1} | bad))
 
 
 def test_parameters_count_shared_ones_once():
@@ -82,6 +106,62 @@ def test_attention_counts_on_the_cpu_too():
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+class Ensemble(nn.Module):
+    """An encoder once, a denoiser `steps` times on `samples` samples, a decoder once: as diffusion models are."""
+
+    def __init__(self, steps: int, samples: int) -> None:
+        super().__init__()
+        self.steps, self.samples = steps, samples
+        self.encoder, self.decoder = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)
+        self.denoiser = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.encoder(x).repeat(self.samples, 1, 1, 1)
+        for _ in range(self.steps):
+            z = self.denoiser(z)
+        return self.decoder(z).unflatten(0, (self.samples, -1)).mean(0)
+
+
+def test_network_evaluations_are_those_of_the_iterated_part():
+    model = Ensemble(steps=5, samples=3)
+    with evaluations_counted(model) as counted:
+        model(torch.zeros(1, 1, 4, 4))
+        assert counted() == 15
+        model(torch.zeros(2, 1, 4, 4))
+        assert counted() == 45
+    model(torch.zeros(1, 1, 4, 4))
+    assert counted() == 45  # no hook stays behind
+    with evaluations_counted(nn.Linear(2, 2)) as counted:
+        assert counted() == 0
+
+
+class Blocks:
+    """A segmenter that states one step and one sample, and sees a block of slices in four windows."""
+
+    dims, evaluations, samples = 3, 1, 1
+
+    def __init__(self) -> None:
+        self.model = nn.Conv3d(1, 1, 1)
+
+    def predict(self, image: torch.Tensor, generators: Any) -> Prediction:
+        score = torch.cat([self.model(part) for part in image.chunk(4, dim=2)], dim=2)
+        return Prediction(score, score > 0)
+
+
+def test_windows_of_a_volume_are_counted_and_arithmetic_is_by_slice():
+    task = TaskSpec(channels=1, labels=("a",), image_size=(4, 4), dims=3)
+    found = {score.metric: score.value for score in complexity_scores(Blocks(), task, slices=32)}
+    assert (found["nfe"], found["steps"], found["samples"], found["slices_per_call"]) == (4, 1, 1, 32)
+    assert found["gflop_per_sample"] == 2 * 16 / 1e9
+
+
+@pytest.mark.parametrize(("dims", "window", "slices"), [(2, 96, 1), (3, 24, 32), (3, 96, 96), (3, None, 32)])
+def test_a_block_is_as_deep_as_the_window(dims, window, slices):
+    segmenter = Blocks()
+    segmenter.dims = dims
+    assert slices_per_call(segmenter, {"window": window and [window, 8, 8]}) == slices
+
+
 TARGET = """
 import torch
 
@@ -98,6 +178,11 @@ def noisy(argument):
 def slow(argument):
     import time
     time.sleep(60)
+
+def first_is_larger(argument):
+    import torch
+    sizes = [160, 16]
+    return lambda: torch.ones(sizes.pop(0) * 2**18).sum()
 """
 
 
@@ -119,6 +204,16 @@ def test_peak_memory_is_the_calls_and_not_the_parents(target):
         assert grown < 200
     assert result.peak_mib == (result.peak_rss_mib if result.kind != "cuda" else result.peak_allocated_mib)
     assert ballast.numel() == 400 * 2**18
+
+
+def test_warming_up_keeps_the_first_call_out(target):
+    grown = {}
+    for warmup in (True, False):
+        result = measure_peak_memory(f"bad_{target}:first_is_larger", {}, timeout=120, warmup=warmup)
+        grown[warmup] = result.peak_rss_mib - result.baseline_rss_mib
+    assert grown[False] > 150
+    if result.kind == "rss":
+        assert grown[True] < 100
 
 
 def test_a_failing_target_is_one_line(target):

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reports.build import build_report, render_terminal
@@ -166,6 +167,28 @@ def test_identical_draws_count_in_the_mean_psnr(tmp_path: Path) -> None:
     assert cell(stability.METRIC_COLUMNS[3], INF) == "∞"
 
 
+def test_paper_mode_is_a_mean_over_images_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    rows = [
+        ("a", "a", "x", -1, "PSNR/seg", 30.0),
+        ("b", "b", "x", -1, "PSNR/seg", 20.0),
+        ("c", "c", "x", -1, "PSNR/seg", NAN),
+    ]
+    rows += [(c, c, "x", -1, "images/PSNR/seg", n) for c, n in (("a", 1), ("b", 3), ("c", 0))]
+    rows += [(c, c, "x", -1, "slices_without_reference", 2) for c in "abc"]
+    rows += [(c, c, "x", -1, "empty_pairs/seg", 1) for c in "ab"]
+    strict = [(c, c, "x", -1, "flip_rate", 0.25) for c in "abc"]
+    scores = pd.concat([score_rows(rows, convention="sdseg"), score_rows(strict)], ignore_index=True)
+    write_run(tmp_path, scores=scores)
+    table = stability.build(read_frame(tmp_path))
+    row = table.rows[0]
+    assert row["PSNR/seg"] == pytest.approx((30 + 3 * 20) / 4)
+    assert row["PSNR/seg_interval"] is None
+    assert (row["convention"], row["flip_rate"], row["cases"]) == ("sdseg", 0.25, 3)
+    (note,) = (note for note in table.notes if "leaves out" in note)
+    assert "6 slices without reference" in note
+    assert "2 pairs in which the other draw found nothing" in note
+
+
 def test_missing_lpips_gives_the_record_s_reason(tables: dict[str, Table]) -> None:
     table = tables["table5"]
     assert rows_of(table, method="unet")[0]["LPIPS/seg"] is None
@@ -188,7 +211,59 @@ def test_cost_names_its_memory_and_ranks_within_one_machine(tmp_path: Path) -> N
     assert table.best() == {(1, "memory"), (0, "latency_ms_p50")}
     assert table.rows[2]["steps_samples"] == "10 \u00d7 5"
     assert any("more than one device" in note for note in table.notes)
-    assert any(note.startswith("GFLOP/sample missing for") for note in table.notes)
+    assert any(note.startswith("GFLOP/answer missing for") for note in table.notes)
+
+
+def test_cost_tells_answers_samples_and_network_calls_apart(tmp_path: Path) -> None:
+    ensemble = {"steps": 50, "samples": 25, "nfe": 1250, "slices_per_call": 1}
+    ensemble |= {"samples_per_s": 0.02, "latency_ms_p50": 50_000.0}
+    volumes = {"steps": 10, "samples": 1, "nfe": 40, "slices_per_call": 32, "samples_per_s": 16.0}
+    volumes |= {"latency_ms_p50": 2000.0, "gflop_per_sample": 2.0}
+    one = {"steps": 1, "samples": 1, "nfe": 1, "slices_per_call": 1, "samples_per_s": 8.0, "latency_ms_p50": 125.0}
+    for method, values in (("ensemble", ensemble), ("volumes", volumes), ("one", one)):
+        write_run(tmp_path, method, "btcv", scores=dice_rows({"x": 0.5}), run_scores=values, dims=3)
+    table = cost.build(read_frame(tmp_path))
+    row = rows_of(table, method="ensemble")[0]
+    assert (row["samples_per_s"], row["single_samples_per_s"], row["ms_per_evaluation"]) == (0.02, 0.5, 40)
+    assert (row["steps_samples"], row["call"]) == ("50 \u00d7 25", "1 slice")
+    row = rows_of(table, method="volumes")[0]
+    assert (row["samples_per_s"], row["ms_per_evaluation"], row["call"]) == (16, 50, "32 slices")
+    order = [row["method"] for row in table.rows]
+    best = {(order[index], key) for index, key in table.best()}
+    # Slices per second compare; the time and the evaluations of a block do not compare with those of a slice.
+    assert best == {("volumes", "samples_per_s"), ("one", "latency_ms_p50"), ("one", "nfe")}
+
+
+def test_published_speeds_stand_under_what_they_count(tmp_path: Path) -> None:
+    write_run(tmp_path, "medsegdiff_v2", "btcv", scores=dice_rows({"x": 0.5}), dims=3)
+    table = cost.build(read_frame(tmp_path))
+    rows = {row["method"].partition(" [")[0]: row for row in table.rows if row.get("published")}
+    speeds = {name: (row.get("samples_per_s"), row["single_samples_per_s"]) for name, row in rows.items()}
+    assert speeds == {
+        "MedSegDiff-V1": (None, 0.30),
+        "MedSegDiff-V2": (None, 0.31),
+        "Diff-U-Net": (0.87, 0.87),
+        "SDSeg (DDIM)": (2.01, 2.01),
+        "SDSeg": (8.36, 8.36),
+    }
+    settings = {name: row["steps_samples"] for name, row in rows.items()}
+    assert settings["MedSegDiff-V2"] == "50 \u00d7 25"
+    assert settings["Diff-U-Net"] == "10 \u00d7 1"
+    assert rows["MedSegDiff-V1"]["train_memory"] == "16 GB \u00d7 4 GPU"
+    note = next(note for note in table.notes if note.startswith("Published Single samples"))
+    assert "MedSegDiff-V1; MedSegDiff-V2: not comparable" in note
+    # 0.30 / 25; 1568 slices in 7 h; how many samples an answer then has.
+    assert (round(0.30 / 25, 3), round(1568 / 7 / 3600, 3), round(0.30 / (1568 / 7 / 3600))) == (0.012, 0.062, 5)
+    for number in ("0.012", "0.062", "5 samples"):
+        assert number in note
+
+
+def test_accuracy_has_the_dice_that_only_table_4_prints(tmp_path: Path) -> None:
+    write_run(tmp_path, "medsegdiff_v2", "btcv", scores=dice_rows({"x": 0.5}), dims=3)
+    dice = {row["method"].partition(" [")[0]: row["Dice"] for row in accuracy.build(read_frame(tmp_path)).rows}
+    assert dice["MedSegDiff-V2"] == pytest.approx(0.8352)
+    assert dice["Diff-U-Net"] == pytest.approx(0.9189)
+    assert dice["SDSeg"] == pytest.approx(0.928)  # Table 2's, not Table 4's rounding of it
 
 
 def test_datasets_table_counts_groups_of_the_test_split(tmp_path: Path) -> None:

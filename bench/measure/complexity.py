@@ -1,7 +1,8 @@
-"""Parameters of a model and arithmetic of one call."""
+"""Parameters of a model, arithmetic and network evaluations of one call."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -30,6 +31,27 @@ def count_gflop(call: Callable[[], object]) -> float:
     with _countable_attention(), counter:
         call()
     return counter.get_total_flops() / 1e9
+
+
+@contextmanager
+def evaluations_counted(module: torch.nn.Module) -> Iterator[Callable[[], int]]:
+    """Gives how often the items of batches went through `module`: 5 calls on 2 samples in 3 windows are 30.
+
+    Counted at its busiest convolution, so what runs once beside the iterated network (an encoder, a decoder) adds
+    nothing; 0 for a network without convolutions.
+    """
+    seen: Counter[int] = Counter()
+
+    def hook(convolution: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        seen[id(convolution)] += len(arguments[0])
+
+    found = [m for m in module.modules() if isinstance(m, (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d))]
+    handles = [convolution.register_forward_pre_hook(hook) for convolution in found]
+    try:
+        yield lambda: max(seen.values(), default=0)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

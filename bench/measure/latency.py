@@ -1,4 +1,4 @@
-"""Wall time per call: explicit warm-up, the device drained on both sides of every timed call."""
+"""Wall time per call: an explicit warm-up, and as many timed calls as a budget of seconds allows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from bench.errors import InputError
+
+_LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -35,27 +37,23 @@ class LatencyResult:
         return self.batch / self.p50 if self.p50 > 0 else float("inf")
 
 
-def measure_latency(
-    call: Callable[[], object],
-    *,
-    rounds: int,
-    warmup: int,
-    synchronize: Callable[[], None],
-    batch: int = 1,
-) -> LatencyResult:
-    """Time `rounds` calls after `warmup` untimed ones; `synchronize` waits until the device is idle."""
-    if rounds < 1 or warmup < 0 or batch < 1:
-        raise InputError(f"latency: rounds {rounds}, warmup {warmup}, batch {batch}; expected >= 1, >= 0, >= 1")
-    for _ in range(warmup):
-        call()
-    seconds = []
-    for _ in range(rounds):
-        synchronize()
+def warm_up(call: Callable[[], object], *, rounds: int, warmup: int, seconds: float) -> int:
+    """Warm `call` up (it returns when the device is idle); how many of `rounds` timed calls then fit into `seconds`.
+
+    Up to `warmup` calls, at least one, and no further one once they have taken `seconds`. The last tells how long a
+    call takes. At least 3 timed calls (or `rounds`, if that is less), however long they are.
+    """
+    if rounds < 1 or warmup < 0 or seconds <= 0:
+        raise InputError(f"latency: rounds {rounds}, warmup {warmup}, seconds {seconds}; expected >= 1, >= 0, > 0")
+    begin = time.perf_counter()
+    for _ in range(max(1, warmup)):
         start = time.perf_counter()
         call()
-        synchronize()
-        seconds.append(time.perf_counter() - start)
-    return LatencyResult(seconds, batch)
+        end = time.perf_counter()
+        if end - begin >= seconds:
+            break
+    fit = seconds / (end - start) if end > start else rounds
+    return min(rounds, max(_LEAST_ROUNDS, int(min(fit, rounds))))
 
 
 def synchronize(device: torch.device | str) -> None:

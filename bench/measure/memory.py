@@ -16,7 +16,7 @@ from bench.errors import InputError, RunError
 
 @dataclass(frozen=True)
 class MemoryResult:
-    """Peak memory of one call in MiB (2^20 bytes), after one call to warm up.
+    """Peak memory of one call in MiB (2^20 bytes), after one call to warm up unless it was measured without.
 
     `kind` says what the headline is. "cuda": torch's allocator, `peak_allocated_mib` and
     `peak_reserved_mib`, without the driver's context. "rss": resident memory of the whole process, peak
@@ -38,10 +38,13 @@ class MemoryResult:
         return self.peak_rss_mib if self.peak_allocated_mib is None else self.peak_allocated_mib
 
 
-def measure_peak_memory(target: str, argument: dict[str, Any], timeout: float = 600.0) -> MemoryResult:
+def measure_peak_memory(
+    target: str, argument: dict[str, Any], timeout: float = 600.0, warmup: bool = True
+) -> MemoryResult:
     """Peak memory of a call in a fresh process.
 
-    `target` "module:function" is given the JSON-able `argument` and returns the call. Raises InputError for a
+    `target` "module:function" is given the JSON-able `argument` and returns the call. Without `warmup` the peak is
+    that of the first call. Raises InputError for a
     malformed target, RunError in one line if the process fails or takes more than `timeout` seconds.
     """
     if not all(target.partition(":")):
@@ -55,6 +58,7 @@ def measure_peak_memory(target: str, argument: dict[str, Any], timeout: float = 
             target,
             json.dumps(argument),
             str(answer),
+            *(["warmup"] if warmup else []),
         ]
         # the child finds the modules that this process finds, wherever it was started
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}

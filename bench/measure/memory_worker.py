@@ -1,4 +1,4 @@
-"""The process in which one call's peak memory is read: `-m bench.measure.memory_worker TARGET JSON FILE`."""
+"""The process in which one call's peak memory is read: `-m bench.measure.memory_worker TARGET JSON FILE [warmup]`."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
 
-def main(target: str, argument: str, answer: str) -> None:
-    """Build the call that `target` names, make it twice and write the second one's peaks to `answer`."""
+def main(target: str, argument: str, answer: str, warmup: str = "") -> None:
+    """Build the call that `target` names, make it (after another with `warmup`) and write its peaks to `answer`."""
     module, _, name = target.partition(":")
     call = getattr(importlib.import_module(module), name)(json.loads(argument))
-    Path(answer).write_text(json.dumps(_measure(call)))
+    Path(answer).write_text(json.dumps(_measure(call, bool(warmup))))
 
 
-def _measure(call: Any) -> dict[str, Any]:
+def _measure(call: Any, warmup: bool) -> dict[str, Any]:
     import torch  # here, so that a target that cannot be built says so at once
 
+    def on_gpu() -> bool:
+        return torch.cuda.is_available() and torch.cuda.is_initialized()
+
     baseline = {"baseline_rss_mib": _current_rss() / MIB}
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
-    if cuda:
+    if on_gpu():
         baseline["baseline_allocated_mib"] = torch.cuda.memory_allocated() / MIB
-    call()
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
-    if cuda:
+    if warmup:
+        call()
+    if on_gpu():
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     reset = _reset_peak_rss()
     call()
     result: dict[str, Any] = baseline | {"kind": "rss" if reset else "rss_process"}
-    if cuda:
+    if on_gpu():
         torch.cuda.synchronize()
         result |= {
             "kind": "cuda",

@@ -1,4 +1,4 @@
-"""Figure: mean Dice against latency, per data set."""
+"""Figure: mean Dice against the time of an answer, per data set."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from reports.figures.style import Drawing, colour, finish, house_style, marker
-from reports.frame import Frame
+from reports.frame import Frame, Run
 from reports.provenance import device, threads
 from reports.summary import Summary, summarise, within_unit
 
 NAME = "figure_cost"
 CAPTION = (
-    "Mean Dice over cases with its 95 % interval against the median latency of one call (log scale, mean "
-    "over seeds). Up and to the left is better. Latencies compare only on one device: {machines}."
+    "Mean Dice over cases with its 95 % interval against the median time of an answer, one image or slice at batch "
+    "1 (log scale, mean over seeds; a method that sees volumes: the time of a block over its slices). Up and to the "
+    "left is better. Times compare only on one device: {machines}."
 )
 Point = tuple[float, Summary]
 
 
 def build(frame: Frame) -> Drawing | None:
-    """One panel per data set; None where no method has both a Dice and a latency."""
+    """One panel per data set; None where no method has both a Dice and a time."""
     panels: dict[str, dict[str, Point]] = {}
     for dataset, method, runs in frame.cells():
         rows = frame.rows(runs, "Dice")
         summary = summarise(rows[rows["draw"] >= 0])
-        times = [t for run in runs if math.isfinite(t := run.record.score("latency_ms_p50")) and t > 0]
+        times = [t for run in runs if math.isfinite(t := _time(run)) and t > 0]
         if summary.cases and times:
             panels.setdefault(dataset, {})[method] = (math.fsum(times) / len(times), summary)
     if not panels:
@@ -42,7 +43,12 @@ def build(frame: Frame) -> Drawing | None:
             _panel(ax, dataset, points, methods)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
-        return finish(figure, NAME, "Accuracy against latency", _alt(panels), CAPTION.format(machines=_machines(frame)))
+        return finish(figure, NAME, "Accuracy against time", _alt(panels), CAPTION.format(machines=_machines(frame)))
+
+
+def _time(run: Run) -> float:
+    slices = run.record.score("slices_per_call")
+    return run.record.score("latency_ms_p50") / (slices if math.isfinite(slices) else 1)
 
 
 def _panel(ax: Axes, dataset: str, points: dict[str, Point], methods: list[str]) -> None:
@@ -60,7 +66,7 @@ def _panel(ax: Axes, dataset: str, points: dict[str, Point], methods: list[str])
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("latency p50 (ms)")
+    ax.set_xlabel("median time of an answer (ms)")
     ax.set_ylabel("mean Dice")
     ax.margins(y=0.15)
     ax.grid()
@@ -78,4 +84,4 @@ def _alt(panels: dict[str, dict[str, Point]]) -> str:
     for dataset, points in panels.items():
         pairs = ", ".join(f"{method} {s.mean:.3f} at {latency:.0f} ms" for method, (latency, s) in points.items())
         parts.append(f"{dataset}: {pairs}")
-    return "Scatter plot of mean Dice against latency. On " + "; on ".join(parts) + "."
+    return "Scatter plot of mean Dice against the time of an answer. On " + "; on ".join(parts) + "."

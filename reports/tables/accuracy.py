@@ -51,7 +51,8 @@ def build(frame: Frame) -> Table:
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     small: list[tuple[str, Summary]] = []
-    ledger = [entry for entry in read_ledger() if entry.table in ("2", "3") and entry.metric in METRICS]
+    # Table 4 prints the Dice of diffusion methods that Table 2 leaves out.
+    ledger = [entry for entry in read_ledger() if entry.table in ("2", "3", "4") and entry.metric in METRICS]
     for dataset in sorted({run.record.dataset for run in frame.runs}):
         for name, method, runs in frame.cells():
             if name == dataset:
@@ -124,7 +125,7 @@ def published_rows(
     """The ledger's methods on a data set by name, the reasons of their flags going to `notes`."""
     rows: dict[str, dict[str, Any]] = {}
     for entry in ledger:
-        if same_dataset(dataset, entry.dataset):
+        if same_dataset(dataset, entry.dataset) and entry.metric not in rows.get(entry.method, {}):
             flag = all(entry.comparable_with(protocol) for protocol in protocols)
             row = rows.setdefault(entry.method, published_row(dataset, entry, flag))
             row[entry.metric] = entry.as_measured

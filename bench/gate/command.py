@@ -1,0 +1,90 @@
+"""The verb `gate` and the option `--gate`: reading, judging and promoting, without printing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.config import Cell, expand
+from bench.environment import device_facts, git_facts
+from bench.errors import InputError
+from bench.gate.promotion import new_reference, refusals
+from bench.gate.reference import Key, Reference, RunFacts, read_reference, reference_path, write_reference
+from bench.gate.selection import runs_on_disk
+from bench.gate.verdict import Verdict, judge
+
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Where a reference was written, or why not; `verdict` is that of the runs against the one they replace."""
+
+    path: Path
+    refused: tuple[str, ...]
+    verdict: Verdict | None
+
+
+def checkout() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of this code, None where unknown."""
+    facts = git_facts(_ROOT) or {}
+    return facts.get("commit"), facts.get("dirty")
+
+
+def choose_reference(given: Path | None, overrides: list[str]) -> Path:
+    """The file that was given, or the committed one of the profile on this type of device."""
+    if given is not None:
+        return given
+    profile = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("profile=")), "smoke")
+    return reference_path(profile, device_facts()["type"])
+
+
+def gate_settings(cell: Cell) -> dict[str, Any]:
+    """The section `gate` of a cell's configuration, checked."""
+    settings: dict[str, Any] = cell.config["gate"]
+    if settings["device"] not in ("name", "type"):
+        raise InputError(f"gate.device={settings['device']}: expected name or type")
+    allowed = {name: settings[name] for name in ("margin", "relative_margin", "memory")}
+    for name, value in {**allowed, **{f"margins.{k}": v for k, v in settings["margins"].items()}}.items():
+        if not 0 <= value < float("inf"):
+            raise InputError(f"gate.{name}={value}: expected a number from 0 on")
+    for name in ("slower", "unsure"):
+        if not 1 <= settings[name] < float("inf"):
+            raise InputError(f"gate.{name}={settings[name]}: expected a factor from 1 on")
+    return settings
+
+
+def judge_disk(given: Path | None, overrides: list[str]) -> Verdict:
+    """Judge the runs on disk; without a profile among the overrides, those of the reference's own."""
+    path = choose_reference(given, overrides)
+    reference = read_reference(path)
+    if not any(o.startswith("profile=") for o in overrides):
+        overrides = [f"profile={reference.profile}", *overrides]
+    cells = expand(overrides)
+    return judge_runs(reference, runs_on_disk(cells), cells[0])
+
+
+def judge_runs(reference: Reference, runs: Mapping[Key, RunFacts | str], cell: Cell) -> Verdict:
+    """Judge runs by the settings of a cell, at the revision of the checkout."""
+    return judge(reference, runs, gate_settings(cell), checkout()[0])
+
+
+def promote(out: Path | None, overrides: list[str], accept: bool = False) -> Promotion:
+    """Write the runs on disk as a reference unless they are refused.
+
+    Where the file is there already, runs that fail against it are refused too, unless the change is accepted.
+    """
+    path = choose_reference(out, overrides)
+    cells = expand(overrides)
+    runs = runs_on_disk(cells)
+    commit, dirty = checkout()
+    reasons, verdict = refusals(runs, commit, dirty), None
+    if path.exists() and not accept:
+        verdict = judge(read_reference(path), runs, gate_settings(cells[0]), commit)
+        if not verdict.passed:
+            reasons.append(f"the runs fail against {path}: --accept replaces it all the same")
+    if not reasons:
+        write_reference(path, new_reference(runs))
+    return Promotion(path, tuple(reasons), verdict)

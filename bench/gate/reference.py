@@ -1,0 +1,186 @@
+"""What the gate judges: a run in short, with its values by case and its raw rounds, and a file of such runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import InputError
+from bench.files import atomic_path
+from bench.metrics import select
+from bench.metrics.stability import STABILITY_METRICS
+from bench.record import RunRecord, Timing, read_scores
+from bench.store import RunFolder
+
+REFERENCE_SCHEMA = 1
+REFERENCES = Path(__file__).parents[1] / "references"
+_DIGITS = 9
+_MEMORY_UNIT = "MiB"
+
+Key = tuple[str, str, int]
+
+
+class Values(BaseModel):
+    """One value per case of a metric and a label, the mean over draws; None where undefined."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metric: str
+    unit: str
+    better: Literal["higher", "lower", "none"]
+    values: list[float | None]
+
+
+class RunFacts(BaseModel):
+    """What a run is, and everything of it that the gate judges."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: str
+    method: str
+    seed: int
+    profile: str
+    protocol: str
+    draws: int
+    hash: str
+    data: str
+    split: str
+    scoring: str
+    device: dict[str, str]
+    threads: int | None
+    commit: str | None
+    dirty: bool | None
+    packages: dict[str, str | None]
+    benchmarks: dict[str, str]
+    cases: list[str]
+    groups: list[str]
+    accuracy: dict[str, Values]
+    stability: dict[str, Values]
+    speed: dict[str, Timing]
+    memory: dict[str, float | None]
+
+    @property
+    def key(self) -> Key:
+        """Dataset, method and seed, which name a run."""
+        return self.dataset, self.method, self.seed
+
+
+class Reference(BaseModel):
+    """A committed file of runs that later ones are compared with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = REFERENCE_SCHEMA
+    profile: str
+    runs: list[RunFacts] = Field(min_length=1)
+
+
+def key_name(key: Key) -> str:
+    """A run's name as pytest shows it."""
+    dataset, method, seed = key
+    return f"{dataset}-{method}-seed{seed}"
+
+
+def reference_path(profile: str, device: str) -> Path:
+    """Where the reference of a profile and a type of device is committed."""
+    return REFERENCES / f"{profile}-{device}.json"
+
+
+def read_reference(path: Path) -> Reference:
+    """Read a reference; raises InputError that names the file and its first fault."""
+    try:
+        content = Reference.model_validate_json(path.read_bytes())
+    except OSError as error:
+        reason = f"{path}: cannot be read ({error.strerror}); make one with sdseg gate --promote --out {path}"
+        raise InputError(reason) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: not a reference ({where}: {first['msg']}); make one with --promote") from error
+    if content.schema_version != REFERENCE_SCHEMA:
+        raise InputError(f"{path}: schema {content.schema_version}, expected {REFERENCE_SCHEMA}; promote again")
+    keys = [run.key for run in content.runs]
+    if len(set(keys)) < len(keys):
+        raise InputError(f"{path}: holds a run twice; promote again")
+    return content
+
+
+def write_reference(path: Path, reference: Reference) -> None:
+    """Write a reference atomically as strict JSON, a list of numbers on one line."""
+    text = json.dumps(json.loads(reference.model_dump_json()), indent=1, allow_nan=False)
+    with atomic_path(path) as part:
+        part.write_text(re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n\s*", "", found[0]), text) + "\n")
+
+
+def run_facts(path: Path) -> RunFacts:
+    """What the gate sees of a run folder; raises InputError where its record or its scores cannot be read."""
+    folder = RunFolder(path)
+    record, scores = folder.read_record(), read_scores(folder.scores_path)
+    git, device = record.environment.get("git") or {}, record.environment.get("device") or {}
+    cases = scores.drop_duplicates("case").sort_values("case")
+    names = cases["case"].astype(str).tolist()
+    over_draws = scores["draw"] < 0
+    return RunFacts(
+        dataset=record.dataset,
+        method=record.method,
+        seed=record.seed,
+        profile=record.profile,
+        protocol=record.protocol,
+        draws=record.draws,
+        hash=record.hash,
+        data=record.data.get("data", ""),
+        split=record.data.get("split", ""),
+        scoring=record.data.get("scoring", ""),
+        device={name: str(device.get(name)) for name in ("type", "name")},
+        threads=(record.environment.get("torch") or {}).get("threads"),
+        commit=git.get("commit"),
+        dirty=git.get("dirty"),
+        packages=record.environment.get("packages") or {},
+        benchmarks=record.benchmarks,
+        cases=names,
+        groups=cases["group"].astype(str).tolist(),
+        accuracy=_values(scores[~over_draws], names, record),
+        stability=_values(scores[over_draws], names, record),
+        speed=record.timings,
+        memory={s.metric: s.value if math.isfinite(s.value) else None for s in record.scores if s.unit == _MEMORY_UNIT},
+    )
+
+
+def metric_facts(name: str) -> tuple[str, Literal["higher", "lower", "none"]]:
+    """Unit and better direction of a metric of score rows, also one over draws; InputError for an unknown one."""
+    for known in STABILITY_METRICS:
+        if known.name == name:
+            return known.unit, known.better
+    metric = select([name])[0]
+    return metric.unit, metric.better
+
+
+def _values(scores: pd.DataFrame, cases: list[str], record: RunRecord) -> dict[str, Values]:
+    found: dict[str, Values] = {}
+    for (metric, convention, label), rows in scores.groupby(["metric", "convention", "label"], sort=False):
+        unit, better = metric_facts(str(metric))
+        by_case = rows.groupby("case")["value"].mean().reindex(cases)
+        name = str(metric)
+        if unit == "dB":
+            # Identical draws have an infinite PSNR and an error of 0, which a paired test can take.
+            unit, better, name = "", "lower", f"{metric} as RMS error"
+            by_case = 10 ** (-by_case / 20)
+        # The protocol's own convention needs no word.
+        words = [
+            name,
+            str(label) if len(record.labels) > 1 else "",
+            f"({convention})" if convention != "strict" else "",
+        ]
+        values = [_plain(value) for value in by_case]
+        found[" ".join(filter(None, words))] = Values(metric=str(metric), unit=unit, better=better, values=values)
+    return found
+
+
+def _plain(value: Any) -> float | None:
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None

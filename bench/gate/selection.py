@@ -1,0 +1,33 @@
+"""Which runs the gate judges: the cells of the configuration, as they lie on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.config import Cell
+from bench.errors import InputError, NotApplicableError
+from bench.gate.reference import Key, RunFacts, run_facts
+from bench.runner import Run
+
+
+def runs_on_disk(cells: list[Cell]) -> dict[Key, RunFacts | str]:
+    """The facts of every cell's run, or why there are none; bad data is an InputError."""
+    return {(cell.dataset, cell.method, cell.seed): _facts_of(cell) for cell in cells}
+
+
+def _facts_of(cell: Cell) -> RunFacts | str:
+    try:
+        folder = Run(cell).folder
+    except NotApplicableError as error:
+        return str(error)
+    if not folder.record_path.exists():
+        return f"no results in {folder.path}: pytest suites/ --benchmark-only makes them"
+    return facts_or_fault(folder.path)
+
+
+def facts_or_fault(path: Path) -> RunFacts | str:
+    """The facts of a run folder, or what is wrong with it."""
+    try:
+        return run_facts(path)
+    except InputError as error:
+        return str(error)

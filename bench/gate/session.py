@@ -1,0 +1,61 @@
+"""The gate at the end of a pytest session: it judges what ran in it, and nothing that lay there before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.config import Cell
+from bench.errors import InputError
+from bench.gate.command import choose_reference, gate_settings, judge_runs
+from bench.gate.reference import Key, RunFacts, read_reference
+from bench.gate.rows import Row
+from bench.gate.selection import facts_or_fault
+from bench.gate.verdict import Verdict
+from bench.record import read_record
+
+
+class SessionGate:
+    """A pytest plugin; a reference that cannot be read, or bad settings, are an InputError before anything runs."""
+
+    def __init__(self, given: Path | None, overrides: list[str], cell: Cell) -> None:
+        self.path = choose_reference(given, overrides)
+        self.reference = read_reference(self.path)
+        gate_settings(cell)
+        self.cell = cell
+        self.ran: dict[Path, dict[str, str]] = {}
+        self.verdict: Verdict | None = None
+
+    def benchmark_ended(self, run: Path, name: str, outcome: str) -> None:
+        """Note how a benchmark of a run folder ended."""
+        self.ran.setdefault(run, {})[name] = outcome
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Judge, and fail the session where the gate stays shut."""
+        try:
+            self.verdict = judge_runs(self.reference, self._runs(), self.cell)
+        except InputError as error:
+            self.verdict = Verdict((Row("", "run", "gate", "", "", "", False, str(error)),))
+        if not self.verdict.passed and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The table."""
+        if self.verdict is not None:
+            terminalreporter.section(f"gate against {self.path}")
+            terminalreporter.write_line(self.verdict.table(), green=self.verdict.passed, red=not self.verdict.passed)
+
+    def _runs(self) -> dict[Key, RunFacts | str]:
+        found: dict[Key, RunFacts | str] = {}
+        for path, outcomes in self.ran.items():
+            facts = facts_or_fault(path)
+            if isinstance(facts, str):
+                record = read_record(path / "record.json")
+                found[record.dataset, record.method, record.seed] = facts
+            else:
+                # What an earlier session ran says nothing of this one.
+                found[facts.key] = facts.model_copy(update={"benchmarks": outcomes})
+        return found

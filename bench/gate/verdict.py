@@ -1,0 +1,147 @@
+"""The gate: runs against a committed reference, closed by default, with the reason for every failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass
+from functools import partial
+from typing import Any, Literal
+
+from tabulate import tabulate
+
+from bench.gate.reference import Key, Reference, RunFacts, key_name
+from bench.gate.rows import Judged, Row, failed, judge_memory, judge_speed, judge_values
+
+KINDS = ("accuracy", "stability", "speed", "memory")  # fields of RunFacts
+_HEADERS = ("run", "metric", "reference", "now", "allowed", "verdict")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Every judgement, in order; passed where there is one and none failed."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate opens."""
+        return bool(self.rows) and all(row.passed for row in self.rows)
+
+    def table(self, every: bool = False) -> str:
+        """The rows that failed, and of each run and kind the one closest to its limit; all of them with `every`."""
+        shown = [row for row in self.rows if every or not row.passed or row is self._closest(row)]
+        cells = [(row.run, row.metric, row.reference, row.now, row.allowed, row.verdict) for row in shown]
+        count = len(self.rows) - sum(row.passed for row in self.rows)
+        word = "passed" if self.passed else "FAILED"
+        table = tabulate(cells, _HEADERS, tablefmt="simple", disable_numparse=True)
+        hidden = f", {len(self.rows) - len(shown)} passed ones not shown" if len(shown) < len(self.rows) else ""
+        return f"{table}\ngate {word}: {len(self.rows)} judgements, {count} failed{hidden}"
+
+    def _closest(self, row: Row) -> Row:
+        same = [other for other in self.rows if (other.run, other.kind) == (row.run, row.kind) and other.passed]
+        return min(same, key=lambda other: other.room)
+
+
+def judge(
+    reference: Reference,
+    runs: Mapping[Key, RunFacts | str],
+    settings: dict[str, Any],
+    commit: str | None,
+) -> Verdict:
+    """Judge runs, or the reasons why they are not there, by the section `gate` of the configuration.
+
+    `commit` is the checkout's: results of another revision say nothing about this one.
+    """
+    rows: list[Row] = []
+    expected = {run.key: run for run in reference.runs}
+    for key in [*expected, *(key for key in runs if key not in expected)]:
+        now = runs.get(key, "did not run")
+        if isinstance(now, str) and key not in expected:
+            continue
+        name = key_name(key)
+        if isinstance(now, str):
+            rows.append(_row(name, "run", "run", failed(now, "there", "missing")))
+        elif key not in expected:
+            rows.append(_row(name, "run", "run", failed("new: not in the reference", "missing", "there")))
+        else:
+            rows += _judge_run(name, expected[key], now, settings, commit)
+    return Verdict(tuple(rows))
+
+
+def _row(run: str, kind: str, metric: str, judged: Judged) -> Row:
+    return Row(run, kind, metric, *astuple(judged))
+
+
+def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any], commit: str | None) -> Iterator[Row]:
+    faults = [*_identity(old, new, settings, commit), *_benchmarks(old, new)]
+    for what, judged in faults:
+        yield _row(name, "run", what, judged)
+    if not faults:
+        shown = f"{old.hash[:8]}, {len(old.cases)} cases"
+        yield _row(name, "run", "identity", Judged(shown, shown, "equal", True))
+    by_case = partial(judge_values, facts=new) if (old.cases, old.groups) == (new.cases, new.groups) else _other_cases
+    rules: dict[str, Callable[..., Judged]] = {
+        "accuracy": by_case,
+        "stability": by_case,
+        "speed": judge_speed,
+        "memory": judge_memory,
+    }
+    for kind in KINDS:
+        before, now = getattr(old, kind), getattr(new, kind)
+        for metric in [*before, *(metric for metric in now if metric not in before)]:
+            if metric not in now:
+                judged = failed("missing", "there", "missing")
+            elif metric not in before:
+                judged = failed("new: not in the reference", "missing", "there")
+            else:
+                judged = rules[kind](before[metric], now[metric], settings=settings)
+            yield _row(name, kind, metric, judged)
+
+
+def _other_cases(*_: Any, **__: Any) -> Judged:
+    return failed("not comparable: other cases")
+
+
+def _identity(
+    old: RunFacts, new: RunFacts, settings: dict[str, Any], commit: str | None
+) -> Iterator[tuple[str, Judged]]:
+    """What keeps two runs from being compared."""
+    facts: dict[str, Callable[[RunFacts], Any]] = {
+        "profile": lambda run: run.profile,
+        "protocol": lambda run: run.protocol,
+        "draws": lambda run: run.draws,
+        "data": lambda run: run.data[:8],
+        "split": lambda run: run.split[:8],
+        "device": lambda run: _device(run, settings["device"]),
+        "threads": lambda run: run.threads,
+    }
+    for what, of in facts.items():
+        if of(old) != of(new) or of(old) in ("", None):
+            yield what, failed(f"another {what}" if of(old) != of(new) else "unknown", str(of(old)), str(of(new)))
+    if (old.data, old.split) == (new.data, new.split) and old.hash != new.hash:
+        yield "configuration", failed("another configuration", old.hash[:8], new.hash[:8])
+    if (old.protocol, old.draws) == (new.protocol, new.draws) and old.scoring != new.scoring:
+        yield "scoring", failed("other metrics, or LPIPS in one of them only", old.scoring[:8], new.scoring[:8])
+    if (old.cases, old.groups) != (new.cases, new.groups):
+        differ = sorted(set(old.cases) ^ set(new.cases))
+        what = f"case {differ[0]} is in one of them only" if differ else "other groups"
+        yield "cases", failed(what, str(len(old.cases)), str(len(new.cases)))
+    if old.dirty is not False:
+        yield "reference", failed("made from a dirty or unknown tree: promote a clean run", str(old.commit)[:8])
+    if new.commit != commit:
+        reason = "results of another revision: run again, into another runs_dir"
+        yield "revision", failed(reason, f"checkout {str(commit)[:8]}", str(new.commit)[:8])
+
+
+def _device(run: RunFacts, which: Literal["name", "type"]) -> str:
+    return run.device.get("type", "") if which == "type" else ", ".join(run.device.values())
+
+
+def _benchmarks(old: RunFacts, new: RunFacts) -> Iterator[tuple[str, Judged]]:
+    for name, outcome in old.benchmarks.items():
+        now = new.benchmarks.get(name, "did not run")
+        if now != outcome:
+            yield name, failed(f"benchmark {now}", outcome, now)
+    for name, now in new.benchmarks.items():
+        if now == "failed" and name not in old.benchmarks:
+            yield name, failed("benchmark failed", "missing", now)
