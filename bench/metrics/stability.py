@@ -104,6 +104,8 @@ def image_stability(
     maps: np.ndarray, lpips: Lpips | None = None, device: torch.device | str = "cpu"
 ) -> dict[str, float]:
     """LPIPS, PSNR, SSIM and MS-SSIM over all pairs of M draws, maps (M, [N,] H, W) in [0, 1]; slices one by one."""
+    if (maps == maps[:1]).all():
+        maps = maps[:2]  # draws of a deterministic method: every pair says the same
     slices = _slices(maps)
     first, second = torch.triu_indices(len(maps), len(maps), 1, device=device)
     means = []
