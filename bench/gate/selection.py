@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from bench.config import Cell
@@ -11,15 +12,19 @@ from bench.runner import Run
 
 
 def runs_on_disk(cells: list[Cell]) -> dict[Key, RunFacts | str]:
-    """The facts of every cell's run, or why there are none; bad data is an InputError."""
-    return {(cell.dataset, cell.method, cell.seed): _facts_of(cell) for cell in cells}
+    """The facts of every cell's run, or why there are none; bad data is an InputError.
+
+    A cell that a matrix leaves out is left out here too: a reference that has it will miss it.
+    """
+    found: dict[Key, RunFacts | str] = {}
+    for cell in cells:
+        with suppress(NotApplicableError):
+            found[cell.dataset, cell.method, cell.seed] = _facts_of(cell)
+    return found
 
 
 def _facts_of(cell: Cell) -> RunFacts | str:
-    try:
-        folder = Run(cell).folder
-    except NotApplicableError as error:
-        return str(error)
+    folder = Run(cell).folder
     if not folder.record_path.exists():
         return f"no results in {folder.path}: pytest suites/ --benchmark-only makes them"
     return facts_or_fault(folder.path)
