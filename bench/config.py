@@ -17,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.errors import InputError
@@ -109,7 +109,7 @@ class Config:
     window_overlap: float = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)
     train_3d: TrainConfig = field(default_factory=TrainConfig)
-    # Where a profile says nothing else, everybody trains as SDSeg does.
+    # Where a profile says nothing else, everybody trains as SDSeg does; `train.KEY=` on the command line is for all.
     train_supervised: Any = "${train}"
     train_medsegdiff: Any = "${train}"
     nnunet: dict[str, Any] = field(default_factory=dict)
@@ -152,6 +152,7 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
         with _hydra():
             config = compose("config", overrides=plain)
         OmegaConf.set_struct(config, False)
+        _train_everybody(config, plain)
         for override in overrides:
             if _is_plugin(override, plugins):
                 key, _, name = override.partition("=")
@@ -163,6 +164,19 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
         raise InputError(_one_line(error)) from error
     assert isinstance(content, dict)
     return json.loads(json.dumps(content))
+
+
+def _train_everybody(config: DictConfig, overrides: list[str]) -> None:
+    # `train.KEY` and `recipe` on the command line speak of every method, also of those with a section of their own.
+    given = {o.lstrip("+").partition("=")[0] for o in overrides}
+    for section in ("train_supervised", "train_medsegdiff", "train_3d"):
+        if OmegaConf.is_interpolation(config, section):
+            continue
+        if "recipe" in given and section != "train_3d":
+            config[section] = config["train"]
+        for key in (name.removeprefix("train.") for name in given if name.startswith("train.")):
+            if f"{section}.{key}" not in given:
+                config[section][key] = config["train"][key]
 
 
 def _one_line(error: Exception) -> str:
