@@ -40,8 +40,8 @@ COLUMNS = [
 ]
 CAPTION = (
     "Mean over test cases: labels are averaged within a case, then draws, then training seeds, then cases. "
-    "SD over cases; 95 % interval of the mean over cases by BCa bootstrap (9,999 resamples, cases of one "
-    "group together; t below 15 groups, none below 10). Excluded: cases without any defined value. "
+    "SD over cases; 95 % interval of the mean over cases: the farther of t and BCa bootstrap (9,999 resamples, "
+    "cases of one group together; none below 10 groups). Excluded: cases without any defined value. "
     "Undefined: single values (case, label, draw, seed) that are undefined and left out of the mean."
 )
 
