@@ -109,7 +109,7 @@ class Config:
     window_overlap: float = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)
     train_3d: TrainConfig = field(default_factory=TrainConfig)
-    # Where a profile says nothing else, everybody trains as SDSeg does; `train.KEY=` on the command line is for all.
+    # What a family does otherwise than `train`, which is SDSeg's; `train.KEY=` on the command line is for all.
     train_supervised: Any = "${train}"
     train_medsegdiff: Any = "${train}"
     nnunet: dict[str, Any] = field(default_factory=dict)

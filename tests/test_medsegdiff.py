@@ -17,6 +17,8 @@ from baselines.medsegdiff.config import MedSegDiffConfig
 from baselines.medsegdiff.model import MedSegDiff, binarise, decide, mix
 from baselines.medsegdiff.official import load_official, to_official
 from baselines.medsegdiff.segmenter import medsegdiff_segmenter
+from bench.config import compose_config
+from sdseg.recipe import Recipe
 
 SMALL: dict[str, Any] = {
     "image_size": 16,
@@ -262,6 +264,19 @@ def test_the_segmenter_trains_loads_and_counts_its_calls(tmp_path: Path) -> None
     wide = SimpleNamespace(channels=3, labels=("mask",), image_size=(16, 32))
     with pytest.raises(ValueError, match="square"):
         medsegdiff_segmenter(wide, 0, "cpu", recipe, **shape, version="v1")
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu", "paper"])
+def test_no_profile_crops_what_v1_must_see_whole(profile: str) -> None:
+    config = compose_config([f"profile={profile}", "method=medsegdiff_v1"])["method"]
+    size = compose_config([f"profile={profile}"])["image_size"]
+    assert Recipe.model_validate(config["recipe"]).seen((size, size)) == (size, size)
+    task = SimpleNamespace(channels=3, labels=("mask",), image_size=(16, 16))
+    recipe = {"steps": 1, "batch_size": 1, "lr": 1e-3, "crop": 8}
+    with pytest.raises(ValueError, match=r"crop=8.*whole images"):
+        medsegdiff_segmenter(
+            task, 0, "cpu", recipe, **{k: v for k, v in SMALL.items() if k != "image_size"}, version="v1"
+        )
 
 
 def test_helps_for_small_networks_are_off_in_the_release_and_change_only_what_they_say() -> None:

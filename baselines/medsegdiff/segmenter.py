@@ -42,6 +42,9 @@ def medsegdiff_segmenter(
     height, wide = task.image_size
     if network.get("version") == "v1" and height != wide:
         raise ValueError(f"MedSegDiff V1's frequency filters take square images, not {height} x {wide}")
+    settings = Recipe.model_validate(recipe)
+    if network.get("version") == "v1" and settings.seen(task.image_size) != tuple(task.image_size):
+        raise ValueError(f"train crop={settings.crop}: MedSegDiff V1's filters take whole images; use crop=null")
     inference: dict[str, Any] = {"sampler": sampler, "fusion": fusion, "mixing": mixing, "decision": decision}
     for key, value in inference.items():
         if value not in _CHOICES[key]:
@@ -55,8 +58,6 @@ def medsegdiff_segmenter(
     )
     inference |= {"steps": steps, "samples": samples, "eta": eta, "max_batch": max_batch}
     calls = steps + (sampler == "official")
-    segmenter = TrainedSegmenter(
-        MedSegDiff(config), Recipe.model_validate(recipe), seed, device, evaluations=calls, inference=inference
-    )
+    segmenter = TrainedSegmenter(MedSegDiff(config), settings, seed, device, evaluations=calls, inference=inference)
     segmenter.samples = samples
     return segmenter
