@@ -53,7 +53,7 @@ def build_report(runs_dir: Path, out_dir: Path | None = None) -> ReportResult:
 def render_terminal(runs_dir: Path, runs: Sequence[Path] | None = None) -> str:
     """The tables as plain text of about 100 columns, for all runs or only the given run folders."""
     frame = read_frame(runs_dir, runs)
-    parts = [to_text(table) for table in build_tables(frame)]
+    parts = [to_text(table) for table in build_tables(frame) if table.shown("terminal")]
     if frame.warnings:
         parts.append("\n".join(f"warning: {line}" for line in frame.warnings))
     return "\n\n".join(parts) + "\n"

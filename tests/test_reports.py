@@ -81,8 +81,9 @@ def test_every_module_and_a_whole_report_without_torch(tmp_path: Path) -> None:
 
 def test_report_writes_tables_figures_and_page(report: ReportResult) -> None:
     names = {path.name for path in report.index.parent.iterdir()}
-    tables = {f"table{n}.{kind}" for n in (1, 2, 4, 5) for kind in ("md", "csv", "tex")}
-    figures = {f"figure_{name}.{kind}" for name in ("accuracy", "cost") for kind in ("svg", "png")}
+    wanted = ("table1", "table2", "ranking", "table4", "table5", "variance", "claims")
+    tables = {f"{name}.{kind}" for name in wanted for kind in ("md", "csv", "tex")}
+    figures = {f"figure_{name}.{kind}" for name in ("accuracy", "cost", "ranking") for kind in ("svg", "png")}
     assert names == tables | figures | {"index.html"}
     assert {path.name for path in report.tables} == tables
     assert report.warnings == []
@@ -96,8 +97,8 @@ def test_page_stands_alone_and_describes_its_pictures(report: ReportResult) -> N
     assert all(t.startswith("#") or (report.index.parent / t).is_file() for t in targets)
     assert all(f'id="{target[1:]}"' in page for target in targets if target.startswith("#"))
     images = re.findall(r"<img [^>]*>", page)
-    # six galleries of two cases in four panels, and two figures
-    assert len(images) == 6 * 2 * 4 + 2
+    # six galleries of two cases in four panels, and three figures
+    assert len(images) == 6 * 2 * 4 + 3
     assert all(re.search(r'alt="[^"]{8,}"', image) for image in images)
     assert "published, not comparable" in page
 

@@ -60,7 +60,8 @@ def split_variance(values: npt.ArrayLike) -> VarianceSplit:
     if cases < 2:
         return VarianceSplit(math.nan, math.nan, math.nan, math.nan, seeds, cases, draws, int((~complete).sum()))
     cells = kept.mean(axis=2)
-    within = kept.var(axis=2, ddof=1).mean() if draws > 1 else math.nan
+    # From the first draw, so that draws that do not vary have exactly none.
+    within = (kept - kept[:, :, :1]).var(axis=2, ddof=1).mean() if draws > 1 else math.nan
     shared = draws * _interaction(cells)
     by_case = seeds * draws * cells.mean(axis=0).var(ddof=1)
     by_seed = cases * draws * cells.mean(axis=1).var(ddof=1) if seeds > 1 else math.nan

@@ -15,9 +15,15 @@ from reports.provenance import commit, device, part, threads, versions
 from reports.published import Published
 from reports.site.pictures import Gallery
 from reports.table import MISSING, Table, cell, number
+from reports.variants import unflagged
 
 _HERE = Path(__file__).parent
-BESIDE = {"table2": "figure_accuracy", "table4": "figure_cost", "figure3": "figure3"}  # a table's figure
+BESIDE = {
+    "table2": "figure_accuracy",
+    "ranking": "figure_ranking",
+    "table4": "figure_cost",
+    "figure3": "figure3",
+}  # a table's figure
 LEDGER_TITLES = {
     "2": "Table 2, Dice against segmentation networks",
     "3": "Table 3, Dice and IoU",
@@ -98,6 +104,7 @@ def _findings(tables: list[Table]) -> list[dict[str, str]]:
     if table is None:
         return []
     columns = {column.key: column for column in table.columns}
+    ranked = next((table.rows for table in tables if table.name == "ranking"), [])
     found = []
     for index, key in sorted(table.best()):
         row = table.rows[index]
@@ -110,9 +117,24 @@ def _findings(tables: list[Table]) -> list[dict[str, str]]:
                     "value": cell(columns["Dice"], row["Dice"]),
                     "interval": "no interval" if interval == MISSING else f"95 % {interval}",
                     "cases": str(row["cases"]),
+                    "tested": _tested([r for r in ranked if r["dataset"] == row["dataset"]], row["method"]),
                 }
             )
     return found
+
+
+def _tested(ranked: list[dict[str, Any]], method: str) -> str:
+    """What the ranking says of the first of a data set; nothing where there is more than one ranking of it."""
+    if [row["method"] for row in ranked if row["verdict"] == "first"] != [method]:
+        return ""
+    by_verdict: dict[str, list[str]] = {}
+    for row in ranked[1:]:
+        by_verdict.setdefault(row["verdict"], []).append(unflagged(row["method"]))
+    words = [f"first in {ranked[0]['p_first']:.0%} of the resamples"]
+    for verdict, names in by_verdict.items():
+        said = {"worse": "better than", "not shown": "not shown to differ from"}.get(verdict, f"{verdict} of")
+        words.append(f"{said} {', '.join(names)}")
+    return "; ".join(words)
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -8,11 +8,14 @@ import pkgutil
 from reports.frame import Frame
 from reports.table import Table
 
+# As a reader asks: what, how good, is it real, where does it fail, how dear, how stable, and against what was printed.
+ORDER = ("table1", "table2", "ranking", "errors", "table4", "table5", "variance", "conventions", "table6", "claims")
+
 
 def build_tables(frame: Frame) -> list[Table]:
-    """Every table of this folder that the frame has rows for, by name; where nothing was run, the empty ones."""
+    """Every table of this folder that the frame has rows for, in ORDER; where nothing was run, the empty ones."""
     modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
     built = [module.build(frame) for module in modules if hasattr(module, "build")]
     tables = [table for table in built if table is not None and (table.rows or not frame.all_runs)]
     # The figures' data follow the tables.
-    return sorted(tables, key=lambda table: (table.name.startswith("figure"), table.name))
+    return sorted(tables, key=lambda t: (ORDER.index(t.name) if t.name in ORDER else len(ORDER), t.name))

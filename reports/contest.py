@@ -1,0 +1,98 @@
+"""Methods that were scored on the same cases: compared in pairs and ranked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from bench.stats import CaseTable, Comparison, Ranking, case_table, compare, holm, non_inferior, rank_models
+from reports.frame import Frame
+from reports.summary import per_case
+from reports.variants import unflagged
+
+METRIC = "Dice"
+ALPHA = 0.05
+MARGIN = 0.01
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Methods of one data set, protocol and convention on one set of cases, best mean first.
+
+    `pairs` holds for every pair (better ranked, worse ranked) the first against the second, `p` its sign-flip p
+    after Holm over all pairs, which holds whichever pair a reader picks. `within` says of every method but the first
+    whether it is not worse than the first by MARGIN. `left_out` names methods that were scored on other cases.
+    """
+
+    dataset: str
+    cases: CaseTable
+    methods: tuple[str, ...]
+    ranking: Ranking
+    pairs: dict[Pair, Comparison]
+    p: dict[Pair, float]
+    within: dict[str, bool]
+    single_training: bool
+    left_out: tuple[str, ...]
+
+    def shown(self, pair: Pair) -> bool:
+        """Whether a difference is shown: the test and the interval agree; an undefined one is none."""
+        interval = self.pairs[pair].difference
+        return self.p[pair] < ALPHA and (interval.low > 0 or interval.high < 0)
+
+    def verdict(self, method: str) -> str:
+        """What these cases say of a method beside the first."""
+        first = self.methods[0]
+        if method == first:
+            return "first"
+        if self.shown((first, method)):
+            return "worse"
+        return f"within {MARGIN:g}" if self.within[method] else "not shown"
+
+
+def contests(frame: Frame) -> Iterator[Contest]:
+    """Every group of two or more methods that may be compared, by data set."""
+    for (dataset, *_), members in sorted(_groups(frame).items()):
+        common = Counter(frozenset(values.index) for values, _, _ in members.values()).most_common(1)[0][0]
+        same = {name: member for name, member in members.items() if set(member[0].index) == common}
+        if len(same) > 1:
+            yield _contest(dataset, same, tuple(unflagged(name) for name in members if name not in same))
+
+
+def _groups(frame: Frame) -> dict[tuple[str, str, str], dict[str, tuple[pd.Series, pd.Series, int]]]:
+    """Values and groups by case, and the number of training runs, of every method in each comparable group."""
+    found: dict[tuple[str, str, str], dict[str, tuple[pd.Series, pd.Series, int]]] = {}
+    for dataset, method, runs in frame.cells():
+        rows = frame.rows(runs, METRIC)
+        rows = rows[rows["draw"] >= 0]
+        for convention, part in rows.groupby("convention"):
+            key = (dataset, runs[0].comparison, str(convention))
+            groups = part.groupby("case")["group"].first().astype(str)
+            found.setdefault(key, {})[method] = (per_case(part), groups, part["seed"].nunique())
+    return found
+
+
+def _contest(dataset: str, members: dict[str, tuple[pd.Series, pd.Series, int]], left_out: tuple[str, ...]) -> Contest:
+    values = {name: {str(case): value for case, value in found.items()} for name, (found, _, _) in members.items()}
+    groups = {str(case): group for case, group in next(iter(members.values()))[1].items()}
+    cases = case_table(values, groups)
+    ranking = rank_models([cases])
+    methods = tuple(cases.models[index] for index in np.argsort(ranking.rank, kind="stable"))
+    pairs = {(a, b): compare(cases, a, b) for a, b in combinations(methods, 2)}
+    return Contest(
+        dataset=dataset,
+        cases=cases,
+        methods=methods,
+        ranking=ranking,
+        pairs=pairs,
+        p=dict(zip(pairs, holm([found.p for found in pairs.values()]), strict=True)),
+        within={name: non_inferior(cases, name, methods[0], margin=MARGIN).passed for name in methods[1:]},
+        single_training=all(seeds == 1 for _, _, seeds in members.values()),
+        left_out=left_out,
+    )

@@ -1,0 +1,119 @@
+"""Ranking: which differences in Dice the cases at hand hold, and how firmly the order stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bench.stats import CaseTable, rank_models
+from reports.contest import MARGIN, METRIC, Contest, contests
+from reports.frame import Frame
+from reports.table import Column, Table, number
+from reports.variants import unflagged
+
+COLUMNS = [
+    Column("dataset", "Data set"),
+    Column("method", "Method"),
+    Column("rank", "Rank", digits=1),
+    Column("rank_interval", "95 % ranks", digits=0),
+    Column("p_first", "P(first)", digits=2),
+    Column("Dice", METRIC, level="page"),
+    Column("difference", "To the first", digits=3),
+    Column("difference_interval", "95 % interval", digits=3),
+    Column("p", "p (Holm)"),
+    Column("improved", "Better on", unit="%", digits=0, level="page"),
+    Column("detectable", "Detectable", level="page"),
+    Column("cases", "Cases", level="page"),
+    Column("groups", "Groups", level="csv"),
+    Column("undefined", "Undefined", level="page"),
+    Column("verdict", "Verdict"),
+]
+CAPTION = (
+    "Rank by mean Dice, with the 95 % range of ranks and the chance to come first over 1,000 resamples of the cases"
+    " (groups stay together). To the first: paired difference per case, its 95 % interval, the p value of the "
+    "sign-flip test after Holm over all pairs of the data set, and the share of cases on which the method beats the"
+    " first. Detectable: the smallest true difference that this comparison sees with 80 % power. Verdict: worse "
+    f"(test and interval agree), within {MARGIN:g} (not worse than the first by more, one-sided 95 %), or not shown:"
+    " too few cases to tell."
+)
+ACROSS = "over data sets"
+
+
+def build(frame: Frame) -> Table | None:
+    """One row per method and data set, best first; over several data sets the mean rank. None below two methods."""
+    found = list(contests(frame))
+    if not found:
+        return None
+    rows = [_row(contest, method) for contest in found for method in contest.methods] + _across(found)
+    notes = [note for contest in found for note in _notes(contest)]
+    return Table("ranking", "Ranking · Which differences are real", CAPTION, COLUMNS, rows, notes)
+
+
+def _row(contest: Contest, method: str) -> dict[str, Any]:
+    ranking, index = contest.ranking, contest.cases.models.index(method)
+    row: dict[str, Any] = {
+        "dataset": contest.dataset,
+        "method": method,
+        "rank": float(ranking.rank[index]),
+        "rank_interval": (float(ranking.low[index]), float(ranking.high[index])),
+        "p_first": float(ranking.p_first[index]),
+        METRIC: float(ranking.score[index]),
+        "verdict": contest.verdict(method),
+    }
+    if method == contest.methods[0]:
+        return row
+    pair = (contest.methods[0], method)
+    found = contest.pairs[pair]
+    interval = found.difference
+    return row | {
+        "difference": -interval.estimate,
+        "difference_interval": (-interval.high, -interval.low),
+        "p": contest.p[pair],
+        "improved": 100 * found.worse,
+        "detectable": found.detectable,
+        "cases": interval.n,
+        "groups": interval.groups,
+        "undefined": found.undefined,
+    }
+
+
+def _across(found: list[Contest]) -> list[dict[str, Any]]:
+    """Mean ranks of the methods that all data sets have; nothing where a data set comes in two versions."""
+    names = [contest.dataset for contest in found]
+    common = [name for name in found[0].methods if all(name in contest.methods for contest in found[1:])]
+    if len(found) < 2 or len(set(names)) < len(names) or len(common) < 2:
+        return []
+    ranking = rank_models([_only(contest.cases, common) for contest in found])
+    rows = []
+    for index in np.argsort(ranking.rank, kind="stable"):
+        low, high = float(ranking.low[index]), float(ranking.high[index])
+        row = {"dataset": ACROSS, "method": common[index], "rank": float(ranking.rank[index])}
+        words = f"mean rank {number(float(ranking.score[index]), 2)}"
+        rows.append({**row, "rank_interval": (low, high), "p_first": float(ranking.p_first[index]), "verdict": words})
+    return rows
+
+
+def _only(table: CaseTable, models: list[str]) -> CaseTable:
+    return CaseTable(tuple(models), table.cases, table.groups, np.stack([table.row(model) for model in models]))
+
+
+def _notes(contest: Contest) -> list[str]:
+    tau = number(contest.ranking.kendall_tau, 2)
+    notes = [
+        f"{contest.dataset}: Kendall's tau between this order and those of its resamples {tau} (1: always the same)."
+    ]
+    warning = next(iter(contest.pairs.values())).difference.warning
+    if warning:
+        notes.append(f"{contest.dataset}: {warning}.")
+    if contest.single_training:
+        notes.append(
+            f"{contest.dataset}: conditional on one training run of each method; another seed may rank otherwise."
+        )
+    else:
+        notes.append(
+            f"{contest.dataset}: each case is the mean over training runs; their spread is in the table of variance."
+        )
+    for name in contest.left_out:
+        notes.append(f"{unflagged(name)} on {contest.dataset} was scored on other cases and is not ranked.")
+    return notes
