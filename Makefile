@@ -1,4 +1,4 @@
-# Two commands: `make bench` (train, measure, report on built-in data) and `make test`.
+# Two commands: `make bench` (train, measure, report on built-in data; GATE=--gate judges it too) and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,8 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: bench test lint clean
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest suites/ --benchmark-only --profile smoke
-	$(BIN)/sdseg report
+	$(BIN)/python -m pytest suites/ --benchmark-only --profile smoke $(GATE); status=$$?; $(BIN)/sdseg report && exit $$status
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

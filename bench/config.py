@@ -70,7 +70,8 @@ class GateConfig:
 
     A metric without a margin of its own has `margin`, or with a unit the share `relative_margin` of its reference mean.
     `slower` is the factor that the interval of a speed ratio must reach down to, `unsure` the one it must stay below;
-    `memory` a share. `device` says what of the device must be the same: its `name`, or only its `type`.
+    `memory` a share. `device` says what of the device must be the same: its `name`, or only its `type`. `without` names
+    metrics or kinds (speed, memory) that are not judged, which the verdict says.
     """
 
     margin: float = 0.01
@@ -82,6 +83,7 @@ class GateConfig:
     unsure: float = 1.5
     memory: float = 0.05
     device: str = "name"
+    without: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -148,9 +150,11 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
     _refuse_targets(overrides)
     plugins = _plugins()
     plain = [o for o in overrides if not _is_plugin(o, plugins)]
+    # Any metric may have a margin, also one without a default.
+    given = [f"++{o}" if o.startswith("gate.margins.") else o for o in plain]
     try:
         with _hydra():
-            config = compose("config", overrides=plain)
+            config = compose("config", overrides=given)
         OmegaConf.set_struct(config, False)
         _train_everybody(config, plain)
         for override in overrides:

@@ -31,6 +31,7 @@ class Summary:
     undefined: int
     identical: int
     per_case: pd.Series
+    groups: list[str]
 
 
 def within_unit(summary: Summary) -> tuple[float, float] | None:
@@ -56,6 +57,7 @@ def summarise(rows: pd.DataFrame) -> Summary:
         undefined=undefined,
         identical=identical,
         per_case=defined,
+        groups=groups.tolist(),
     )
 
 

@@ -122,6 +122,15 @@ def test_labels_then_draws_then_cases_by_hand(tmp_path: Path) -> None:
     assert row["Dice_interval"] is None
 
 
+def test_the_spread_of_cases_stands_beside_the_mean(tmp_path: Path) -> None:
+    write_run(tmp_path, scores=dice_rows({f"c{number:02d}": number / 20 for number in range(21)}))
+    row = accuracy.build(read_frame(tmp_path)).rows[0]
+    found = [row[f"Dice_{name}"] for name in ("p5", "q1", "median", "q3")]
+    assert found == pytest.approx([0.05, 0.25, 0.5, 0.75])
+    low, high = row["Dice_median_interval"]
+    assert 0.2 < low < 0.5 < high < 0.8
+
+
 def test_seeds_are_averaged_within_cases_and_listed(tmp_path: Path) -> None:
     write_run(tmp_path, seed=0, scores=dice_rows({"a": 0.2, "b": 0.6}))
     write_run(tmp_path, seed=3, scores=dice_rows({"a": 0.4, "b": 0.8}))

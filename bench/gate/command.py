@@ -11,7 +11,15 @@ from bench.config import Cell, expand
 from bench.environment import device_facts, git_facts
 from bench.errors import InputError
 from bench.gate.promotion import new_reference, refusals
-from bench.gate.reference import Key, Reference, RunFacts, read_reference, reference_path, write_reference
+from bench.gate.reference import (
+    Key,
+    Reference,
+    RunFacts,
+    metric_facts,
+    read_reference,
+    reference_path,
+    write_reference,
+)
 from bench.gate.selection import runs_on_disk
 from bench.gate.verdict import Verdict, judge
 
@@ -46,6 +54,8 @@ def gate_settings(cell: Cell) -> dict[str, Any]:
     settings: dict[str, Any] = cell.config["gate"]
     if settings["device"] not in ("name", "type"):
         raise InputError(f"gate.device={settings['device']}: expected name or type")
+    for name in settings["margins"]:
+        metric_facts(name)  # an unknown one is refused, with a guess
     allowed = {name: settings[name] for name in ("margin", "relative_margin", "memory")}
     for name, value in {**allowed, **{f"margins.{k}": v for k, v in settings["margins"].items()}}.items():
         if not 0 <= value < float("inf"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,19 @@ from bench.stats import case_table, non_inferior, speed_ratio
 
 
 @dataclass(frozen=True)
-class Row:
-    """A metric of a run beside its reference; `room` is the share of the allowance that is left."""
+class Judged:
+    """What a rule says of a metric; `room` is the share of the allowance that is left.
 
-    run: str
-    kind: str
-    metric: str
+    `needs` holds the smallest value of each setting of the section `gate` with which it would pass.
+    """
+
     reference: str
     now: str
     allowed: str
     passed: bool
     reason: str = ""
     room: float = math.inf
+    needs: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -35,15 +37,17 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a rule says of a metric; a Row without its place."""
+class Row(Judged):
+    """A judgement in its place: the run, the kind (`run` for what makes a run comparable) and the metric."""
 
-    reference: str
-    now: str
-    allowed: str
-    passed: bool
-    reason: str = ""
-    room: float = math.inf
+    run: str = ""
+    kind: str = ""
+    metric: str = ""
+
+    @classmethod
+    def of(cls, judged: Judged, run: str, kind: str, metric: str) -> Row:
+        """Put a judgement in its place."""
+        return cls(**vars(judged), run=run, kind=kind, metric=metric)
 
 
 def failed(reason: str, reference: str = "", now: str = "") -> Judged:
@@ -76,7 +80,9 @@ def judge_values(old: Values, new: Values, facts: RunFacts, settings: dict[str, 
     if math.isnan(bound):
         reason = f"no interval with {found_bound.gain.groups} group{'s' * (found_bound.gain.groups != 1)}"
     room = (bound + margin) / margin if margin > 0 else 0.0
-    return Judged(*means, f"gain > {-margin:.3g}", found_bound.passed, reason, room)
+    # Not max(), which takes an undefined bound for a small one.
+    needs = {f"margins.{old.metric}": float(np.maximum(0.0, -bound))}
+    return Judged(*means, f"gain > {-margin:.3g}", found_bound.passed, reason, room, needs)
 
 
 def _margin(old: Values, before: np.ndarray, settings: dict[str, Any]) -> float:
@@ -109,7 +115,8 @@ def judge_speed(old: Timing, new: Timing, settings: dict[str, Any]) -> Judged:
     elif sure and not known:
         words += ": too noisy to tell"
     room = min(slower / ratio.low, unsure / ratio.high) - 1
-    return Judged(before, now, f"low end {slower:g} x, high end {unsure:g} x", sure and known, words, room)
+    needs = {"slower": float(np.maximum(1.0, ratio.low)), "unsure": float(np.maximum(1.0, ratio.high))}
+    return Judged(before, now, f"low end {slower:g} x, high end {unsure:g} x", sure and known, words, room, needs)
 
 
 def _normalised(timing: Timing) -> list[float]:
@@ -126,4 +133,5 @@ def judge_memory(old: float | None, new: float | None, settings: dict[str, Any])
         return failed("undefined or 0", before, current)
     limit = old * (1 + settings["memory"])
     passed = new <= limit
-    return Judged(before, current, f"{limit:.1f} MiB", passed, f"{new / old - 1:+.1%}", limit / new - 1)
+    needs = {"memory": max(0.0, new / old - 1)}
+    return Judged(before, current, f"{limit:.1f} MiB", passed, f"{new / old - 1:+.1%}", limit / new - 1, needs)

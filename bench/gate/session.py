@@ -10,7 +10,7 @@ from bench.config import Cell
 from bench.errors import InputError
 from bench.gate.command import choose_reference, gate_settings, judge_runs
 from bench.gate.reference import Key, RunFacts, read_reference
-from bench.gate.rows import Row
+from bench.gate.rows import Row, failed
 from bench.gate.selection import facts_or_fault
 from bench.gate.verdict import Verdict
 from bench.record import read_record
@@ -37,7 +37,7 @@ class SessionGate:
         try:
             self.verdict = judge_runs(self.reference, self._runs(), self.cell)
         except InputError as error:
-            self.verdict = Verdict((Row("", "run", "gate", "", "", "", False, str(error)),))
+            self.verdict = Verdict((Row.of(failed(str(error)), "", "run", "gate"),))
         if not self.verdict.passed and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -18,9 +19,10 @@ _HEADERS = ("run", "metric", "reference", "now", "allowed", "verdict")
 
 @dataclass(frozen=True)
 class Verdict:
-    """Every judgement, in order; passed where there is one and none failed."""
+    """Every judgement, in order; passed where there is one and none failed. `left_out`: not judged, as asked."""
 
     rows: tuple[Row, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -35,7 +37,24 @@ class Verdict:
         word = "passed" if self.passed else "FAILED"
         table = tabulate(cells, _HEADERS, tablefmt="simple", disable_numparse=True)
         hidden = f", {len(self.rows) - len(shown)} passed ones not shown" if len(shown) < len(self.rows) else ""
-        return f"{table}\ngate {word}: {len(self.rows)} judgements, {count} failed{hidden}"
+        asked = f"\nnot judged (gate.without): {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{table}\ngate {word}: {len(self.rows)} judgements, {count} failed{hidden}{asked}"
+
+    def needs(self) -> str:
+        """Every setting of the gate with the smallest value under which these runs pass, and the run that asks for it.
+
+        Of runs that changed nothing this is the noise that margins must leave room for.
+        """
+        found: dict[str, tuple[float, Row]] = {}
+        for row in self.rows:
+            for setting, value in row.needs.items():
+                wanted = math.inf if math.isnan(value) else value  # no margin admits an undefined bound
+                if setting not in found or wanted > found[setting][0]:
+                    found[setting] = (wanted, row)
+        cells = [(f"gate.{setting}", f"{value:.4g}", row.run, row.metric) for setting, (value, row) in found.items()]
+        never = sum(not row.passed and not row.needs for row in self.rows)
+        also = f"\n{never} judgements fail whatever the margins: sdseg gate shows them" if never else ""
+        return tabulate(cells, ("setting", "needs", "by", "metric"), tablefmt="simple", disable_numparse=True) + also
 
     def _closest(self, row: Row) -> Row:
         same = [other for other in self.rows if (other.run, other.kind) == (row.run, row.kind) and other.passed]
@@ -60,25 +79,31 @@ def judge(
             continue
         name = key_name(key)
         if isinstance(now, str):
-            rows.append(_row(name, "run", "run", failed(now, "there", "missing")))
+            rows.append(Row.of(failed(now, "there", "missing"), name, "run", "run"))
         elif key not in expected:
-            rows.append(_row(name, "run", "run", failed("new: not in the reference", "missing", "there")))
+            rows.append(Row.of(failed("new: not in the reference", "missing", "there"), name, "run", "run"))
         else:
             rows += _judge_run(name, expected[key], now, settings, commit)
-    return Verdict(tuple(rows))
+    left_out = [row for row in rows if _names(row) & set(settings["without"])]
+    return Verdict(
+        tuple(row for row in rows if row not in left_out),
+        tuple(dict.fromkeys(row.kind if row.kind in settings["without"] else row.metric for row in left_out)),
+    )
 
 
-def _row(run: str, kind: str, metric: str, judged: Judged) -> Row:
-    return Row(run, kind, metric, *astuple(judged))
+def _names(row: Row) -> set[str]:
+    """By what a metric may be left out: its kind, its name, or that on all maps (LPIPS for LPIPS/seg and /score)."""
+    name = row.metric.split()[0]
+    return {row.kind, name, name.removesuffix("/seg").removesuffix("/score")} if row.kind in KINDS else set()
 
 
 def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any], commit: str | None) -> Iterator[Row]:
     faults = [*_identity(old, new, settings, commit), *_benchmarks(old, new)]
     for what, judged in faults:
-        yield _row(name, "run", what, judged)
+        yield Row.of(judged, name, "run", what)
     if not faults:
         shown = f"{old.hash[:8]}, {len(old.cases)} cases"
-        yield _row(name, "run", "identity", Judged(shown, shown, "equal", True))
+        yield Row.of(Judged(shown, shown, "equal", True), name, "run", "identity")
     by_case = partial(judge_values, facts=new) if (old.cases, old.groups) == (new.cases, new.groups) else _other_cases
     rules: dict[str, Callable[..., Judged]] = {
         "accuracy": by_case,
@@ -95,7 +120,7 @@ def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any]
                 judged = failed("new: not in the reference", "missing", "there")
             else:
                 judged = rules[kind](before[metric], now[metric], settings=settings)
-            yield _row(name, kind, metric, judged)
+            yield Row.of(judged, name, kind, metric)
 
 
 def _other_cases(*_: Any, **__: Any) -> Judged:
@@ -121,7 +146,7 @@ def _identity(
     if (old.data, old.split) == (new.data, new.split) and old.hash != new.hash:
         yield "configuration", failed("another configuration", old.hash[:8], new.hash[:8])
     if (old.protocol, old.draws) == (new.protocol, new.draws) and old.scoring != new.scoring:
-        yield "scoring", failed("other metrics, or LPIPS in one of them only", old.scoring[:8], new.scoring[:8])
+        yield "scoring", failed("other metrics", old.scoring[:8], new.scoring[:8])
     if (old.cases, old.groups) != (new.cases, new.groups):
         differ = sorted(set(old.cases) ^ set(new.cases))
         what = f"case {differ[0]} is in one of them only" if differ else "other groups"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from bench.stats import median_interval
 from reports.frame import Frame, Run
 from reports.published import Published, read_ledger, same_dataset
 from reports.summary import SMALLEST_INTERVAL, Summary, reliability_notes, summarise, within_unit
@@ -26,6 +28,11 @@ COLUMNS = [
             Column(f"{metric}_interval", "95 % interval"),
         )
     ),
+    Column("Dice_median", "Median Dice", level="page"),
+    Column("Dice_median_interval", "Median interval", level="csv"),
+    Column("Dice_q1", "First quartile", level="csv"),
+    Column("Dice_q3", "Third quartile", level="csv"),
+    Column("Dice_p5", "5th percentile", level="page"),
     Column("cases", "Cases"),
     Column("excluded", "Excluded", level="page"),
     Column("undefined", "Undefined"),
@@ -39,10 +46,10 @@ COLUMNS = [
     Column("IoU_undefined", "IoU undefined", level="csv"),
 ]
 CAPTION = (
-    "Mean over test cases: labels are averaged within a case, then draws, then training seeds, then cases. "
-    "SD over cases; 95 % interval of the mean over cases: the farther of t and BCa bootstrap (9,999 resamples, "
-    "cases of one group together; none below 10 groups). Excluded: cases without any defined value. "
-    "Undefined: single values (case, label, draw, seed) that are undefined and left out of the mean."
+    "Mean over test cases: labels are averaged within a case, then draws, then training seeds, then cases. SD over "
+    "cases; 95 % interval of the mean over cases: the farther of t and BCa bootstrap (9,999 resamples, cases of one"
+    " group together; none below 10 groups). Excluded: cases without any defined value. Undefined: single values "
+    "(case, label, draw, seed) that are undefined and left out of the mean."
 )
 
 
@@ -95,10 +102,23 @@ def _row(
     for metric, summary in summaries.items():
         row |= {metric: summary.mean, f"{metric}_sd": summary.sd, f"{metric}_interval": within_unit(summary)}
     dice, iou = summaries["Dice"], summaries["IoU"]
+    row |= _spread(dice)
     row |= {"cases": dice.cases, "excluded": dice.excluded, "undefined": dice.undefined}
     row |= {"IoU_cases": iou.cases, "IoU_undefined": iou.undefined, "draws": record.draws}
     row |= {"seeds": ", ".join(str(run.record.seed) for run in runs), "convention": convention}
     return row | {"fidelity": record.fidelity, "profile": record.profile, "protocol": record.protocol}
+
+
+def _spread(dice: Summary) -> dict[str, Any]:
+    """What a mean hides: the median, and how bad the bad cases are."""
+    if not dice.cases:
+        return {}
+    found = median_interval(dice.per_case.tolist(), dice.groups)
+    row: dict[str, Any] = {"Dice_median": found.estimate}
+    if dice.units >= SMALLEST_INTERVAL:
+        row["Dice_median_interval"] = (found.low, found.high)
+    percentiles = np.quantile(dice.per_case, [0.05, 0.25, 0.75])
+    return row | dict(zip(("Dice_p5", "Dice_q1", "Dice_q3"), percentiles.tolist(), strict=True))
 
 
 def _small(where: str, summaries: dict[str, Summary]) -> list[tuple[str, Summary]]:

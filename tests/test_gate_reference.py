@@ -1,0 +1,99 @@
+"""The gate's reference: written and read back, and refused where it should not be promoted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import InputError
+from bench.gate import Reference, RunFacts, read_reference, write_reference
+from bench.gate.command import choose_reference
+from bench.gate.promotion import refusals
+from tests import gate_fixtures
+from tests.gate_fixtures import BENCHMARKS, COMMIT
+
+good = gate_fixtures.good
+
+# --- the file ---------------------------------------------------------------------------------------------
+
+
+def test_a_reference_comes_back_as_it_was_written(good: RunFacts, tmp_path: Path) -> None:
+    reference = Reference(profile="smoke", runs=[good])
+    write_reference(tmp_path / "reference.json", reference)
+    text = (tmp_path / "reference.json").read_text()
+    assert read_reference(tmp_path / "reference.json") == reference
+    assert max(len(line) for line in text.splitlines()) > 100  # a list is one line
+    assert json.loads(text)["runs"][0]["accuracy"]["Dice"]["values"][-1] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "make one with sdseg gate --promote"),
+        ("{}", "profile"),
+        ("not json", "not a reference"),
+        ('{"profile": "smoke", "runs": []}', "runs"),
+    ],
+)
+def test_a_bad_reference_is_one_line(content: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "reference.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_reference(path)
+    assert str(path) in str(caught.value)
+
+
+def test_another_schema_and_a_run_twice_are_refused(good: RunFacts, tmp_path: Path) -> None:
+    path = tmp_path / "reference.json"
+    write_reference(path, Reference(profile="smoke", runs=[good], schema_version=99))
+    with pytest.raises(InputError, match="schema 99"):
+        read_reference(path)
+    write_reference(path, Reference(profile="smoke", runs=[good, good]))
+    with pytest.raises(InputError, match="twice"):
+        read_reference(path)
+
+
+def test_the_default_file_is_named_by_profile_and_device() -> None:
+    path = choose_reference(None, ["methods=[unet]", "profile=cpu"])
+    assert path.parent.name == "references"
+    assert path.name in ("cpu-cpu.json", "cpu-cuda.json", "cpu-mps.json")
+
+
+# --- promotion --------------------------------------------------------------------------------------------
+
+
+def test_a_clean_whole_run_may_be_promoted(good: RunFacts) -> None:
+    assert refusals({good.key: good}, COMMIT, False) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"dirty": True}, "dirty or unknown tree"),
+        ({"dirty": None}, "dirty or unknown tree"),
+        ({"commit": "fedcba98"}, "made at revision fedcba98"),
+        ({"benchmarks": {**BENCHMARKS, "test_accuracy": "failed"}}, "benchmark test_accuracy failed"),
+        ({"benchmarks": {}}, "no benchmark ran"),
+        ({"accuracy": {}}, "no accuracy"),
+        ({"stability": {}}, "no stability"),
+        ({"speed": {}}, "no speed"),
+        ({"memory": {}}, "no memory"),
+        ({"memory": {"peak_rss_mib": None}}, "peak_rss_mib is undefined"),
+    ],
+)
+def test_promotion_refuses(change: dict[str, Any], reason: str, good: RunFacts) -> None:
+    found = refusals({good.key: good.model_copy(update=change)}, COMMIT, False)
+    assert [line for line in found if reason in line]
+
+
+def test_promotion_refuses_a_dirty_checkout_a_missing_run_and_two_machines(good: RunFacts) -> None:
+    assert "uncommitted" in refusals({good.key: good}, COMMIT, True)[0]
+    assert "uncommitted" in refusals({good.key: good}, None, None)[0]
+    other = ("phantom/polyp", "sdseg", 0)
+    assert refusals({good.key: good, other: "no results"}, COMMIT, False) == ["phantom/polyp-sdseg-seed0: no results"]
+    two = good.model_copy(update={"method": "sdseg", "threads": 4})
+    assert "more than one threads" in refusals({good.key: good, other: two}, COMMIT, False)[0]
