@@ -55,7 +55,7 @@ def _row(contest: Contest, method: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         "dataset": contest.dataset,
         "method": method,
-        "rank": float(ranking.rank[index]),
+        "rank": _whole(float(ranking.rank[index])),
         "rank_interval": (float(ranking.low[index]), float(ranking.high[index])),
         "p_first": float(ranking.p_first[index]),
         METRIC: float(ranking.score[index]),
@@ -88,10 +88,14 @@ def _across(found: list[Contest]) -> list[dict[str, Any]]:
     rows = []
     for index in np.argsort(ranking.rank, kind="stable"):
         low, high = float(ranking.low[index]), float(ranking.high[index])
-        row = {"dataset": ACROSS, "method": common[index], "rank": float(ranking.rank[index])}
+        row = {"dataset": ACROSS, "method": common[index], "rank": _whole(float(ranking.rank[index]))}
         words = f"mean rank {number(float(ranking.score[index]), 2)}"
         rows.append({**row, "rank_interval": (low, high), "p_first": float(ranking.p_first[index]), "verdict": words})
     return rows
+
+
+def _whole(rank: float) -> float:
+    return int(rank) if rank.is_integer() else rank  # ties share the mean of their ranks
 
 
 def _only(table: CaseTable, models: list[str]) -> CaseTable:
