@@ -51,8 +51,10 @@ def _means(record: RunRecord, scores: pd.DataFrame) -> dict[str, str]:
     for metric in record.config["metrics"]:
         found = scores[(scores["draw"] >= 0) & (scores["metric"] == metric)]
         values = found.groupby(["group", "case"], sort=False)["value"].mean().dropna()
-        if len(values):
+        unit = record.data.get(f"metric {metric}", "").partition(";")[0]
+        if len(values) and unit != "cases":  # counts are not means
             groups = values.index.get_level_values("group")
             interval = mean_interval(values.to_list(), list(groups))
-            rows[f"test {metric}"] = f"{interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+            words = f"{interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}] {unit}"
+            rows[f"test {metric}"] = words.rstrip()
     return rows

@@ -7,20 +7,16 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 from bench import progress
+from bench.arguments import STEPS, build_parser
 from bench.config import CONF_DIR, expand, register_schema, sweep_jobs
 from bench.errors import InputError, NotApplicableError, RunError
 
 DONE, GATE_FAILED, BAD_INPUT, RUN_FAILED = 0, 1, 2, 3
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see sdseg {self.prog.removeprefix('sdseg').strip()} --help".replace("  ", " "))
+_HEADLINE = ("Dice", "IoU", "HD95", "NSD")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     warnings.filterwarnings("ignore")
     try:
-        parsed, rest = _parser().parse_known_args(arguments)
-        takes_overrides = parsed.verb in (*_STEPS, "gate")
+        parsed, rest = build_parser(VERBS).parse_known_args(arguments)
+        takes_overrides = parsed.verb in (*STEPS, "gate")
         stray = [x for x in rest if not takes_overrides or (x.startswith("-") and x not in ("-m", "--multirun"))]
         if stray:
             raise InputError(f"unknown argument {stray[0]!r}; see sdseg {parsed.verb} --help")
@@ -64,65 +60,6 @@ def _silence() -> None:
     progress.listen(logging.NullHandler())
 
 
-_STEPS: dict[str, tuple[tuple[str, ...], str]] = {
-    "run": (
-        ("fit", "predict", "score"),
-        "fit, predict and score every selected (method, dataset, seed); resumes",
-    ),
-    "fit": (("fit",), "train only"),
-    "predict": (("predict",), "predict the test split with fitted methods"),
-    "score": (("score",), "score stored predictions"),
-}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="sdseg", description="Benchmark of diffusion-based medical image segmentation.")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def add(name: str, text: str, function: Callable[..., int], **options: Any) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(name, help=text, description=text, **options)
-        verb.set_defaults(function=function)
-        return verb
-
-    for name, (_, text) in _STEPS.items():
-        epilog = "KEY=VALUE overrides such as profile=cpu dataset=folder dataset.root=DIR method=unet; -m sweeps"
-        add(name, text, _steps, epilog=epilog)
-    segment = add("segment", "masks for a folder of images or volumes, with a trained run", _segment)
-    segment.add_argument("images", type=Path, metavar="IMAGES", help="folder or single file")
-    segment.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder runs/.../seed*-*")
-    segment.add_argument("--out", type=Path, required=True, metavar="DIR")
-    score = add("score-folder", "score anybody's predictions against a folder of references", _score_folder)
-    score.add_argument("pred", type=Path, metavar="PRED")
-    score.add_argument("ref", type=Path, metavar="REF")
-    score.add_argument("--out", type=Path, required=True, metavar="DIR")
-    score.add_argument("--protocol", default="strict")
-    weights = add("import-weights", "official .ckpt, CompVis .ckpt or diffusers folder to safetensors", _import_weights)
-    weights.add_argument("src", type=Path, metavar="SRC", help="checkpoint file or folder")
-    weights.add_argument("--out", type=Path, required=True, metavar="DIR")
-    export = add("export", "a trained SDSeg run as an ONNX file, checked with onnxruntime", _export)
-    export.add_argument("run", type=Path, metavar="RUN", help="run folder runs/.../seed*-*")
-    export.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
-    report = add("report", "tables, figures and the page from the records", _report)
-    report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
-    report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
-    compare = add("compare", "are two runs different? effect, interval, p, by label", _compare)
-    compare.add_argument("a", metavar="RUN_A", help="run folder runs/.../seed*-*, or a method with one run")
-    compare.add_argument("b", metavar="RUN_B")
-    compare.add_argument("--metric", default="Dice")
-    compare.add_argument("--margin", type=float, default=0.01, help="how much worse still counts as not inferior")
-    compare.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
-    epilog = "KEY=VALUE overrides choose the runs, and what is allowed: gate.memory=0.1"
-    gate = add("gate", "judge runs against a committed reference, or make a new one", _gate, epilog=epilog)
-    gate.add_argument("--reference", type=Path, metavar="FILE", help="default: bench/references/PROFILE-DEVICE.json")
-    gate.add_argument("--promote", action="store_true", help="write the runs as the reference")
-    gate.add_argument("--out", type=Path, metavar="FILE", help="where --promote writes")
-    gate.add_argument("--accept", action="store_true", help="promote runs that fail against the file they replace")
-    gate.add_argument("--all", action="store_true", help="show every judgement")
-    doctor = add("doctor", "what this machine has, what is missing, how to get it", _doctor)
-    doctor.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
-    return parser
-
-
 def _steps(parsed: argparse.Namespace, overrides: list[str]) -> int:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and parsed.verb != "fit":
         raise InputError(f"several processes train only: torchrun -m bench.cli fit, then sdseg {parsed.verb} alone")
@@ -135,7 +72,7 @@ def run_cells(verb: str, overrides: list[str]) -> int:
     """Do a verb for every cell; a run that fails does not keep the others from finishing."""
     from bench.runner import run_cell
 
-    steps, code = _STEPS[verb][0], DONE
+    steps, code = STEPS[verb][0], DONE
     said: set[str] = set()
     cells = expand(overrides)
     for cell in cells:
@@ -169,7 +106,8 @@ def _summary(folder: Path) -> str:
     # As the tables do: labels within a draw, draws within a case, then cases.
     by_draw = frame[frame["draw"] >= 0].groupby(["metric", "case", "draw"], sort=False)["value"].mean()
     means = by_draw.groupby(["metric", "case"], sort=False).mean().groupby("metric", sort=False).mean()
-    return "".join(f"  {name} {value:.4f}" for name, value in means.items())
+    shown = [name for name in _HEADLINE if name in means] or list(means.index[:4])
+    return "".join(f"  {name} {means[name]:.4f}" for name in shown)
 
 
 def _sweep(verb: str, overrides: list[str]) -> int:
@@ -207,14 +145,17 @@ def _segment(parsed: argparse.Namespace, _: list[str]) -> int:
 
 
 def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
-    from bench.folder_scores import score_folder
+    import pandas as pd
 
-    summary = score_folder(parsed.pred, parsed.ref, parsed.out, protocol=parsed.protocol)
-    for metric, by_label in summary["metrics"].items():
-        for label, facts in by_label.items():
-            value = "undefined" if facts["mean"] is None else f"{facts['mean']:.4f}"
-            print(f"{metric} {label}: {value} (n {facts['n']}, undefined {facts['n_undefined']})")
-    print(f"scores of {summary['n_cases']} cases written to {parsed.out}")
+    from bench.folder_scores import score_folder
+    from bench.folder_summary import conventions_text, summary_text
+
+    chosen = {} if parsed.metrics is None else {"metrics": parsed.metrics}
+    options = {"protocol": parsed.protocol, "size": parsed.size, "conventions": parsed.conventions}
+    print(summary_text(score_folder(parsed.pred, parsed.ref, parsed.out, **options, **chosen)))
+    if parsed.conventions:
+        print(f"\nthe same masks under every protocol\n{conventions_text(pd.read_csv(parsed.out / 'conventions.csv'))}")
+    print(f"\nscores written to {parsed.out}")
     return DONE
 
 
@@ -251,11 +192,11 @@ def _report(parsed: argparse.Namespace, _: list[str]) -> int:
 
 
 def _compare(parsed: argparse.Namespace, _: list[str]) -> int:
-    from bench.compare import CONDITIONAL, compare_runs, find_run
+    from bench.compare import compare_runs, find_run
 
     a, b = (find_run(run, parsed.runs) for run in (parsed.a, parsed.b))
     found = compare_runs(a, b, parsed.metric, parsed.margin)
-    print(f"{found.answer}\n{CONDITIONAL}\n\n{found.table()}")
+    print(f"{found.answer}\n{found.condition}\n\n{found.table()}")
     return DONE
 
 
@@ -268,6 +209,9 @@ def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
         if parsed.out or parsed.accept:
             raise InputError("--out and --accept belong to --promote")
         verdict = judge_disk(parsed.reference, overrides)
+        if parsed.needs:
+            print(verdict.needs())
+            return DONE
         print(verdict.table(parsed.all))
         return DONE if verdict.passed else GATE_FAILED
     if parsed.reference:
@@ -291,6 +235,18 @@ def _doctor(parsed: argparse.Namespace, _: list[str]) -> int:
             print(f"        {check.remedy}")
     return DONE
 
+
+VERBS = {
+    **dict.fromkeys(STEPS, _steps),
+    "segment": _segment,
+    "score-folder": _score_folder,
+    "import-weights": _import_weights,
+    "export": _export,
+    "report": _report,
+    "compare": _compare,
+    "gate": _gate,
+    "doctor": _doctor,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

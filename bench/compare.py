@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
 from bench.errors import InputError
 from bench.gate.reference import metric_facts
-from bench.record import RunRecord, read_scores
+from bench.record import read_scores
 from bench.stats import Comparison, NonInferiority, case_table, compare, holm, non_inferior
 from bench.store import RunFolder
 
-ALPHA = 0.05
 MACRO = "all labels"
 CONDITIONAL = "One training run each: conditional on one training run, another one of either may differ."
+FOLDERS = "Of these masks: how they were made is not known here, and other trainings or draws of either may differ."
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,21 @@ class LabelComparison:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """One side of a comparison: a run, or an output folder of score-folder.
+
+    `same` is what the other side must agree in, by its name; `names` are the ways to call it, the shortest first.
+    """
+
+    path: Path
+    is_run: bool
+    names: tuple[str, ...]
+    labels: list[str]
+    units: dict[str, str]  # by metric, where they are known
+    same: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class RunComparison:
     """Two runs on one metric: the mean over labels within a case first, then the labels where there are several."""
 
@@ -40,6 +56,7 @@ class RunComparison:
     a: str
     b: str
     rows: tuple[LabelComparison, ...]
+    condition: str = CONDITIONAL
 
     @property
     def answer(self) -> str:
@@ -58,10 +75,8 @@ class RunComparison:
         return f"{self._verdict(row)}: {effect}, {share}; {seen}{_warning(found)}."
 
     def _verdict(self, row: LabelComparison) -> str:
-        # Written so that an undefined p or bound is no difference.
-        interval = row.found.difference
-        if row.p < ALPHA and (interval.low > 0 or interval.high < 0):
-            gained = (interval.estimate > 0) == (row.found.better == "higher")
+        if row.found.shown(row.p):
+            gained = (row.found.difference.estimate > 0) == (row.found.better == "higher")
             return f"{self.a} is {'better' if gained else 'worse'} than {self.b} on {self.metric}"
         words = f"No difference shown between {self.a} and {self.b} on {self.metric}"
         if row.margin.passed:
@@ -93,79 +108,110 @@ class RunComparison:
 
 
 def compare_runs(a: Path, b: Path, metric: str = "Dice", margin: float = 0.01) -> RunComparison:
-    """Compare two run folders on the same cases, draws averaged within a case.
+    """Compare two run folders, or two output folders of score-folder, on the same cases; draws averaged within a case.
 
     InputError where they differ in data, split, protocol, labels or cases, or where one has no such metric.
     """
-    folders = [RunFolder(Path(path)) for path in (a, b)]
-    first, second = (folder.read_record() for folder in folders)
-    _check_same(folders, (first, second))
+    sides = (_read(Path(a)), _read(Path(b)))
+    _check_same(*sides)
     unit, better = metric_facts(metric)
     if better == "none":
         raise InputError(f"--metric {metric}: has no better direction; choose another")
-    frames = [_rows_of(folder, metric) for folder in folders]
+    frames = [_rows_of(side, metric) for side in sides]
     if set(frames[0]["convention"]) != set(frames[1]["convention"]):
         raise InputError(f"{a} and {b}: {metric} was scored by two conventions; score both under one protocol")
-    names = _names(folders, (first, second))
+    names = _names(*sides)
     groups = dict(zip(frames[0]["case"], frames[0]["group"], strict=True))
+    labels = sides[0].labels
     found = []
-    for label in [MACRO, *first.labels] if len(first.labels) > 1 else first.labels:
+    for label in [MACRO, *labels] if len(labels) > 1 else labels:
         runs = {name: _by_case(frame, label) for name, frame in zip(names, frames, strict=True)}
         table = case_table(runs, groups)
         result = compare(table, *names, better=better)
         inside = non_inferior(table, *names, margin=margin, better=better)
         found.append(LabelComparison(label, result, inside, result.p))
-    labels = found[1:] or found
-    adjusted = zip(labels, holm([row.p for row in labels]), strict=True)
+    single = found[1:] or found
+    adjusted = zip(single, holm([row.p for row in single]), strict=True)
     corrected = [LabelComparison(row.label, row.found, row.margin, p) for row, p in adjusted]
-    return RunComparison(metric, unit, *names, (*(found[:1] if found[1:] else ()), *corrected))
+    rows = (*(found[:1] if found[1:] else ()), *corrected)
+    condition = CONDITIONAL if sides[0].is_run else FOLDERS
+    return RunComparison(metric, sides[0].units.get(metric, unit) if unit else "", *names, rows, condition)
 
 
 def find_run(given: str, runs_dir: Path) -> Path:
-    """A run folder by its path, or by the name of a method that has one run under `runs_dir`."""
-    if (Path(given) / "record.json").exists():
+    """A run folder or an output of score-folder by its path, or the one run under `runs_dir` of a method's name."""
+    if any((Path(given) / name).exists() for name in ("record.json", "summary.json")):
         return Path(given)
     found = sorted(path.parent for path in runs_dir.glob(f"*/{given}/seed*/record.json")) if "/" not in given else []
     if len(found) == 1:
         return found[0]
     what = f"{len(found)} runs of that method under {runs_dir}, the first is {found[0]}" if found else "no scored run"
-    raise InputError(f"{given}: {what}; give a run folder {runs_dir}/DATASET/METHOD/seed*-*")
+    raise InputError(f"{given}: {what}; give a run folder {runs_dir}/DATASET/METHOD/seed*-*, or one of score-folder")
 
 
-def _check_same(folders: Sequence[RunFolder], records: Sequence[RunRecord]) -> None:
-    first, second = records
-    facts = {
-        "dataset": (first.dataset, second.dataset),
-        "data": (first.data.get("data"), second.data.get("data")),
-        "split": (first.data.get("split"), second.data.get("split")),
-        "protocol": (first.protocol, second.protocol),
-        "labels": (", ".join(first.labels), ", ".join(second.labels)),
+def _read(path: Path) -> Scored:
+    if not (path / "record.json").exists() and (path / "summary.json").exists():
+        return _read_folder(path)
+    record = RunFolder(path).read_record()
+    same = {
+        "dataset": record.dataset,
+        "data": record.data.get("data"),
+        "split": record.data.get("split"),
+        "protocol": record.protocol,
+        "labels": ", ".join(record.labels),
     }
-    for what, (one, other) in facts.items():
+    names = (record.method, f"{record.method} seed {record.seed}", f"{record.method}/{path.name}")
+    said = {name.removeprefix("metric "): words for name, words in record.data.items() if name.startswith("metric ")}
+    units = {metric: words.split(";")[0] for metric, words in said.items()}  # of a metric with one; else it is a note
+    return Scored(path, True, names, record.labels, units, same)
+
+
+def _read_folder(path: Path) -> Scored:
+    file = path / "summary.json"
+    try:
+        summary = json.loads(file.read_text())
+        same = {
+            "protocol": summary["protocol"],
+            "grid": summary["rules"]["grid"],
+            "labels": ", ".join(summary["labels"]),
+            "set of cases": f"{summary['n_cases']} cases",
+            "set of reference masks": summary["references"][:12],
+        }
+        units = {metric: facts["unit"] for metric, facts in summary["conventions"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{file}: not a summary of score-folder ({reason}); score the masks again") from error
+    whole = path.resolve()
+    return Scored(
+        path, False, (whole.name, f"{whole.parent.name}/{whole.name}", str(whole)), summary["labels"], units, same
+    )
+
+
+def _check_same(first: Scored, second: Scored) -> None:
+    where = f"{first.path} and {second.path}"
+    if first.is_run != second.is_run:
+        raise InputError(f"{where}: a run and an output of score-folder; give two runs, or two of score-folder")
+    for what, one in first.same.items():
+        other = second.same[what]
         if one != other:
-            where = f"{folders[0].path} and {folders[1].path}"
             raise InputError(f"{where}: another {what} ({str(one)[:40]}, {str(other)[:40]}); only equal ones compare")
 
 
-def _names(folders: Sequence[RunFolder], records: Sequence[RunRecord]) -> tuple[str, str]:
-    """The shortest names that tell two runs apart."""
-    first, second = records
-    for names in (
-        (first.method, second.method),
-        (f"{first.method} seed {first.seed}", f"{second.method} seed {second.seed}"),
-        (f"{first.method}/{folders[0].path.name}", f"{second.method}/{folders[1].path.name}"),
-    ):
+def _names(first: Scored, second: Scored) -> tuple[str, str]:
+    """The shortest names that tell two apart."""
+    for names in zip(first.names, second.names, strict=True):
         if names[0] != names[1]:
             return names
-    raise InputError(f"{folders[0].path}: is the same run twice; give two")
+    raise InputError(f"{first.path}: is the same twice; give two")
 
 
-def _rows_of(folder: RunFolder, metric: str) -> pd.DataFrame:
-    frame = read_scores(folder.scores_path)
+def _rows_of(side: Scored, metric: str) -> pd.DataFrame:
+    path = side.path / "scores.parquet"
+    frame = read_scores(path)
     rows = frame[frame["metric"] == metric].astype({"case": str, "group": str})
     if rows.empty:
         known = ", ".join(sorted(frame["metric"].unique()))
-        raise InputError(f"{folder.scores_path}: holds no {metric}; it has {known}")
+        raise InputError(f"{path}: holds no {metric}; it has {known}")
     return rows
 
 

@@ -23,6 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 from bench.errors import InputError
 
 CONF_DIR = Path(__file__).parent / "conf"
+# Everything in bench.metrics by name: importing it here would make every command wait for SciPy.
+METRICS = (
+    *("Dice", "IoU", "Sensitivity", "Precision", "HD95", "ASSD", "NSD"),
+    *("VolumeDifference", "RelativeVolumeDifference", "VolumeBias", "missed", "hallucinated", "both_empty"),
+    *("ECE", "Brier"),
+)
 
 
 @dataclass
@@ -120,7 +126,7 @@ class Config:
     method: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
-    metrics: list[str] = field(default_factory=lambda: ["Dice", "IoU"])
+    metrics: list[str] = field(default_factory=lambda: list(METRICS))
     predict_batch_size: int = 8
     runs_dir: str = "runs"
     device: str = "auto"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,16 +14,20 @@ from bench import progress
 from bench.datasets.formats import LOSSY, affine_of, decode, format_suffix
 from bench.errors import InputError
 from bench.files import atomic_path, write_json
+from bench.folder_summary import summarise
 from bench.images import find_files, present_ids, read_label_map, read_mask, same_orientation
 from bench.metrics import MASK_METRICS, Metric
 from bench.metrics.perceptual import undefined_reason
+from bench.metrics.stability import stability_metrics
 from bench.protocols import Protocol, build_protocol
+from bench.protocols.gap import GapValue, case_values, gap_table
+from bench.protocols.stability import stability_mode
 from bench.record import SCORE_COLUMNS
 from bench.scoring import ALL_DRAWS, open_lpips, score_case
+from bench.stored import StoredCase
 from bench.types import Case
 
 _BINARY = {1, 255, 65535}
-_COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
 _CSV_COLUMNS = ["case", "label", "draw", "metric", "value"]
 
 
@@ -35,22 +39,35 @@ class _References(NamedTuple):
     ids: dict[str, int] | None
 
 
+class _Scored(NamedTuple):
+    """Score rows of all cases, facts for the summary, the cases' spacings, and their values under every protocol."""
+
+    frame: pd.DataFrame
+    facts: dict[str, Any]
+    spacings: set[tuple[float, ...] | None]
+    gap: list[GapValue]
+
+
 def score_folder(
     pred: Path,
     ref: Path,
     out: Path,
     protocol: str = "strict",
     metrics: Sequence[str] = MASK_METRICS,
+    *,
+    size: int = 256,
+    conventions: bool = False,
 ) -> dict[str, Any]:
     """Score masks in `pred` (or in its sub-folders `draw-*`) against `ref`, paired by file stem.
 
     A metric that the protocol has no rule for is the strict one; `convention` in scores.parquet and summary says so.
-    Writes scores.csv, scores.parquet and summary.json into `out` once everything is scored, and returns the
-    summary. References are binary ("foreground") or integer label maps (one label per id they hold). Raises
-    InputError, with nothing written, for missing or extra predictions, other sizes, unreadable files, values
-    that are no mask, unknown protocols or metrics, and metrics that need a soft score.
+    `size` is the in-plane size in pixels of protocols that score at their network's. Writes scores.csv, scores.parquet
+    and summary.json into `out` once everything is scored, with `conventions` also conventions.csv (the same masks
+    under every protocol), and returns the summary. References are binary ("foreground") or integer label maps (one
+    label per id they hold). Raises InputError, with nothing written, for missing or extra predictions, other sizes,
+    unreadable files, values that are no mask, unknown protocols or metrics, and metrics that need a soft score.
     """
-    rules = build_protocol(protocol)
+    rules = build_protocol(protocol, size)
     chosen = rules.select(metrics)
     soft = [metric.name for metric in chosen if metric.needs_score]
     if soft:
@@ -59,17 +76,18 @@ def score_folder(
     files = find_files(Path(ref))
     _check_stems(Path(ref), files, draws)
     references = _read_labels(Path(ref), files)
-    frame, facts, spacings = _score(references, draws, list(metrics), rules)
+    scored = _score(references, draws, list(metrics), rules, size if conventions else None)
     summary = {
         "protocol": protocol,
-        "conventions": {metric.name: _said(metric, spacings) for metric in chosen},
+        "rules": {"targets": rules.targets, "grid": rules.grid, "empty": rules.empty},
+        "conventions": _conventions(chosen, scored.spacings, protocol, len(draws)),
         "n_cases": len(files),
         "draws": len(draws),
         "labels": list(references.names),
-        **facts,
-        "metrics": _summarise(frame),
+        **scored.facts,
+        "metrics": summarise(scored.frame),
     }
-    _write(Path(out), frame, summary)
+    _write(Path(out), scored.frame, summary, gap_table(scored.gap, size=size) if conventions else None)
     return summary
 
 
@@ -110,28 +128,46 @@ def _read_labels(ref: Path, files: dict[str, Path]) -> _References:
     return _References(files, tuple(names), names)
 
 
-def _said(metric: Metric, spacings: set[tuple[float, ...] | None]) -> dict[str, str]:
-    """Convention, unit and direction of a metric on these cases."""
-    units = sorted({metric.unit_on(spacing) for spacing in spacings})
-    facts = {"convention": metric.convention, "unit": " or ".join(units), "better": metric.better}
-    return {**facts, **({"note": metric.note} if metric.note else {})}
+def _conventions(
+    chosen: Sequence[Metric], spacings: set[tuple[float, ...] | None], protocol: str, draws: int
+) -> dict[str, dict[str, str]]:
+    """Convention, unit and direction of every metric on these cases."""
+    found = {}
+    for metric in chosen:
+        unit = " or ".join(sorted({metric.unit_on(spacing) for spacing in spacings}))
+        facts = {"convention": metric.convention, "unit": unit, "better": str(metric.better)}
+        found[metric.name] = {**facts, **({"note": metric.note} if metric.note else {})}
+    for over in stability_metrics(stability_mode(protocol)) if draws > 1 else ():
+        if not over.name.endswith("/score"):  # there are masks only
+            found[over.name] = {"convention": over.convention, "unit": over.unit, "better": str(over.better)}
+    return found
 
 
 def _score(
-    references: _References, draws: list[dict[str, Path]], metrics: list[str], protocol: Protocol
-) -> tuple[pd.DataFrame, dict[str, Any], set[tuple[float, ...] | None]]:
-    """Score rows of all cases, notes for the summary, and the cases' spacings."""
+    references: _References,
+    draws: list[dict[str, Path]],
+    metrics: list[str],
+    protocol: Protocol,
+    gap_size: int | None,
+) -> _Scored:
+    """Everything about all cases, one in memory at a time; no gap where `gap_size` is None."""
     lpips, reason = open_lpips() if len(draws) > 1 else (None, "")
     notes = {reason}
     rows: list[dict[str, Any]] = []
+    gap: list[GapValue] = []
     known: set[int] = set()
     unscored: set[int] = set()
     spacings: set[tuple[float, ...] | None] = set()
+    content = hashlib.sha256(repr(references.names).encode())
     for done, (stem, path) in enumerate(references.files.items(), 1):
         case = _reference_case(stem, path, references.ids)
         masks = np.stack([_prediction(draw[stem], path, case, references.ids, known, unscored) for draw in draws])
-        rows += score_case(case, references.names, None, masks, metrics, lpips, protocol)
+        stored = StoredCase(case, masks)
+        rows += score_case(stored, references.names, metrics, lpips, protocol)
+        gap += [] if gap_size is None else case_values(stored, size=gap_size)
         spacings.add(case.spacing_mm)
+        content.update(repr((stem, case.reference.shape, case.spacing_mm)).encode())
+        content.update(np.packbits(case.reference).tobytes())
         if len(draws) > 1:
             notes.add(undefined_reason("MS-SSIM", *case.reference.shape[-2:]) or "")
         progress.report("scoring", done, len(references.files))
@@ -141,7 +177,12 @@ def _score(
             f"{sorted((references.ids or {}).values())}; use the same label ids"
         )
     frame = pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": float, "draw": int})
-    return frame, {"ids_without_reference": sorted(unscored), "notes": sorted(notes - {""})}, spacings
+    facts = {
+        "references": content.hexdigest(),
+        "ids_without_reference": sorted(unscored),
+        "notes": sorted(notes - {""}),
+    }
+    return _Scored(frame, facts, spacings, gap)
 
 
 def _reference_case(stem: str, path: Path, ids: dict[str, int] | None) -> Case:
@@ -178,34 +219,16 @@ def _prediction(
     return mask
 
 
-def _summarise(frame: pd.DataFrame) -> dict[str, dict[str, dict[str, float | int | None]]]:
-    """Per metric and label: mean and sd over cases (each the mean of its draws), and counts of cases."""
-    summary: dict[str, dict[str, dict[str, float | int | None]]] = {}
-    for (metric, label), rows in frame.groupby(["metric", "label"], sort=False):
-        cases = rows.groupby("case")["value"].mean()  # skips undefined draws; NaN when all are
-        defined = cases.dropna()
-        summary.setdefault(str(metric), {})[str(label)] = {
-            "mean": _finite(defined.mean()),
-            "sd": _finite(defined.std()) if np.isfinite(defined).all() else None,
-            "n": len(defined),
-            "n_undefined": len(cases) - len(defined),
-            "n_infinite": int(np.isinf(defined).sum()),
-            "undefined_values": int(rows["value"].isna().sum()),
-        }
-        if metric in _COUNTS:
-            summary[str(metric)][str(label)]["cases"] = float(cases.sum())  # the mean over draws of such cases
-    return summary
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _write(out: Path, frame: pd.DataFrame, summary: dict[str, Any]) -> None:
+def _write(out: Path, frame: pd.DataFrame, summary: dict[str, Any], gap: pd.DataFrame | None) -> None:
     table = frame[_CSV_COLUMNS].astype({"draw": object})
     table.loc[frame["draw"] == ALL_DRAWS, "draw"] = ""
     with atomic_path(out / "scores.parquet") as temporary:
         frame.to_parquet(temporary, index=False)
     with atomic_path(out / "scores.csv") as temporary:
         table.to_csv(temporary, index=False)
+    if gap is None:
+        (out / "conventions.csv").unlink(missing_ok=True)  # of other masks
+    else:
+        with atomic_path(out / "conventions.csv") as temporary:
+            gap.to_csv(temporary, index=False)
     write_json(out / "summary.json", summary)

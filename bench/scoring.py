@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -19,16 +18,18 @@ from bench.config import Cell
 from bench.environment import environment_facts, machine
 from bench.files import write_json
 from bench.gallery import write_gallery
-from bench.metrics import Metric, Pair
+from bench.metrics import Metric
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
 from bench.metrics.perceptual import undefined_reason
 from bench.metrics.stability import stability_metrics
-from bench.protocols import STRICT, Protocol, build_protocol, mean_defined
+from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol, mean_defined
+from bench.protocols.gap import GAP_METRICS, GapValue, case_values, gap_table
 from bench.protocols.stability import protocol_stability, stability_mode
 from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Score
 from bench.store import RunFolder, digest, run_identity
-from bench.types import Case, Dataset
+from bench.stored import StoredCase, read_case
+from bench.types import Dataset
 
 # `draw` of a row that speaks of all draws together.
 ALL_DRAWS = -1
@@ -48,35 +49,30 @@ def open_lpips() -> tuple[Lpips | None, str]:
 
 
 def score_case(
-    case: Case,
+    stored: StoredCase,
     labels: tuple[str, ...],
-    scores: np.ndarray | None,
-    masks: np.ndarray,
     metrics: list[str],
     lpips: Lpips | None,
     protocol: Protocol = STRICT,
 ) -> list[dict[str, Any]]:
     """Score rows of one case: every metric per draw and label, and the agreement over draws.
 
-    `scores` and `masks` are (M, L, *S), M draws, scores None where there are only masks; undefined values are NaN and
-    stay rows. A metric that the protocol has no rule for is the strict one, and its row says so; where the protocol
-    scores slices, the row is the mean of those defined.
+    Undefined values are NaN and stay rows. A metric that the protocol has no rule for is the strict one, and its row
+    says so; where the protocol scores slices, the row is the mean of those defined.
     """
-    chosen = protocol.select(metrics)
+    case, chosen = stored.case, protocol.select(metrics)
     rows: list[dict[str, Any]] = []
 
     def add(label: int, draw: int, metric: str, convention: str, value: float) -> None:
         row = (case.id, case.group, labels[label], draw, metric, convention, value)
         rows.append(dict(zip(SCORE_COLUMNS, row, strict=True)))
 
-    for draw, mask in enumerate(masks):
-        for label in range(len(labels)):
-            score = None if scores is None else scores[draw, label]
-            pair = Pair(mask[label], case.reference[label], case.spacing_mm, score)
-            for metric, values in zip(chosen, protocol.values(pair, chosen), strict=True):
-                add(label, draw, metric.name, metric.convention, mean_defined(values))
+    for draw, label, pair in stored.pairs():
+        for metric, values in zip(chosen, protocol.values(pair, chosen), strict=True):
+            add(label, draw, metric.name, metric.convention, mean_defined(values))
     device = lpips.device if lpips else scoring_device()
-    for label, name, convention, value in protocol_stability(protocol, case.reference, scores, masks, lpips, device):
+    over_draws = protocol_stability(protocol, case.reference, stored.scores, stored.masks, lpips, device)
+    for label, name, convention, value in over_draws:
         add(label, ALL_DRAWS, name, convention, value)
     return rows
 
@@ -88,65 +84,83 @@ def metric_facts(metrics: Sequence[Metric], spacing_mm: tuple[float, ...] | None
 
 
 def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFolder) -> None:
-    """Score a run's predictions; cases scored before a kill are not scored again."""
-    settings = {
-        "metrics": cell.config["metrics"],
-        "protocol": cell.config["protocol"],
-        "draws": cell.config["draws"],
-        "schema": SCHEMA_VERSION,
-    }
-    mode = stability_mode(cell.config["protocol"]["name"])
-    if cell.config["draws"] > 1:
-        settings["stability"] = [metric.name for metric in stability_metrics(mode)]
+    """Score a run's predictions, also under every protocol; cases scored before a kill are not scored again."""
+    draws, mode = cell.config["draws"], stability_mode(cell.config["protocol"]["name"])
+    stamp = digest(_settings(cell))
+    known = _scored_as(folder, stamp)
     # A run that was scored with LPIPS stays so, also where the trunk cannot be had today.
-    stamps = {lpips: digest({**settings, "lpips": lpips}) for lpips in (True, False)}
-    if _scored_as(folder) == stamps[True]:
+    if known is not None and (draws == 1 or "lpips_trunk" in known):
         return
-    lpips, reason = open_lpips() if cell.config["draws"] > 1 else (None, "")
-    stamp = stamps[lpips is not None]
-    if _scored_as(folder) == stamp:
+    lpips, reason = open_lpips() if draws > 1 else (None, "")
+    if known is not None and lpips is None:
         return
-    scratch = folder.path / f"scoring-{stamp[:8]}"
+    scratch = folder.path / f"scoring-{stamp[:8]}{'-lpips' if lpips else ''}"
     rows: list[dict[str, Any]] = []
+    gap: list[GapValue] = []
     ids = dataset.case_ids("test")
     for done, case_id in enumerate(ids, 1):
-        rows += _case_rows(cell, dataset, folder, case_id, lpips, scratch / f"{case_id}.json")
+        found = _case_rows(cell, dataset, folder, case_id, lpips, scratch / f"{case_id}.json")
+        rows.extend(found[0])
+        gap.extend(found[1])
         progress.report("scoring", done, len(ids))
     frame = pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": float, "draw": int})
-    write_gallery(folder, dataset, frame, cell.config["draws"])
+    write_gallery(folder, dataset, frame, draws)
     folder.write_scores(frame)
+    folder.write_conventions(gap_table(gap, size=cell.config["image_size"]))
     notes = [reason] if reason else []
     first = dataset.case(ids[0])
-    if cell.config["draws"] > 1:
+    if draws > 1:
         size = first.image.shape[-2:] if mode == "strict" else [cell.config["protocol"].get("size", 256)] * 2
         notes += filter(None, [undefined_reason("MS-SSIM", *size)])
     chosen = build_protocol(**cell.config["protocol"]).select(cell.config["metrics"])
     scoring = {"scoring": stamp, **metric_facts(chosen, first.spacing_mm), **(lpips.facts() if lpips else {})}
-    scoring |= {"stability": mode} if cell.config["draws"] > 1 else {}
+    scoring |= {"stability": mode} if draws > 1 else {}
     folder.write_record(_record(cell, dataset, data, scoring, folder, notes))
     write_card(folder)
-    shutil.rmtree(scratch, ignore_errors=True)
+    for left in folder.path.glob("scoring-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
-def _scored_as(folder: RunFolder) -> str | None:
-    scored = folder.scores_path.exists() and folder.record_path.exists()
-    return folder.read_record().data.get("scoring") if scored else None
+def _settings(cell: Cell) -> dict[str, Any]:
+    """What scores depend on beside the predictions, and beside whether LPIPS could be had."""
+    config, mode = cell.config, stability_mode(cell.config["protocol"]["name"])
+    return {
+        **{key: config[key] for key in ("metrics", "protocol", "draws")},
+        "stability": [metric.name for metric in stability_metrics(mode)] if config["draws"] > 1 else [],
+        "conventions": {"protocols": PROTOCOLS, "metrics": GAP_METRICS, "size": config["image_size"]},
+        "schema": SCHEMA_VERSION,
+    }
+
+
+def _scored_as(folder: RunFolder, stamp: str) -> dict[str, str] | None:
+    """What the record says of a scoring with these settings, whose files are all there; None without one."""
+    if not all(path.exists() for path in (folder.scores_path, folder.conventions_path, folder.record_path)):
+        return None
+    data = folder.read_record().data
+    return data if data.get("scoring") == stamp else None
 
 
 def _case_rows(
     cell: Cell, dataset: Dataset, folder: RunFolder, case_id: str, lpips: Lpips | None, scratch: Path
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[GapValue]]:
+    """Score rows of a case, and its values under every protocol."""
     if scratch.exists():
-        rows = json.loads(scratch.read_text())
-        return [{**row, "value": math.nan if row["value"] is None else float(row["value"])} for row in rows]
-    case = dataset.case(case_id)
-    draws = [folder.read_prediction(draw, case_id) for draw in range(cell.config["draws"])]
-    scores, masks = (np.stack(x) for x in zip(*draws, strict=True))
+        content = json.loads(scratch.read_text())
+        rows = [{**row, "value": _number(row["value"])} for row in content["scores"]]
+        return rows, [GapValue._make([*facts, _number(value)]) for *facts, value in content["conventions"]]
+    stored = read_case(folder, dataset, case_id, cell.config["draws"])
     protocol = build_protocol(**cell.config["protocol"])
-    rows = score_case(case, dataset.spec.labels, scores, masks, cell.config["metrics"], lpips, protocol)
+    rows = score_case(stored, dataset.spec.labels, cell.config["metrics"], lpips, protocol)
+    gap = case_values(stored, size=cell.config["image_size"])
     # PSNR of identical draws is infinite, which strict JSON cannot hold as a number.
-    write_json(scratch, [{**row, "value": _plain(row["value"])} for row in rows])
-    return rows
+    plain_rows = [{**row, "value": _plain(row["value"])} for row in rows]
+    plain_gap = [[*value[:-1], _plain(value.value)] for value in gap]
+    write_json(scratch, {"scores": plain_rows, "conventions": plain_gap})
+    return rows, gap
+
+
+def _number(value: float | str | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _plain(value: float) -> float | str | None:

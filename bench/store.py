@@ -93,6 +93,11 @@ class RunFolder:
         return self.path / "scores.parquet"
 
     @property
+    def conventions_path(self) -> Path:
+        """`conventions.parquet`: the same predictions under every protocol."""
+        return self.path / "conventions.parquet"
+
+    @property
     def gallery(self) -> Path:
         """Pictures' raw material for the report."""
         return self.path / "gallery"
@@ -156,6 +161,11 @@ class RunFolder:
         """`scores.parquet`."""
         with atomic_path(self.scores_path) as part:
             frame[SCORE_COLUMNS].to_parquet(part, index=False)
+
+    def write_conventions(self, frame: pd.DataFrame) -> None:
+        """`conventions.parquet`."""
+        with atomic_path(self.conventions_path) as part:
+            frame.to_parquet(part, index=False)
 
     def write_record(self, record: RunRecord) -> None:
         """`record.json`, strict JSON."""

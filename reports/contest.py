@@ -16,7 +16,6 @@ from reports.summary import per_case
 from reports.variants import unflagged
 
 METRIC = "Dice"
-ALPHA = 0.05
 MARGIN = 0.01
 
 Pair = tuple[str, str]
@@ -42,9 +41,8 @@ class Contest:
     left_out: tuple[str, ...]
 
     def shown(self, pair: Pair) -> bool:
-        """Whether a difference is shown: the test and the interval agree; an undefined one is none."""
-        interval = self.pairs[pair].difference
-        return self.p[pair] < ALPHA and (interval.low > 0 or interval.high < 0)
+        """Whether a difference is shown after Holm."""
+        return self.pairs[pair].shown(self.p[pair])
 
     def verdict(self, method: str) -> str:
         """What these cases say of a method beside the first."""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench import cli
 from bench.errors import InputError
 from bench.folder_scores import score_folder
 from bench.record import SCORE_COLUMNS, read_scores
@@ -221,3 +222,64 @@ def test_real_labels_against_a_shift(tmp_path: Path) -> None:
     # The larger an organ, the less a shift of one voxel costs.
     assert 0.9 < dice["6"] < 1
     assert dice["13"] < dice["8"] < dice["6"]
+
+
+def test_the_command_shows_values_counts_and_stability(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.folder_scores.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
+    pred, ref, out = folders
+    for draw, left in enumerate((8, 4)):
+        for name in ("a", "b", "c"):
+            save(pred / f"draw-{draw}/{name}.png", square(24, left, 8) if name == "a" else np.zeros((24, 24), np.uint8))
+    for path in pred.glob("*.png"):
+        path.unlink()
+    command = ["score-folder", str(pred), str(ref), "--out", str(out)]
+    assert cli.main(command) == 0
+    text = capsys.readouterr().out
+    rows = [line.split() for line in text.splitlines()]
+    assert ["metric", "label", "mean", "sd", "n", "undefined"] in rows
+    assert ["Dice", "foreground", "0.3750", "0.5303", "2", "1"] in rows
+    assert ["Dice/pairs", "foreground", "0.8333", "0.2887", "3", "0"] in rows
+    assert ["PSNR/seg", "(dB)", "foreground", "infinite", "\u2013", "3", "0"] in rows
+    assert ["SSIM/score"] not in [row[:1] for row in rows]
+    assert rows[rows.index(["foreground", "3", "1", "0", "1"]) - 2][-3:] == ["missed", "hallucinated", "both_empty"]
+    assert "note: LPIPS not computed: no trunk" in text
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["metrics"]["Dice/pairs"]["foreground"]["n"] == 3
+    assert summary["conventions"]["PSNR/seg"] == {"convention": "strict", "unit": "dB", "better": "higher"}
+
+
+def test_metrics_and_size_of_the_command(folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture) -> None:
+    pred, ref, out = (str(path) for path in folders)
+    command = ["score-folder", pred, ref, "--out", out]
+    assert cli.main([*command, "--metrics", "NSD@3, Dice,Dice", "--protocol", "sdseg", "--size", "12"]) == 0
+    assert set(read_scores(folders[2] / "scores.parquet")["metric"]) == {"NSD@3", "Dice"}
+    summary = json.loads((folders[2] / "summary.json").read_text())
+    assert summary["rules"]["grid"].startswith("12 x 12")
+    assert "Dice (sdseg)" in capsys.readouterr().out
+    for wrong, words in (
+        (["--metrics", "Dicee"], "unknown metric 'Dicee'; did you mean 'Dice'"),
+        (["--metrics", "Dice,Brier"], "Brier needs soft scores"),
+        (["--metrics", ","], "no name in it"),
+        (["--size", "0"], "size 0, expected a positive number"),
+        (["--size", "big"], "--size"),
+    ):
+        assert cli.main([*command, *wrong]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("error: ")
+        assert words in line
+
+
+def test_references_are_known_by_what_they_hold(folders: tuple[Path, Path, Path]) -> None:
+    pred, ref, out = folders
+    first = score_folder(pred, ref, out)["references"]
+    mask = np.asarray(Image.open(ref / "a.png"))
+    (ref / "a.png").unlink()
+    np.save(ref / "a.npy", mask > 0)
+    save(pred / "a.png", square(24, 9, 8))
+    assert score_folder(pred, ref, out)["references"] == first
+    changed = mask.copy()
+    changed[0, 0] = 255
+    np.save(ref / "a.npy", changed)
+    assert score_folder(pred, ref, out)["references"] != first

@@ -200,13 +200,14 @@ def test_nothing_judged_is_no_pass() -> None:
     assert not Verdict(()).passed
 
 
-def test_two_groups_are_needed_unless_identical(good: RunFacts, tmp_path: Path) -> None:
+def test_two_groups_are_needed_unless_no_case_is_worse(good: RunFacts, tmp_path: Path) -> None:
     def of(value: float) -> pd.DataFrame:
         return score_rows([(f"case-{i}", "one patient", "lesion", 0, "Dice", value) for i in range(5)])
 
-    old, new = (run_facts(make_run(tmp_path / str(value), scores=of(value), draws=1)) for value in (0.8, 0.9))
+    old, new = (run_facts(make_run(tmp_path / str(value), scores=of(value), draws=1)) for value in (0.9, 0.8))
     assert verdict(old, old).passed
-    assert "no interval with 1 group" in verdict(old, new).table()  # even though it is better
+    assert "no interval with 1 group" in verdict(old, new).table()
+    assert "no case is worse, 5 are better" in verdict(new, old).table(every=True)
 
 
 def test_every_label_is_judged(tmp_path: Path) -> None:

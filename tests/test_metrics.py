@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bench import metrics
+from bench.config import Config
 from bench.errors import InputError
 from bench.metrics import METRICS, Metric, Pair, select
 from bench.metrics.overlap import dice, iou
@@ -122,6 +123,10 @@ def test_the_table_states_direction_and_convention():
         assert metric.better in ("higher", "lower", "none")
         assert metric.convention == "strict"
     assert METRICS["Dice"](Pair(LEFT, SHIFTED)) == 0.5
+
+
+def test_every_metric_is_scored_by_default():
+    assert list(Config().metrics) == list(METRICS)
 
 
 def test_select_keeps_the_order():

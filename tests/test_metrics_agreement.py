@@ -109,8 +109,8 @@ def surface_distance() -> Any:
 def test_surface_distance_lies_within_one_element() -> None:
     # Its surface runs between elements, at most half an element's diagonal from ours, on either side.
     other = surface_distance()
-    for pair in [pair for pair in DEFINED if pair.reference.ndim == 3]:
-        spacing = pair.spacing_mm or (1.0, 1.0, 1.0)
+    for pair in DEFINED:
+        spacing = pair.spacing_mm or (1.0,) * pair.reference.ndim
         found = other.compute_surface_distances(pair.reference, pair.prediction, spacing)
         largest = other.compute_robust_hausdorff(found, 100)
         assert abs(largest - pair.surfaces.pooled.max()) <= math.hypot(*spacing) + 1e-9

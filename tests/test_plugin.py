@@ -138,6 +138,21 @@ def test_accuracy_scores_need_every_row() -> None:
         accuracy_scores(frame.assign(value=np.nan), ["Dice"], 4)
 
 
+def test_only_overlap_must_be_defined_somewhere() -> None:
+    frame = pd.DataFrame({"draw": [0, 0, 1, 1], "metric": "HD95", "value": np.nan})
+    scores = accuracy_scores(frame, ["HD95"], 4)
+    content = plain_scores(scores)
+    assert content == {"HD95": None, "HD95_undefined": 4}
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    infinite = accuracy_scores(frame.assign(value=[1.0, np.inf, 2.0, 3.0]), ["HD95"], 4)
+    assert plain_scores(infinite) == {"HD95": None, "HD95_undefined": 0}
+
+
+def test_counts_are_those_of_a_draw() -> None:
+    frame = pd.DataFrame({"draw": [0, 0, 1, 1], "metric": "missed", "value": [1.0, 1.0, 1.0, 0.0]})
+    assert accuracy_scores(frame, ["missed"], 4)[0].value == 1.5
+
+
 def test_training_keys_speak_of_every_method_unless_its_own_section_is_given() -> None:
     given = ["profile=smoke", "dataset=phantom/polyp", "seed=0", "train.steps=7", "train_medsegdiff.steps=5"]
     steps = {

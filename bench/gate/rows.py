@@ -71,6 +71,10 @@ def judge_values(old: Values, new: Values, facts: RunFacts, settings: dict[str, 
         return Judged(*means, "", True, "identical")
     if old.better == "none":
         return Judged(*means, "", True, "has no better direction")
+    changed = now - before if old.better == "higher" else before - now
+    if not (changed < 0).any():
+        # Few cases that change bring a wide interval, which is no reason to refuse them where all are gains.
+        return Judged(*means, "", True, f"no case is worse, {np.count_nonzero(changed > 0)} are better")
     margin = _margin(old, before, settings)
     runs = {name: dict(zip(facts.cases, x, strict=True)) for name, x in (("now", now), ("reference", before))}
     table = case_table(runs, dict(zip(facts.cases, facts.groups, strict=True)))

@@ -14,6 +14,7 @@ from bench.stats.sample import CONFIDENCE, RESAMPLES, SEED, Array, Clusters, clu
 from bench.stats.table import Better, CaseTable, check_better
 
 EXACT_GROUPS = 20
+ALPHA = 0.05
 _BLOCK_ELEMENTS = 4_000_000
 
 
@@ -45,6 +46,14 @@ class Comparison:
     undefined: int
     undefined_a: int
     undefined_b: int
+
+    def shown(self, p: float | None = None) -> bool:
+        """Whether the cases show a difference: the test (`p` where it was adjusted) and the interval agree.
+
+        Written so that an undefined p or bound is no difference.
+        """
+        interval = self.difference
+        return (self.p if p is None else p) < ALPHA and (interval.low > 0 or interval.high < 0)
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ CAPTION = (
 
 
 def build(frame: Frame) -> Table | None:
-    """One row per printed comparison; None where there are no runs, since the ledger alone is no report."""
-    if not frame.all_runs:
+    """One row per printed comparison; None where no row was measured, since the ledger alone is no report."""
+    if not frame.runs:
         return None
     printed = [entry for entry in read_ledger() if entry.metric == METRIC and entry.dataset in ASSUMED_SD]
     ours = {(entry.dataset, entry.table): entry for entry in printed if entry.method == CLAIMANT}

@@ -1,0 +1,92 @@
+"""What the `sdseg` command takes: its verbs and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bench.errors import InputError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see sdseg {self.prog.removeprefix('sdseg').strip()} --help".replace("  ", " "))
+
+
+STEPS: dict[str, tuple[tuple[str, ...], str]] = {
+    "run": (
+        ("fit", "predict", "score"),
+        "fit, predict and score every selected (method, dataset, seed); resumes",
+    ),
+    "fit": (("fit",), "train only"),
+    "predict": (("predict",), "predict the test split with fitted methods"),
+    "score": (("score",), "score stored predictions"),
+}
+
+
+def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]], int]]) -> argparse.ArgumentParser:
+    """The parser of all verbs; a parsed one's `function` is that of its name. Raises InputError for bad usage."""
+    parser = _Parser(prog="sdseg", description="Benchmark of diffusion-based medical image segmentation.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def add(name: str, text: str, **options: Any) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(name, help=text, description=text, **options)
+        verb.set_defaults(function=functions[name])
+        return verb
+
+    for name, (_, text) in STEPS.items():
+        epilog = "KEY=VALUE overrides such as profile=cpu dataset=folder dataset.root=DIR method=unet; -m sweeps"
+        add(name, text, epilog=epilog)
+    segment = add("segment", "masks for a folder of images or volumes, with a trained run")
+    segment.add_argument("images", type=Path, metavar="IMAGES", help="folder or single file")
+    segment.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder runs/.../seed*-*")
+    segment.add_argument("--out", type=Path, required=True, metavar="DIR")
+    _add_scoring(add("score-folder", "score anybody's predictions against a folder of references"))
+    weights = add("import-weights", "official .ckpt, CompVis .ckpt or diffusers folder to safetensors")
+    weights.add_argument("src", type=Path, metavar="SRC", help="checkpoint file or folder")
+    weights.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export = add("export", "a trained SDSeg run as an ONNX file, checked with onnxruntime")
+    export.add_argument("run", type=Path, metavar="RUN", help="run folder runs/.../seed*-*")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
+    report = add("report", "tables, figures and the page from the records")
+    report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
+    compare = add("compare", "are two runs, or two outputs of score-folder, different? by how much?")
+    compare.add_argument("a", metavar="RUN_A", help="run folder, method with one run, or DIR of score-folder")
+    compare.add_argument("b", metavar="RUN_B")
+    compare.add_argument("--metric", default="Dice")
+    compare.add_argument("--margin", type=float, default=0.01, help="how much worse still counts as not inferior")
+    compare.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    epilog = "KEY=VALUE overrides choose the runs, and what is allowed: gate.memory=0.1"
+    gate = add("gate", "judge runs against a committed reference, or make a new one", epilog=epilog)
+    gate.add_argument("--reference", type=Path, metavar="FILE", help="default: bench/references/PROFILE-DEVICE.json")
+    gate.add_argument("--promote", action="store_true", help="write the runs as the reference")
+    gate.add_argument("--needs", action="store_true", help="print the smallest settings with which the runs would pass")
+    gate.add_argument("--out", type=Path, metavar="FILE", help="where --promote writes")
+    gate.add_argument("--accept", action="store_true", help="promote runs that fail against the file they replace")
+    gate.add_argument("--all", action="store_true", help="show every judgement")
+    doctor = add("doctor", "what this machine has, what is missing, how to get it")
+    doctor.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    return parser
+
+
+def _add_scoring(score: argparse.ArgumentParser) -> None:
+    score.add_argument("pred", type=Path, metavar="PRED")
+    score.add_argument("ref", type=Path, metavar="REF")
+    score.add_argument("--out", type=Path, required=True, metavar="DIR")
+    score.add_argument("--protocol", default="strict")
+    names = "comma-separated; NSD@3 is NSD at a tolerance of 3 mm (px); default: all that masks have"
+    score.add_argument("--metrics", type=_names, metavar="NAMES", help=names)
+    sized = "in-plane size in pixels of protocols that score at their network's (sdseg, medsegdiff); default: 256"
+    score.add_argument("--size", type=int, default=256, metavar="N", help=sized)
+    every = "also score the same masks under every protocol: conventions.csv"
+    score.add_argument("--conventions", action="store_true", help=every)
+
+
+def _names(text: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise argparse.ArgumentTypeError("no name in it; give one or more, Dice,HD95 say")
+    return names

@@ -1,0 +1,186 @@
+"""The table of errors: boundaries, volumes, detection and calibration per data set and method, beside Table 2."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from bench.stats import SMALLEST_INTERVAL, bounded_interval
+from reports.frame import Frame, Run
+from reports.summary import Summary, reliability_notes, summarise
+from reports.table import Column, Table
+from reports.variants import unflagged
+
+_RANKED = ("comparison", "convention")
+_SHARES = ("NSD", "Sensitivity", "Precision", "ECE", "Brier")
+_COUNTS = (
+    Column("missed", "Missed", better="lower", digits=1, within=_RANKED),
+    Column("hallucinated", "Hallucinated", better="lower", digits=1, within=_RANKED),
+    Column("both_empty", "Both empty", digits=1, level="page"),
+)
+_MEANS = (
+    Column("HD95", "HD95", better="lower", digits=2, within=_RANKED),
+    Column("NSD", "NSD", better="higher", within=_RANKED),
+    Column("RelativeVolumeDifference", "Volume error", better="lower", within=_RANKED),
+    Column("ECE", "ECE", better="lower", within=_RANKED),
+    Column("ASSD", "ASSD", better="lower", digits=2, level="page", within=_RANKED),
+    Column("Sensitivity", "Sensitivity", better="higher", level="page", within=_RANKED),
+    Column("Precision", "Precision", better="higher", level="page", within=_RANKED),
+    Column("VolumeDifference", "Volume difference", better="lower", digits=2, level="page", within=_RANKED),
+    Column("VolumeBias", "Volume bias", digits=2, level="page"),
+    Column("Brier", "Brier", better="lower", level="page", within=_RANKED),
+)
+CAPTION = (
+    "Means over test cases as in Table 2. HD95: the larger one of the two directed 95th percentiles of surface "
+    "distances, and ASSD the mean of all of them, in the unit beside; NSD: share of both surfaces that lies within the "
+    "tolerance of the other. By convention strict, where one mask is empty HD95 and ASSD are the image's diagonal and "
+    "NSD, sensitivity and precision 0; where both are empty, all five are undefined. Volume error: absolute difference "
+    "of the volumes over the reference's, undefined where that is empty; volume bias: predicted minus reference. "
+    "Missed (an empty mask where there is a target), hallucinated (a target where there is none) and both empty are "
+    "numbers of cases, each label of a case counted, the mean over draws and seeds. ECE and Brier score: of the soft "
+    "score over all elements of the image, comparable on equal images only. A row has the metrics of one convention, "
+    "the protocol's own or, where it has none, strict."
+)
+
+
+def build(frame: Frame) -> Table | None:
+    """One row per data set, method and convention; None where nothing but Dice and IoU was scored."""
+    means = [*_MEANS, *_further(frame)]
+    rows: list[dict[str, Any]] = []
+    unscored: list[str] = []
+    found: list[tuple[str, dict[str, Summary]]] = []
+    for dataset, method, runs in frame.cells():
+        parts = {column.key: frame.rows(runs, column.key) for column in [*means, *_COUNTS]}
+        parts = {metric: part[part["draw"] >= 0] for metric, part in parts.items()}
+        conventions = sorted({name for part in parts.values() for name in part["convention"].unique()})
+        where = f"{unflagged(method)} on {dataset}"
+        if not conventions:
+            unscored.append(where)
+        for convention in conventions:
+            chosen = {metric: part[part["convention"] == convention] for metric, part in parts.items()}
+            chosen = {metric: part for metric, part in chosen.items() if len(part)}
+            summaries = {metric: summarise(part) for metric, part in chosen.items()}
+            which = f" ({convention})" if len(conventions) > 1 else ""
+            rows.append(_row(dataset, method + which, runs, convention, chosen, summaries))
+            found.append((where + which, summaries))
+    if not rows:
+        return None
+    notes = [*_small_notes(found), *_undefined_notes(found, means), *_tolerances(frame, means)]
+    if unscored:
+        notes.append(f"Scored by Dice and IoU alone (sdseg score adds the rest): {'; '.join(unscored)}.")
+    title = "Errors · Boundaries, volume, detection and calibration"
+    return Table("errors", title, CAPTION, _columns(means), rows, notes)
+
+
+def _further(frame: Frame) -> list[Column]:
+    """Surface Dice at tolerances of their own, as NSD@1."""
+    names = sorted(str(name) for name in frame.scores["metric"].unique() if str(name).startswith("NSD@"))
+    return [Column(name, name, better="higher", level="page", within=_RANKED) for name in names]
+
+
+def _columns(means: list[Column]) -> list[Column]:
+    by_name = {column.key: column for column in means}
+    first = ("HD95", "NSD", "RelativeVolumeDifference")
+    intervals = [Column(f"{c.key}_interval", f"{c.title} interval", level="csv") for c in [*means, *_COUNTS]]
+    undefined = [Column(f"{c.key}_undefined", f"{c.title} undefined", level="csv") for c in means]
+    return [
+        Column("dataset", "Data set"),
+        Column("method", "Method"),
+        by_name["HD95"],
+        Column("unit", "Unit"),
+        *(by_name[name] for name in first[1:]),
+        *_COUNTS[:2],
+        *(column for name, column in by_name.items() if name not in first),
+        _COUNTS[2],
+        Column("volume_unit", "Volume unit", level="page"),
+        Column("cases", "Cases"),
+        Column("undefined", "Undefined", level="page"),
+        Column("convention", "Convention", level="page"),
+        *(Column(key, key.capitalize(), level="csv") for key in ("draws", "seeds", "fidelity", "profile", "protocol")),
+        *intervals,
+        *undefined,
+    ]
+
+
+def _row(
+    dataset: str,
+    method: str,
+    runs: list[Run],
+    convention: str,
+    parts: dict[str, pd.DataFrame],
+    summaries: dict[str, Summary],
+) -> dict[str, Any]:
+    record = runs[0].record
+    row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": runs[0].comparison}
+    row |= {"convention": convention, "draws": record.draws, "fidelity": record.fidelity, "profile": record.profile}
+    row |= {"protocol": record.protocol, "seeds": ", ".join(str(run.record.seed) for run in runs)}
+    row |= {"unit": _unit(runs, ("HD95", "ASSD"), parts), "volume_unit": _unit(runs, ("VolumeDifference",), parts)}
+    counts = {column.key for column in _COUNTS}
+    for metric, summary in summaries.items():
+        if metric in counts:
+            row |= _count(metric, summary, parts[metric])
+        else:
+            row |= {metric: _mean(summary), f"{metric}_interval": _bounds(metric, summary)}
+            row[f"{metric}_undefined"] = summary.undefined
+    row["cases"] = max(summary.cases + summary.excluded for summary in summaries.values())
+    row["undefined"] = sum(summary.undefined for summary in summaries.values())
+    return row
+
+
+def _unit(runs: list[Run], metrics: tuple[str, ...], parts: dict[str, pd.DataFrame]) -> str | None:
+    facts = [run.record.data.get(f"metric {metric}", "") for run in runs for metric in metrics if metric in parts]
+    return next((fact.partition(";")[0].replace("mm2", "mm²") for fact in facts if fact), None)
+
+
+def _mean(summary: Summary) -> float | None:
+    # Infinite is what some protocols call a mask that is empty; the mean over the others would hide it.
+    return math.inf if summary.identical else summary.mean if summary.cases else None
+
+
+def _bounds(metric: str, summary: Summary) -> tuple[float, float] | None:
+    """The interval without what the metric cannot be; none where a value is infinite."""
+    if summary.interval is None or summary.identical:
+        return None
+    low, high = summary.interval
+    share = metric.partition("@")[0] in _SHARES
+    return low if metric == "VolumeBias" else max(0.0, low), min(1.0, high) if share else high
+
+
+def _count(metric: str, summary: Summary, rows: pd.DataFrame) -> dict[str, Any]:
+    """Cases and labels of a kind; where a sample holds none, its interval is not [0, 0]: independent are groups."""
+    size = summary.cases * rows["label"].nunique()
+    groups = rows.groupby("case")["group"].first()
+    found = bounded_interval(summary.per_case.groupby(groups).mean().tolist())
+    interval = (found.low * size, found.high * size) if summary.units >= SMALLEST_INTERVAL else None
+    return {metric: summary.mean * size, f"{metric}_interval": interval}
+
+
+def _small_notes(found: list[tuple[str, dict[str, Summary]]]) -> list[str]:
+    of = [(where, *next(iter(summaries.items()))) for where, summaries in found]
+    return reliability_notes([(w if s.units >= SMALLEST_INTERVAL else f"{w}, {metric}", s) for w, metric, s in of])
+
+
+def _undefined_notes(found: list[tuple[str, dict[str, Summary]]], means: list[Column]) -> list[str]:
+    """One line for metrics that are undefined, or infinite, on the same values."""
+    lines: dict[str, list[str]] = {}
+    for column in means:
+        of = [(where, summaries[column.key]) for where, summaries in found if column.key in summaries]
+        counts = [f"{where} {s.undefined} ({s.cases} cases remain)" for where, s in of if s.undefined]
+        infinite = [f"{where} {s.identical}" for where, s in of if s.identical]
+        for word, listed in (("undefined", counts), ("infinite", infinite)):
+            if listed:
+                lines.setdefault(f"{word}: {'; '.join(listed)}.", []).append(column.title)
+    return [f"{', '.join(titles)} {line}" for line, titles in lines.items()]
+
+
+def _tolerances(frame: Frame, means: list[Column]) -> list[str]:
+    facts = {
+        f"{column.key}: {fact}."
+        for column in means
+        if column.key.startswith("NSD")
+        for run in frame.runs
+        if len(frame.rows([run], column.key)) and (fact := run.record.data.get(f"metric {column.key}"))
+    }
+    return sorted(facts)
