@@ -76,8 +76,9 @@ class GateConfig:
 
     A metric without a margin of its own has `margin`, or with a unit the share `relative_margin` of its reference mean.
     `slower` is the factor that the interval of a speed ratio must reach down to, `unsure` the one it must stay below;
-    `memory` a share. `device` says what of the device must be the same: its `name`, or only its `type`. `without` names
-    metrics or kinds (speed, memory) that are not judged, which the verdict says.
+    `memory` a share. `device` says what of the device must be the same: its `name`, or only its `type`; a device of the
+    type that is another one has margins `other_device` times as wide. `without` names metrics or kinds (speed, memory)
+    that are not judged, which the verdict says.
     """
 
     margin: float = 0.01
@@ -89,6 +90,7 @@ class GateConfig:
     unsure: float = 1.5
     memory: float = 0.05
     device: str = "name"
+    other_device: float = 1.0
     without: list[str] = field(default_factory=list)
 
 

@@ -90,7 +90,7 @@ def device_facts() -> dict[str, Any]:
         }
     if torch.backends.mps.is_available():
         return {"type": "mps", "name": cpu_model()}
-    return {"type": "cpu", "name": cpu_model()}
+    return {"type": "cpu", "name": cpu_model(), "version": cpu_version()}
 
 
 def cpu_facts() -> dict[str, Any]:
@@ -108,12 +108,25 @@ def cpu_facts() -> dict[str, Any]:
 
 def cpu_model() -> str:
     """The processor's name as the system tells it."""
+    named = _processor().get("model name")
+    return named or _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+
+
+def cpu_version() -> str:
+    """What decides on the order of additions, and so on the last digits: the make of the core, and its instructions.
+
+    A name may stand for several ("Intel Xeon Processor" on a virtual machine).
+    """
+    facts = _processor()
+    numbers = "-".join(facts.get(key, "?") for key in ("cpu family", "model", "stepping"))
+    return f"{numbers} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _processor() -> dict[str, str]:
+    """The first processor of /proc/cpuinfo; empty where there is none."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+    lines = info.read_text(errors="replace").partition("\n\n")[0].splitlines() if info.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def _output(program: str, *arguments: str) -> str | None:

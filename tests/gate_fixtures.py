@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,8 @@ import pandas as pd
 import pytest
 
 from bench import cli
-from bench.config import compose_config, expand
+from bench.config import GateConfig, compose_config, expand
 from bench.gate import Reference, RunFacts, Verdict, judge, run_facts
-from bench.gate.command import gate_settings
 from bench.record import Score, Timing
 from bench.runner import Run
 from bench.store import RunFolder
@@ -30,7 +30,7 @@ ENVIRONMENT = {
 }
 BENCHMARKS = {"test_accuracy": "passed", "test_speed[batch_size=1]": "passed", "test_footprint": "passed"}
 COMPOSED: dict[tuple[str, ...], dict[str, Any]] = {}
-SETTINGS = gate_settings(expand(["profile=smoke", "method=unet", "dataset=phantom/polyp", "seed=0"])[0])
+SETTINGS = asdict(GateConfig())
 
 
 @pytest.fixture(autouse=True)

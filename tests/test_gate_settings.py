@@ -95,3 +95,26 @@ def test_any_metric_may_have_a_margin() -> None:
     assert settings("gate.margins.HD95=3")["margins"]["HD95"] == 3.0  # type: ignore[index]
     with pytest.raises(InputError, match="did you mean 'HD95'"):
         settings("gate.margins.HD59=3")
+
+
+def test_another_processor_has_wider_margins(good: RunFacts, tmp_path: Path) -> None:
+    elsewhere = gate_fixtures.environment(device={"type": "cpu", "name": "Other CPU"})
+    worse = {
+        name: run_facts(make_run(tmp_path / name, **shifted("Dice", -0.02), **more))
+        for name, more in {"here": {}, "elsewhere": elsewhere}.items()
+    }
+    allowed = {"device": "type", "other_device": 5.0}
+    assert not verdict(good, worse["here"], **allowed).passed
+    found = verdict(good, worse["elsewhere"], **allowed)
+    assert found.passed
+    assert "gain > -0.05" in found.table(every=True)
+    # what is asked for is the setting, before it is made wider
+    (needs,) = (row.needs["margins.Dice"] for row in found.rows if row.metric == "Dice")
+    assert needs == pytest.approx(0.004)
+
+
+def test_the_same_name_with_other_instructions_is_another_device(good: RunFacts, tmp_path: Path) -> None:
+    device = {"type": "cpu", "name": "Example CPU", "version": "6-85-7 AVX2"}
+    now = run_facts(make_run(tmp_path, **gate_fixtures.environment(device=device)))
+    assert [row.metric for row in verdict(good, now).rows if not row.passed] == ["device"]
+    assert verdict(good, now, device="type").passed

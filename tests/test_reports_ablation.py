@@ -64,7 +64,14 @@ def test_no_switch_turned_no_table(tmp_path: Path) -> None:
     assert ablation.build(frame) is None
     assert convergence.build(frame) is None
     assert figure.build(frame) is None
-    assert [table.name for table in build_tables(frame)] == ["table1", "table2", "table4", "table5", "variance", "claims"]
+    assert [table.name for table in build_tables(frame)] == [
+        "table1",
+        "table2",
+        "table4",
+        "table5",
+        "variance",
+        "claims",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def gate_settings(cell: Cell) -> dict[str, Any]:
     for name, value in {**allowed, **{f"margins.{k}": v for k, v in settings["margins"].items()}}.items():
         if not 0 <= value < float("inf"):
             raise InputError(f"gate.{name}={value}: expected a number from 0 on")
-    for name in ("slower", "unsure"):
+    for name in ("slower", "unsure", "other_device"):
         if not 1 <= settings[name] < float("inf"):
             raise InputError(f"gate.{name}={settings[name]}: expected a factor from 1 on")
     return settings

@@ -137,7 +137,7 @@ def run_facts(path: Path) -> RunFacts:
         data=record.data.get("data", ""),
         split=record.data.get("split", ""),
         scoring=record.data.get("scoring", ""),
-        device={name: str(device.get(name)) for name in ("type", "name")},
+        device={name: str(device.get(name, "")) for name in ("type", "name", "version")},
         threads=(record.environment.get("torch") or {}).get("threads"),
         commit=git.get("commit"),
         dirty=git.get("dirty"),

@@ -85,7 +85,7 @@ def judge_values(old: Values, new: Values, facts: RunFacts, settings: dict[str, 
         reason = f"no interval with {found_bound.gain.groups} group{'s' * (found_bound.gain.groups != 1)}"
     room = (bound + margin) / margin if margin > 0 else 0.0
     # Not max(), which takes an undefined bound for a small one.
-    needs = {f"margins.{old.metric}": float(np.maximum(0.0, -bound))}
+    needs = {f"margins.{old.metric}": float(np.maximum(0.0, -bound)) / settings["other_device"]}
     return Judged(*means, f"gain > {-margin:.3g}", found_bound.passed, reason, room, needs)
 
 

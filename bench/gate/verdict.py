@@ -104,6 +104,7 @@ def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any]
     if not faults:
         shown = f"{old.hash[:8]}, {len(old.cases)} cases"
         yield Row.of(Judged(shown, shown, "equal", True), name, "run", "identity")
+    settings = _for_device(old, new, settings)
     by_case = partial(judge_values, facts=new) if (old.cases, old.groups) == (new.cases, new.groups) else _other_cases
     rules: dict[str, Callable[..., Judged]] = {
         "accuracy": by_case,
@@ -121,6 +122,14 @@ def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any]
             else:
                 judged = rules[kind](before[metric], now[metric], settings=settings)
             yield Row.of(judged, name, kind, metric)
+
+
+def _for_device(old: RunFacts, new: RunFacts, settings: dict[str, Any]) -> dict[str, Any]:
+    """Wider margins of accuracy and stability where another device of the type rounds otherwise."""
+    factor = settings["other_device"] if old.device != new.device else 1.0
+    wider: dict[str, Any] = {key: factor * settings[key] for key in ("margin", "relative_margin")}
+    wider["margins"] = {name: factor * value for name, value in settings["margins"].items()}
+    return {**settings, **wider, "other_device": factor}
 
 
 def _other_cases(*_: Any, **__: Any) -> Judged:
@@ -159,7 +168,7 @@ def _identity(
 
 
 def _device(run: RunFacts, which: Literal["name", "type"]) -> str:
-    return run.device.get("type", "") if which == "type" else ", ".join(run.device.values())
+    return run.device.get("type", "") if which == "type" else ", ".join(filter(None, run.device.values()))
 
 
 def _benchmarks(old: RunFacts, new: RunFacts) -> Iterator[tuple[str, Judged]]:
