@@ -134,10 +134,10 @@ def check_applicable(cell: Cell, task: TaskSpec) -> None:
 
 def set_threads(threads: int | None) -> None:
     """Fix torch's thread count, which the record states."""
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads={threads}: give a positive number, or null for torch's choice")
-        torch.set_num_threads(threads)
+    if threads is not None and threads < 1:
+        raise InputError(f"threads={threads}: give a positive number, or null for torch's choice")
+    # Torch's own choice is set too: before it is set, MKL may take fewer, and the same count gives other last digits.
+    torch.set_num_threads(threads or torch.get_num_threads())
 
 
 @lru_cache(maxsize=1)

@@ -91,3 +91,14 @@ def test_the_doctor_looks_for_the_trunk_offline(monkeypatch, tmp_path):
     assert not check.ok
     monkeypatch.setenv(lpips_trunk.ENVIRONMENT_VARIABLE, str(tmp_path / "gone.safetensors"))
     assert "gone.safetensors" in doctor.check_lpips().detail
+
+
+def test_a_processor_is_told_by_its_make_and_instructions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor\t: 0\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: A: B\nstepping\t: 7\n\nmodel\t: 1\n")
+    monkeypatch.setattr("bench.environment.Path", lambda _: info)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    assert environment.cpu_model() == "A: B"
+    assert environment.cpu_version() == "6-85-7 AVX2"
+    info.unlink()
+    assert environment.cpu_version() == "?-?-? AVX2"
