@@ -99,7 +99,7 @@ def on_this_machine(record: RunRecord) -> RunRecord:
 
 def _memory_rows(prefix: str, result: MemoryResult) -> list[Score]:
     values = {"peak_allocated_mib": result.peak_allocated_mib, "peak_reserved_mib": result.peak_reserved_mib}
-    notes = {"rss": "resident memory of the process", "rss_process": "resident memory, life of the process"}
+    notes = {"rss": "resident memory without mapped files", "rss_process": "resident memory, life of the process"}
     if result.kind != "cuda":
         values = {"peak_rss_mib": result.peak_rss_mib}
     note = notes.get(result.kind, "torch allocator")

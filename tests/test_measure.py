@@ -168,6 +168,11 @@ import torch
 def allocate(argument):
     kept = torch.ones(argument["kept_mib"] * 2**18)
     return lambda: torch.ones(argument["mib"] * 2**18).sum() + kept[0]
+
+def read_mapped(argument):
+    import numpy
+    mapped = numpy.memmap(argument["file"], numpy.uint8, "r")
+    return lambda: mapped[::4096].max() + torch.ones(32 * 2**18).sum()
 """
 
 BAD_TARGET = """
@@ -204,6 +209,15 @@ def test_peak_memory_is_the_calls_and_not_the_parents(target):
         assert grown < 200
     assert result.peak_mib == (result.peak_rss_mib if result.kind != "cuda" else result.peak_allocated_mib)
     assert ballast.numel() == 400 * 2**18
+
+
+def test_pages_of_files_are_not_the_calls(target, tmp_path):
+    large = tmp_path / "large.bin"
+    large.write_bytes(bytes(128 * 2**20))
+    result = measure_peak_memory(f"{target}:read_mapped", {"file": str(large)}, timeout=120, warmup=False)
+    assert result.peak_rss_mib - result.baseline_rss_mib > 28
+    if result.kind == "rss":
+        assert result.peak_rss_mib - result.baseline_rss_mib < 100
 
 
 def test_warming_up_keeps_the_first_call_out(target):

@@ -18,11 +18,11 @@ from bench.errors import InputError, RunError
 class MemoryResult:
     """Peak memory of one call in MiB (2^20 bytes), after one call to warm up unless it was measured without.
 
-    `kind` says what the headline is. "cuda": torch's allocator, `peak_allocated_mib` and
-    `peak_reserved_mib`, without the driver's context. "rss": resident memory of the whole process, peak
-    during the call. "rss_process": the same, but the peak of the process's life, where the system cannot
-    reset it. The resident figures are there for every kind; the baselines are read before the first call,
-    with the model loaded.
+    `kind` says what the headline is. "cuda": torch's allocator, `peak_allocated_mib` and `peak_reserved_mib`,
+    without the driver's context. "rss": resident memory of the whole process, peak during the call; on Linux
+    without the pages of mapped files, which are the system's cache and not the method's. "rss_process": the same,
+    but the peak of the process's life, where the system cannot reset it. The resident figures are there for every
+    kind; the baselines are read before the first call, with the model loaded.
     """
 
     kind: Literal["cuda", "rss", "rss_process"]

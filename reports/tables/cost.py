@@ -57,7 +57,7 @@ CAPTION = (
     "windows where one slides, times labels where each is diffused by itself. Network call: latency over NFE, "
     "encoder, decoder and fusion included; samples that share a batch count each. Latency is of a call on what the "
     "column before it names. Memory of kind allocated: peak of torch's allocator on the GPU; of kind RSS: peak "
-    "resident memory of a process of its own, interpreter and libraries included."
+    "resident memory of a process of its own, without the pages of mapped files (library code)."
 )
 _REASONED = ("parameters_m", "gflop_per_sample", "memory", "samples_per_s", "latency")
 # Published numbers whose reason is told, by the heading under which they stand.
