@@ -39,7 +39,7 @@ COLUMNS = [
     Column("draws", "Draws", level="csv"),
     Column("seeds", "Seeds"),
     Column("convention", "Convention", level="page"),
-    Column("fidelity", "Fidelity", level="page"),
+    Column("fidelity", "Fidelity", level="csv"),
     Column("profile", "Profile", level="csv"),
     Column("protocol", "Protocol", level="csv"),
     Column("IoU_cases", "IoU cases", level="csv"),
