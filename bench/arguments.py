@@ -77,7 +77,14 @@ def _add_scoring(score: argparse.ArgumentParser) -> None:
     score.add_argument("ref", type=Path, metavar="REF")
     score.add_argument("--out", type=Path, required=True, metavar="DIR")
     score.add_argument("--protocol", default="strict")
-    names = "comma-separated; NSD@3 is NSD at a tolerance of 3 mm (px); default: all that masks have"
+    soft = "soft scores in [0, 1] behind the masks, in files of the same names: calibration, stability of scores"
+    score.add_argument("--scores", type=Path, metavar="DIR", help=soft)
+    grouped = score.add_mutually_exclusive_group()
+    table = "CSV with the columns case and group: cases of one patient, which intervals keep together"
+    grouped.add_argument("--groups", type=Path, metavar="FILE", help=table)
+    pattern = "expression whose first group in brackets, or whole match in a file's stem, names the case's group"
+    grouped.add_argument("--group-regex", metavar="REGEX", help=pattern)
+    names = "comma-separated; NSD@3 is NSD at a tolerance of 3 mm (px); default: all that there is input for"
     score.add_argument("--metrics", type=_names, metavar="NAMES", help=names)
     sized = "in-plane size in pixels of protocols that score at their network's (sdseg, medsegdiff); default: 256"
     score.add_argument("--size", type=int, default=256, metavar="N", help=sized)

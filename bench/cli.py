@@ -150,9 +150,9 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.folder_scores import score_folder
     from bench.folder_summary import conventions_text, summary_text
 
-    chosen = {} if parsed.metrics is None else {"metrics": parsed.metrics}
-    options = {"protocol": parsed.protocol, "size": parsed.size, "conventions": parsed.conventions}
-    print(summary_text(score_folder(parsed.pred, parsed.ref, parsed.out, **options, **chosen)))
+    names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions")
+    options = {name: getattr(parsed, name) for name in names}
+    print(summary_text(score_folder(parsed.pred, parsed.ref, parsed.out, **options)))
     if parsed.conventions:
         print(f"\nthe same masks under every protocol\n{conventions_text(pd.read_csv(parsed.out / 'conventions.csv'))}")
     print(f"\nscores written to {parsed.out}")

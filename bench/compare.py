@@ -69,7 +69,7 @@ class RunComparison:
         left_out = f", {found.undefined} more undefined in one of them" if found.undefined else ""
         if found.tied == 1:
             return f"{self.a} and {self.b} are equal on {self.metric}, on each of {interval.n} cases{left_out}."
-        effect = f"{interval.estimate:+.4f}{unit} [{interval.low:+.4f}, {interval.high:+.4f}], p = {_p(row.p)}"
+        effect = f"{interval.estimate:+.4f}{unit} [{interval.low:+.4f}, {interval.high:+.4f}], p {_p(row.p, '= ')}"
         share = f"better on {found.improved:.0%} of {interval.n} cases ({interval.groups} groups{left_out})"
         seen = f"smallest difference this test could see: {found.detectable:.4f}{unit}"
         return f"{self._verdict(row)}: {effect}, {share}; {seen}{_warning(found)}."
@@ -121,7 +121,10 @@ def compare_runs(a: Path, b: Path, metric: str = "Dice", margin: float = 0.01) -
     if set(frames[0]["convention"]) != set(frames[1]["convention"]):
         raise InputError(f"{a} and {b}: {metric} was scored by two conventions; score both under one protocol")
     names = _names(*sides)
-    groups = dict(zip(frames[0]["case"], frames[0]["group"], strict=True))
+    groups, others = (dict(zip(frame["case"], frame["group"], strict=True)) for frame in frames)
+    moved = [case for case, group in groups.items() if others.get(case, group) != group]
+    if moved:
+        raise InputError(f"{a} and {b}: case {moved[0]!r} is in another group; score both with the same groups")
     labels = sides[0].labels
     found = []
     for label in [MACRO, *labels] if len(labels) > 1 else labels:
@@ -221,10 +224,12 @@ def _by_case(frame: pd.DataFrame, label: str) -> dict[str, float]:
     return {str(case): float(value) for case, value in by_label.groupby("case").mean().items()}
 
 
-def _p(value: float) -> str:
+def _p(value: float, equal: str = "") -> str:
     if math.isnan(value):
-        return "undefined"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.4f}"
+        return f"{equal}undefined"
+    if value < 0.0001:
+        return f"{'< ' if equal else '<'}0.0001"
+    return f"{equal}{value:.3f}" if value >= 0.001 else f"{equal}{value:.4f}"
 
 
 def _warning(found: Comparison) -> str:

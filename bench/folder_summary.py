@@ -3,45 +3,77 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from bench.stats import SMALLEST_INTERVAL, mean_interval
+
 _COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
+_IN_UNIT = ("Dice", "IoU", "Sensitivity", "Precision", "NSD", "ECE", "Brier", "Dice/pairs", "flip_rate")
 _NONE = "\u2013"  # en dash
 
+Facts = dict[str, Any]
 
-def summarise(frame: pd.DataFrame) -> dict[str, dict[str, dict[str, float | int | None]]]:
-    """Per metric and label of score rows: mean and sd over cases (each the mean of its draws), and counts of cases."""
-    summary: dict[str, dict[str, dict[str, float | int | None]]] = {}
+
+def summarise(frame: pd.DataFrame, conventions: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Facts]]:
+    """Per metric and label of score rows: figures over cases (each the mean of its draws), and counts of cases.
+
+    The interval is that of the mean, groups of cases kept together; None with infinite values, and below ten groups,
+    whose means are listed instead.
+    """
+    summary: dict[str, dict[str, Facts]] = {}
     for (metric, label), rows in frame.groupby(["metric", "label"], sort=False):
-        cases = rows.groupby("case")["value"].mean()  # skips undefined draws; NaN when all are
-        defined = cases.dropna()
-        summary.setdefault(str(metric), {})[str(label)] = {
-            "mean": _finite(defined.mean()),
-            "sd": _finite(defined.std()) if np.isfinite(defined).all() else None,
-            "n": len(defined),
-            "n_undefined": len(cases) - len(defined),
-            "n_infinite": int(np.isinf(defined).sum()),
-            "undefined_values": int(rows["value"].isna().sum()),
-        }
+        facts = _over_cases(rows, *_range(str(metric), conventions[str(metric)]["better"]))
         if metric in _COUNTS:
-            summary[str(metric)][str(label)]["cases"] = float(cases.sum())  # the mean over draws of such cases
+            facts["cases"] = float(rows.groupby("case")["value"].mean().sum())  # the mean over draws of such cases
+        summary.setdefault(str(metric), {})[str(label)] = facts
     return summary
+
+
+def _over_cases(rows: pd.DataFrame, lowest: float, largest: float) -> Facts:
+    by_case = rows.groupby("case").agg(value=("value", "mean"), group=("group", "first"))  # skips undefined draws
+    defined = by_case.dropna()
+    values, groups = defined["value"], defined["group"].astype(str).tolist()
+    finite = bool(np.isfinite(values).all())
+    found = mean_interval(values.tolist(), groups) if finite else None
+    enough = found is not None and found.groups >= SMALLEST_INTERVAL and math.isfinite(found.low)
+    return {
+        "mean": _finite(values.mean()),
+        "sd": _finite(values.std()) if finite else None,
+        "interval": [max(found.low, lowest), min(found.high, largest)] if found and enough else None,
+        "median": _finite(values.median()),
+        "n": len(defined),
+        "n_groups": len(set(groups)),
+        "n_undefined": len(by_case) - len(defined),
+        "n_infinite": int(np.isinf(values).sum()),
+        "undefined_values": int(rows["value"].isna().sum()),
+        "values": list(found.values) if found else [],
+        "warning": found.warning if found else "",
+    }
+
+
+def _range(metric: str, better: str) -> tuple[float, float]:
+    """Where a mean can lie, which a t interval does not know; what is better when lower is an error or a distance."""
+    unit = metric.split("@")[0] in _IN_UNIT
+    return 0.0 if unit or better == "lower" else -math.inf, 1.0 if unit else math.inf
 
 
 def summary_text(summary: dict[str, Any]) -> str:
     """A summary.json as text: values by metric and label, how many cases were found or not, and the notes."""
     metrics, said = summary["metrics"], summary["conventions"]
-    values = [
-        (_name(metric, said.get(metric, {})), label, *_figures(facts))
+    shown = [
+        (_name(metric, said.get(metric, {})), label, facts)
         for metric, by_label in metrics.items()
         if metric not in _COUNTS
         for label, facts in by_label.items()
     ]
-    headers = ("metric", "label", "mean", "sd", "n", "undefined")
+    listed = any(facts["values"] for *_, facts in shown)
+    headers = ("metric", "label", "mean", _spread_header(summary, listed), "median", "n", "undefined")
+    values = [(name, label, *_figures(facts)) for name, label, facts in shown]
     parts = [tabulate(values, headers, disable_numparse=True)] if values else []
     counted = [metric for metric in _COUNTS if metric in metrics]
     if counted:
@@ -51,9 +83,17 @@ def summary_text(summary: dict[str, Any]) -> str:
         ]
         of_draws = " (mean over draws)" if summary["draws"] > 1 else ""
         parts.append(tabulate(rows, ("label", f"cases{of_draws}", *counted), disable_numparse=True))
-    if summary["notes"]:
-        parts.append("\n".join(f"note: {note}" for note in summary["notes"]))
+    warnings = dict.fromkeys(facts["warning"] for *_, facts in shown if facts["warning"])
+    notes = [*warnings, *summary["notes"]]
+    if notes:
+        parts.append("\n".join(f"note: {note}" for note in notes))
     return "\n\n".join(parts)
+
+
+def _spread_header(summary: dict[str, Any], listed: bool) -> str:
+    grouped = summary["n_groups"] < summary["n_cases"]
+    kept = f" over {summary['n_groups']} groups" if grouped else ""
+    return f"95 % interval{kept}" + (f", or the {'groups' if grouped else 'values'}" if listed else "")
 
 
 def conventions_text(gap: pd.DataFrame) -> str:
@@ -78,9 +118,12 @@ def _name(metric: str, said: dict[str, str]) -> str:
     return f"{metric} ({inside})" if inside else metric
 
 
-def _figures(facts: dict[str, Any]) -> tuple[str, str, int, int]:
-    mean = "infinite" if facts["n_infinite"] else _number(facts["mean"]) if facts["n"] else "undefined"
-    return mean, _number(facts["sd"]), facts["n"], facts["n_undefined"]
+def _figures(facts: Facts) -> tuple[str, str, str, int, int]:
+    infinite, interval = facts["n_infinite"], facts["interval"]
+    mean = "infinite" if infinite else _number(facts["mean"]) if facts["n"] else "undefined"
+    spread = f"[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else " ".join(f"{v:.3f}" for v in facts["values"])
+    median = "infinite" if infinite and facts["median"] is None else _number(facts["median"])
+    return mean, spread or _NONE, median, facts["n"], facts["n_undefined"]
 
 
 def _number(value: float | None) -> str:

@@ -97,6 +97,24 @@ def read_mask(path: Path, labels: Mapping[str, int] | None = None, *, complete: 
     return np.stack([ids == i for i in labels.values()])
 
 
+def read_score(path: Path, labels: int) -> np.ndarray:
+    """Soft score (L, *S) float32 in [0, 1] of so many labels, one channel each; unsigned integers span their type.
+
+    Raises InputError naming the file for another number of channels, and for values out of range.
+    """
+    values = decode(path, labels).values
+    if labels == 1 and len(values) in (3, 4) and all(np.array_equal(values[0], other) for other in values[1:3]):
+        values = values[:1]  # grey, stored as colour
+    if len(values) != labels:
+        raise InputError(f"{path}: {len(values)} channels; a soft score has one per label, here {labels}")
+    if values.dtype.kind in "bu":
+        return values.astype(np.float32) / np.float32(1 if values.dtype == bool else np.iinfo(values.dtype).max)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):  # also where there is a NaN
+        raise InputError(f"{path}: holds values from {low:g} to {high:g}; a soft score lies in 0..1, so no logits")
+    return values.astype(np.float32)
+
+
 def present_ids(ids: np.ndarray) -> list[int]:
     """The ids above 0 of a label map, sorted."""
     return [int(i) for i in np.flatnonzero(_histogram(ids)) if i]

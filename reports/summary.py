@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.stats import mean_interval
-
-SMALLEST_INTERVAL = 10
-RELIABLE = 30
+from bench.stats import RELIABLE, SMALLEST_INTERVAL, mean_interval
 
 
 @dataclass(frozen=True)

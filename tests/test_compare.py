@@ -259,3 +259,11 @@ def test_a_run_and_a_folder_the_same_folder_and_a_broken_summary_are_refused(
         assert cli.main(["compare", str(folder), str(other)]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert line.startswith(f"error: {other / 'summary.json'}: not a summary of score-folder")
+
+
+def test_a_p_that_would_print_as_zero_is_said_to_be_below(tmp_path: Path) -> None:
+    outs = [scored_masks(tmp_path, name, errors, 1, NAMES[:16]) for name, errors in (("good", 0.01), ("bad", 0.3))]
+    found = compare_runs(*outs)
+    assert 0 < found.rows[0].p < 0.00005  # 16 cases of one sign: two of 2 ** 16 flips
+    assert ", p < 0.0001, better on 100%" in found.answer
+    assert "  <0.0001  " in found.table()

@@ -112,7 +112,7 @@ def test_draws_add_stability(folders: tuple[Path, Path, Path], monkeypatch: pyte
         for name in ("a", "b", "c"):
             mask = square(24, left, 8) if name == "a" else np.zeros((24, 24), np.uint8)
             save(pred / f"draw-{draw}" / f"{name}.png", mask)
-    with pytest.raises(InputError, match=r"both masks and draw-\*"):
+    with pytest.raises(InputError, match=r"both files and draw-\*"):
         score_folder(pred, ref, out)
     for path in pred.glob("*.png"):
         path.unlink()
@@ -238,10 +238,24 @@ def test_the_command_shows_values_counts_and_stability(
     assert cli.main(command) == 0
     text = capsys.readouterr().out
     rows = [line.split() for line in text.splitlines()]
-    assert ["metric", "label", "mean", "sd", "n", "undefined"] in rows
-    assert ["Dice", "foreground", "0.3750", "0.5303", "2", "1"] in rows
-    assert ["Dice/pairs", "foreground", "0.8333", "0.2887", "3", "0"] in rows
-    assert ["PSNR/seg", "(dB)", "foreground", "infinite", "\u2013", "3", "0"] in rows
+    assert [
+        "metric",
+        "label",
+        "mean",
+        "95",
+        "%",
+        "interval,",
+        "or",
+        "the",
+        "values",
+        "median",
+        "n",
+        "undefined",
+    ] in rows
+    assert ["Dice", "foreground", "0.3750", "0.000", "0.750", "0.3750", "2", "1"] in rows  # no interval, the two values
+    assert ["Dice/pairs", "foreground", "0.8333", "0.500", "1.000", "1.000", "1.0000", "3", "0"] in rows
+    assert ["PSNR/seg", "(dB)", "foreground", "infinite", "\u2013", "infinite", "3", "0"] in rows
+    assert "note: CI unreliable (n=2); values listed" in text
     assert ["SSIM/score"] not in [row[:1] for row in rows]
     assert rows[rows.index(["foreground", "3", "1", "0", "1"]) - 2][-3:] == ["missed", "hallucinated", "both_empty"]
     assert "note: LPIPS not computed: no trunk" in text

@@ -193,20 +193,31 @@ def test_volumes_go_slice_by_slice_and_come_back_whole(tmp_path: Path) -> None:
 def test_a_folder_of_predictions_is_a_method(done: Path, tmp_path: Path) -> None:
     from bench.images import write_mask_png
 
-    for name, (_, mask) in predictions(done).items():
+    for name, (score, mask) in predictions(done).items():
         write_mask_png(tmp_path / "theirs" / f"{name}.png", mask[0])
-    made = run_cell(cell(tmp_path / "runs", f"method.options.root={tmp_path / 'theirs'}", method="predictions"))
-    of_masks = "draw >= 0 and metric not in ('ECE', 'Brier')"  # a folder's score is its mask
+        (tmp_path / "soft" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "soft" / f"{name}.npy", score[0])
+    root = [f"method.options.root={tmp_path / 'theirs'}"]
+    made = run_cell(cell(tmp_path / "runs", *root, method="predictions"))
+    of_masks = "draw >= 0 and metric not in ('ECE', 'Brier')"  # without scores, a folder's score is its mask
     ours, theirs = (read_scores(f / "scores.parquet").query(of_masks) for f in (done, made))
     pd.testing.assert_frame_equal(ours, theirs)
-    root = [f"method.options.root={tmp_path / 'theirs'}"]
+    soft = [*root, f"method.options.scores={tmp_path / 'soft'}"]
+    with_scores = run_cell(cell(tmp_path / "soft_runs", *soft, method="predictions"))
+    everything = [
+        read_scores(f / "scores.parquet").query("not metric.str.contains('LPIPS')") for f in (done, with_scores)
+    ]
+    pd.testing.assert_frame_equal(*everything)  # calibration and stability of the scores among them
     first = tmp_path / "theirs" / f"{next(iter(predictions(done)))}.png"
     write_mask_png(first, np.ones((48, 48), bool))
     assert run_cell(cell(tmp_path / "runs", *root, method="predictions")).name != made.name  # other masks, another run
     with pytest.raises(InputError, match="holds 2 draws; set draws=2"):
         run_cell(cell(tmp_path / "more", *root, "draws=3", method="predictions"))
+    np.save(tmp_path / "soft" / f"{next(iter(predictions(done)))}.npy", np.zeros((40, 48)))
+    with pytest.raises(InputError, match="size 40 x 48, its mask 48 x 48"):
+        run_cell(cell(tmp_path / "other", *soft, method="predictions"))
     first.unlink()
-    with pytest.raises(InputError, match="no mask named"):
+    with pytest.raises(InputError, match="no file named"):
         run_cell(cell(tmp_path / "again", *root, method="predictions"))
 
 

@@ -103,8 +103,8 @@ def test_ema_follows_the_released_rule() -> None:
     ema.update()  # decay (1 + 1) / (10 + 1)
     assert float(ema.shadow[0]) == pytest.approx(9 / 11)
     with ema.applied():
-        assert float(layer.weight) == pytest.approx(9 / 11)
-    assert float(layer.weight) == 1.0
+        assert layer.weight.item() == pytest.approx(9 / 11)
+    assert layer.weight.item() == 1.0
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 1e-6), (9, 0.9), (10, 1.0), (55, 0.5), (99, 0.0003046)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from bench.datasets.splitting import (
     check_split,
     digest,
     plane_size,
+    read_groups,
     read_manifest,
     split_by_hash,
     split_digest,
@@ -61,10 +61,8 @@ class Folder:
         self._complete = not isinstance(labels, Mapping)
         if manifest is not None:
             self._split_of, self._group_of = read_manifest(Path(manifest), self._images)
-        else:
-            self._group_of = {stem: stem for stem in self._images}
-        if group_regex is not None:
-            self._group_of = {stem: _group(group_regex, stem) for stem in self._images}
+        if manifest is None or group_regex is not None:
+            self._group_of = read_groups(self._images, regex=group_regex)
         if manifest is None:
             self._split_of = split_by_hash(self._group_of, split, seed)
         check_groups(str(manifest or self.root), self._split_of, self._group_of)
@@ -163,16 +161,6 @@ def _check_pairs(root: Path, images: Mapping[str, Path], masks: Mapping[str, Pat
     for stem, path in masks.items():
         if stem not in images:
             raise InputError(f"{path}: has no image in {root / 'images'}; add a file with the stem {stem!r}")
-
-
-def _group(pattern: str, stem: str) -> str:
-    try:
-        found = re.search(pattern, stem)
-    except re.error as error:
-        raise InputError(f"group_regex {pattern!r}: {error}") from error
-    if found is None:
-        raise InputError(f"group_regex {pattern!r}: does not match the file stem {stem!r}")
-    return found.group(1) if found.re.groups else found.group(0)
 
 
 def _size(array: np.ndarray) -> str:

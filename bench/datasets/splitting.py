@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 from bench.errors import InputError
 
 SPLITS = ("train", "val", "test")
+_EXPECTED = {"split": "split and optionally group", "group": "group"}
 
 
 def check_split(split: str) -> str:
@@ -86,24 +88,55 @@ def read_manifest(path: Path, known: Iterable[str]) -> tuple[dict[str, str], dic
     Raises InputError naming the file for missing columns, cases without a row, rows without a case,
     repeated rows, unknown splits, and groups that lie in two splits.
     """
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from error
-    missing = [c for c in ("case", "split") if c not in rows]
-    if missing:
-        raise InputError(f"{path}: no column {missing[0]!r}; expected case, split and optionally group")
-    cases = rows["case"].tolist()
-    repeated = [case for case, n in Counter(cases).items() if n > 1]
-    _refuse(path, repeated, "listed more than once")
-    _refuse(path, sorted(set(cases) - set(known)), "listed, but there is no such image")
-    _refuse(path, sorted(set(known) - set(cases)), "not listed; give every image a split")
+    rows = _read_cases(path, known, "split")
     bad = rows.loc[~rows["split"].isin(SPLITS), "split"].tolist()
     _refuse(path, bad, f"no split; use one of {', '.join(SPLITS)}")
+    cases = rows["case"].tolist()
     split_of = dict(zip(cases, rows["split"], strict=True))
     group_of = dict(zip(cases, rows.get("group", rows["case"]), strict=True))
     check_groups(str(path), split_of, group_of)
     return split_of, group_of
+
+
+def read_groups(cases: Iterable[str], path: Path | None = None, regex: str | None = None) -> dict[str, str]:
+    """The group of every case: from a CSV with columns case and group, by a regular expression, or the case itself.
+
+    The expression's first group in brackets, or its whole match in the case's name, names the group. Raises
+    InputError for both at once, a case without a group, or a file that lists other cases.
+    """
+    if path is not None and regex is not None:
+        raise InputError(f"groups: both {path} and the expression {regex!r}; give one of the two")
+    if path is None:
+        return {case: case if regex is None else _by_regex(regex, case) for case in cases}
+    rows = _read_cases(path, cases, "group")
+    _refuse(path, rows.loc[rows["group"] == "", "case"].tolist(), "has no group; name one for every case")
+    return dict(zip(rows["case"], rows["group"], strict=True))
+
+
+def _by_regex(pattern: str, case: str) -> str:
+    try:
+        found = re.search(pattern, case)
+    except re.error as error:
+        raise InputError(f"group_regex {pattern!r}: {error}") from error
+    if found is None:
+        raise InputError(f"group_regex {pattern!r}: does not match the file stem {case!r}")
+    return found.group(1) if found.re.groups else found.group(0)
+
+
+def _read_cases(path: Path, known: Iterable[str], column: str) -> pd.DataFrame:
+    """Rows as text, exactly one for each of the known cases, with a column of that name."""
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from error
+    missing = [c for c in ("case", column) if c not in rows]
+    if missing:
+        raise InputError(f"{path}: no column {missing[0]!r}; expected case, {_EXPECTED[column]}")
+    cases = rows["case"].tolist()
+    _refuse(path, [case for case, n in Counter(cases).items() if n > 1], "listed more than once")
+    _refuse(path, sorted(set(cases) - set(known)), "listed, but there is no such image")
+    _refuse(path, sorted(set(known) - set(cases)), f"not listed; give every image a {column}")
+    return rows
 
 
 def check_groups(source: str, split_of: Mapping[str, str], group_of: Mapping[str, str]) -> None:

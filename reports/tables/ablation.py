@@ -9,10 +9,10 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from bench.stats import mean_interval
+from bench.stats import SMALLEST_INTERVAL, mean_interval
 from reports.frame import Frame, Run
 from reports.published import read_ledger
-from reports.summary import SMALLEST_INTERVAL, Summary, reliability_notes, summarise
+from reports.summary import Summary, reliability_notes, summarise
 from reports.table import Column, Table, number
 from reports.tables import accuracy
 from reports.variants import settings_of

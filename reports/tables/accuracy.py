@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.stats import median_interval
+from bench.stats import SMALLEST_INTERVAL, median_interval
 from reports.frame import Frame, Run
 from reports.published import Published, read_ledger, same_dataset
-from reports.summary import SMALLEST_INTERVAL, Summary, reliability_notes, summarise, within_unit
+from reports.summary import Summary, reliability_notes, summarise, within_unit
 from reports.table import Column, Table
 from reports.variants import unflagged
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.stats import SMALLEST_INTERVAL
 from reports.frame import Frame, Run
-from reports.summary import SMALLEST_INTERVAL, Summary, reliability_notes, summarise, within_unit
+from reports.summary import Summary, reliability_notes, summarise, within_unit
 from reports.table import Column, Table, number
 from reports.variants import variant_labels
 
