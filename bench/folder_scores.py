@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench import progress
+from bench.case_scores import CaseScores, kept
 from bench.errors import InputError
 from bench.files import atomic_path, write_json
 from bench.folder_inputs import FolderInputs, open_folders
@@ -21,8 +23,9 @@ from bench.metrics.stability import stability_metrics
 from bench.protocols import Protocol, build_protocol
 from bench.protocols.gap import GapValue, case_values, gap_table
 from bench.protocols.stability import stability_mode
-from bench.record import SCORE_COLUMNS
+from bench.record import SCHEMA_VERSION, SCORE_COLUMNS
 from bench.scoring import ALL_DRAWS, open_lpips, score_case
+from bench.stored import StoredCase
 
 _CSV_COLUMNS = ["case", "label", "draw", "metric", "value"]
 
@@ -59,9 +62,9 @@ def score_folder(
     `size` is the in-plane size in pixels of protocols that score at their network's. Writes scores.csv, scores.parquet
     and summary.json into `out` once everything is scored, with `conventions` also conventions.csv (the same masks
     under every protocol), and returns the summary. References are binary ("foreground") or integer label maps (one
-    label per id they hold). Raises InputError, with nothing written, for missing or extra predictions, other sizes,
+    label per id they hold). Raises InputError, with no scores written, for missing or extra predictions, other sizes,
     unreadable files, values that are no mask or no score, cases without a group, unknown protocols or metrics, and
-    metrics that need a soft score.
+    metrics that need a soft score. Cases scored before that, or before a kill, are not scored again.
     """
     rules = build_protocol(protocol, size)
     names = list(MASK_METRICS if scores is None else METRICS) if metrics is None else list(metrics)
@@ -70,7 +73,8 @@ def score_folder(
     if soft and scores is None:
         raise InputError(f"metrics: {', '.join(soft)} needs soft scores, which masks do not hold; give --scores DIR")
     inputs = open_folders(Path(pred), Path(ref), scores and Path(scores), groups and Path(groups), group_regex)
-    scored = _score(inputs, names, rules, size if conventions else None)
+    scratch = Path(out) / "scoring"
+    scored = _score(inputs, names, rules, size if conventions else None, scratch)
     facts = _conventions(chosen, scored.spacings, protocol, inputs)
     summary = {
         "protocol": protocol,
@@ -84,6 +88,7 @@ def score_folder(
         "metrics": summarise(scored.frame, facts),
     }
     _write(Path(out), scored.frame, summary, gap_table(scored.gap, size=size) if conventions else None)
+    shutil.rmtree(scratch, ignore_errors=True)
     return summary
 
 
@@ -102,10 +107,16 @@ def _conventions(
     return found
 
 
-def _score(inputs: FolderInputs, metrics: list[str], protocol: Protocol, gap_size: int | None) -> _Scored:
-    """Everything about all cases, one in memory at a time; no gap where `gap_size` is None."""
+def _score(
+    inputs: FolderInputs, metrics: list[str], protocol: Protocol, gap_size: int | None, scratch: Path
+) -> _Scored:
+    """Everything about all cases, one in memory at a time; no gap where `gap_size` is None.
+
+    What a case has is kept in `scratch` by the content it was computed from.
+    """
     repeated = len(inputs.draws) > 1
     lpips, reason = open_lpips() if repeated else (None, "")
+    settings = (metrics, protocol.name, protocol.grid, gap_size, lpips is None, SCHEMA_VERSION)
     notes = {reason}
     rows: list[dict[str, Any]] = []
     gap: list[GapValue] = []
@@ -114,8 +125,14 @@ def _score(inputs: FolderInputs, metrics: list[str], protocol: Protocol, gap_siz
     for done, stem in enumerate(inputs.references, 1):
         stored = inputs.read(stem)
         case = stored.case
-        rows += score_case(stored, inputs.labels, metrics, lpips, protocol)
-        gap += [] if gap_size is None else case_values(stored, size=gap_size)
+
+        def score(stored: StoredCase = stored) -> CaseScores:
+            values = score_case(stored, inputs.labels, metrics, lpips, protocol)
+            return CaseScores(values, [] if gap_size is None else case_values(stored, size=gap_size))
+
+        found = kept(scratch / f"{_digest(stored, inputs.labels, *settings)}.json", score)
+        rows += found.rows
+        gap += found.gap
         spacings.add(case.spacing_mm)
         content.update(repr((stem, case.reference.shape, case.spacing_mm)).encode())
         content.update(np.packbits(case.reference).tobytes())
@@ -130,6 +147,15 @@ def _score(inputs: FolderInputs, metrics: list[str], protocol: Protocol, gap_siz
         "notes": sorted(notes - {""}),
     }
     return _Scored(frame, facts, spacings, gap)
+
+
+def _digest(stored: StoredCase, *settings: Any) -> str:
+    """sha256 of all that a case's scores depend on."""
+    case = stored.case
+    found = hashlib.sha256(repr((case.id, case.group, case.spacing_mm, stored.masks.shape, settings)).encode())
+    for array in (np.packbits(case.reference), np.packbits(stored.masks), stored.scores):
+        found.update(b"" if array is None else np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def _write(out: Path, frame: pd.DataFrame, summary: dict[str, Any], gap: pd.DataFrame | None) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,9 +12,9 @@ import torch
 
 from bench import progress
 from bench.card import write_card
+from bench.case_scores import CaseScores, kept
 from bench.config import Cell
 from bench.environment import environment_facts, machine
-from bench.files import write_json
 from bench.gallery import write_gallery
 from bench.metrics import Metric
 from bench.metrics.lpips_distance import Lpips
@@ -99,9 +97,9 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     gap: list[GapValue] = []
     ids = dataset.case_ids("test")
     for done, case_id in enumerate(ids, 1):
-        found = _case_rows(cell, dataset, folder, case_id, lpips, scratch / f"{case_id}.json")
-        rows.extend(found[0])
-        gap.extend(found[1])
+        found = kept(scratch / f"{case_id}.json", partial(_score_case, cell, dataset, folder, case_id, lpips))
+        rows.extend(found.rows)
+        gap.extend(found.gap)
         progress.report("scoring", done, len(ids))
     frame = pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": float, "draw": int})
     write_gallery(folder, dataset, frame, draws)
@@ -140,33 +138,11 @@ def _scored_as(folder: RunFolder, stamp: str) -> dict[str, str] | None:
     return data if data.get("scoring") == stamp else None
 
 
-def _case_rows(
-    cell: Cell, dataset: Dataset, folder: RunFolder, case_id: str, lpips: Lpips | None, scratch: Path
-) -> tuple[list[dict[str, Any]], list[GapValue]]:
-    """Score rows of a case, and its values under every protocol."""
-    if scratch.exists():
-        content = json.loads(scratch.read_text())
-        rows = [{**row, "value": _number(row["value"])} for row in content["scores"]]
-        return rows, [GapValue._make([*facts, _number(value)]) for *facts, value in content["conventions"]]
+def _score_case(cell: Cell, dataset: Dataset, folder: RunFolder, case_id: str, lpips: Lpips | None) -> CaseScores:
     stored = read_case(folder, dataset, case_id, cell.config["draws"])
     protocol = build_protocol(**cell.config["protocol"])
     rows = score_case(stored, dataset.spec.labels, cell.config["metrics"], lpips, protocol)
-    gap = case_values(stored, size=cell.config["image_size"])
-    # PSNR of identical draws is infinite, which strict JSON cannot hold as a number.
-    plain_rows = [{**row, "value": _plain(row["value"])} for row in rows]
-    plain_gap = [[*value[:-1], _plain(value.value)] for value in gap]
-    write_json(scratch, {"scores": plain_rows, "conventions": plain_gap})
-    return rows, gap
-
-
-def _number(value: float | str | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _plain(value: float) -> float | str | None:
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else str(value)
+    return CaseScores(rows, case_values(stored, size=cell.config["image_size"]))
 
 
 def _record(

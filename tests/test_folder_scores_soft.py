@@ -168,3 +168,29 @@ def test_other_groups_do_not_compare(folders: dict[str, Path]) -> None:
     outs = [folders["out"].parent / name for name in ("one", "two")]
     with pytest.raises(InputError, match="case 'p0_0' is in another group"):
         compare_runs(*outs)
+
+
+def test_what_was_scored_before_a_stop_is_not_scored_again(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import bench.folder_scores as module
+
+    whole, score_case = scored(folders, "whole", scores=folders["soft"], conventions=True), module.score_case
+    calls = []
+    monkeypatch.setattr(module, "score_case", lambda stored, *rest: calls.append(stored) or score_case(stored, *rest))
+    last = folders["pred"] / "draw-1" / "p3_2.png"
+    content = last.read_bytes()
+    last.write_bytes(b"x")
+    with pytest.raises(InputError, match=r"p3_2\.png: cannot be read"):
+        scored(folders, scores=folders["soft"], conventions=True)
+    assert [path.name for path in folders["out"].iterdir()] == ["scoring"]
+    last.write_bytes(content)
+    first = folders["soft"] / "draw-0" / "p0_0.npy"
+    kept = np.load(first)
+    np.save(first, 1 - kept)
+    assert scored(folders, scores=folders["soft"], conventions=True) != whole
+    assert [stored.case.id for stored in calls][CASES - 1 :] == ["p0_0", "p3_2"]  # the changed one, and the last one
+    np.save(first, kept)
+    assert scored(folders, scores=folders["soft"], conventions=True) == whole
+    files = {path.name: path.read_bytes() for path in (folders["out"].parent / "whole").iterdir()}
+    assert {path.name: path.read_bytes() for path in folders["out"].iterdir()} == files
