@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,25 @@ def package_version(name: str) -> str | None:
 
 
 def git_facts(root: Path) -> dict[str, Any] | None:
-    """Commit and dirty flag of the checkout at `root`, None where `root` is not the top of one."""
+    """Commit and dirty flag of the checkout at `root`, None where `root` is not the top of one.
+
+    Dirty as git has it: a file that it tracks differs from the commit.
+    """
     top = _output("git", "-C", str(root), "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root.resolve():
         return None
-    status = _output("git", "-C", str(root), "status", "--porcelain")
+    status = _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
     return {
         "commit": _output("git", "-C", str(root), "rev-parse", "--verify", "HEAD"),
         "dirty": None if status is None else bool(status),
     }
+
+
+@cache
+def revision() -> str:
+    """The revision of this code in a word, asked once: its commit, with `+changes` if it is dirty."""
+    facts = git_facts(_ROOT) or {}
+    return (facts.get("commit") or "unknown") + ("" if facts.get("dirty") is False else "+changes")
 
 
 def device_facts() -> dict[str, Any]:

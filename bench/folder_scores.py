@@ -23,8 +23,8 @@ from bench.metrics.stability import stability_metrics
 from bench.protocols import Protocol, build_protocol
 from bench.protocols.gap import GapValue, case_values, gap_table
 from bench.protocols.stability import stability_mode
-from bench.record import SCHEMA_VERSION, SCORE_COLUMNS
-from bench.scoring import ALL_DRAWS, open_lpips, score_case
+from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS
+from bench.scoring import open_lpips, score_case
 from bench.stored import StoredCase
 
 _CSV_COLUMNS = ["case", "label", "draw", "metric", "value"]

@@ -15,6 +15,7 @@ import pytest
 from bench import progress
 from bench.config import Cell, expand
 from bench.cost import on_this_machine
+from bench.environment import revision
 from bench.errors import InputError, NotApplicableError
 from bench.gate.session import SessionGate
 from bench.metrics import select
@@ -197,6 +198,7 @@ def publish(benchmark: Any, run: Run, request: pytest.FixtureRequest) -> Any:
             run.folder.write_record(record.model_copy(update={"timings": rounds}))
 
     benchmark.group = request.node.originalname  # before any timed call, or the JSON has no group
+    run.folder.note_revisions(revision())
     record = on_this_machine(run.folder.read_record())
     run.folder.write_record(record)
     facts = {

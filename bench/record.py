@@ -14,6 +14,7 @@ from bench.errors import InputError
 SCHEMA_VERSION = 1
 
 SCORE_COLUMNS = ["case", "group", "label", "draw", "metric", "convention", "value"]
+ALL_DRAWS = -1  # `draw` of a row that speaks of all draws together
 
 
 class BadRecordError(InputError):

@@ -15,6 +15,7 @@ import torch
 from bench import progress
 from bench.build import build_dataset, build_segmenter
 from bench.config import Cell
+from bench.environment import revision
 from bench.errors import InputError, NotApplicableError
 from bench.geometry import to_native_size
 from bench.items import TrainingItems, method_image, method_spacing
@@ -51,6 +52,7 @@ class Run:
         self.folder.write_config({**self.cell.config, "task": task_facts(self.dataset.spec)})
         if self.folder.borrow_fit(self.fit_hash):
             return
+        self.folder.note_revisions(revision())
         segmenter = build_segmenter(self.cell.config, self.dataset.spec)
         train = training_items(self.dataset, "train", segmenter.dims)
         val = training_items(self.dataset, "val", segmenter.dims)
@@ -75,6 +77,7 @@ class Run:
         task, missing = self.dataset.spec, set(self.missing_predictions())
         if not missing:
             return
+        self.folder.note_revisions(revision())
         segmenter = self.segmenter()
         # Stored predictions come at their own sizes, which cannot be stacked.
         single = task.dims == 3 or segmenter.model is None

@@ -14,7 +14,7 @@ from bench import progress
 from bench.card import write_card
 from bench.case_scores import CaseScores, kept
 from bench.config import Cell
-from bench.environment import environment_facts, machine
+from bench.environment import environment_facts, machine, revision
 from bench.gallery import write_gallery
 from bench.metrics import Metric
 from bench.metrics.lpips_distance import Lpips
@@ -24,13 +24,10 @@ from bench.metrics.stability import stability_metrics
 from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol, mean_defined
 from bench.protocols.gap import GAP_METRICS, GapValue, case_values, gap_table
 from bench.protocols.stability import protocol_stability, stability_mode
-from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Score
+from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Score
 from bench.store import RunFolder, digest, run_identity
 from bench.stored import StoredCase, read_case
 from bench.types import Dataset
-
-# `draw` of a row that speaks of all draws together.
-ALL_DRAWS = -1
 
 
 def scoring_device() -> torch.device:
@@ -92,6 +89,7 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     lpips, reason = open_lpips() if draws > 1 else (None, "")
     if known is not None and lpips is None:
         return
+    folder.note_revisions(revision())
     scratch = folder.path / f"scoring-{stamp[:8]}{'-lpips' if lpips else ''}"
     rows: list[dict[str, Any]] = []
     gap: list[GapValue] = []

@@ -140,6 +140,18 @@ class RunFolder:
         """Keep them beside the predictions."""
         write_json(self.path / "predictions" / "inference.json", facts)
 
+    def revisions(self) -> list[str]:
+        """Every revision of the code that something in this folder was made with, in order; none where unknown."""
+        path = self.path / "revisions.json"
+        return json.loads(path.read_text()) if path.exists() else []
+
+    def note_revisions(self, *revisions: str) -> None:
+        """Remember them before a step works with this code, since results that are there already stay."""
+        before = self.record_path.exists() or self.fit_facts() is not None
+        known = self.revisions() or (["unknown"] if before else [])
+        if new := [one for one in dict.fromkeys(revisions) if one not in known]:
+            write_json(self.path / "revisions.json", [*known, *new])
+
     def write_prediction(self, draw: int, case_id: str, score: np.ndarray, mask: np.ndarray) -> None:
         """Store score (L, *S) as float16 and mask (L, *S) as bits."""
         with atomic_path(self.prediction_path(draw, case_id)) as part, part.open("wb") as file:
@@ -185,6 +197,7 @@ class RunFolder:
                     # fit.json marks a whole fit, so it comes last; training.pt is for resuming only.
                     if source.name not in ("fit.json", "training.pt", "best.pt"):
                         _link_or_copy(source, self.model / source.name)
+                self.note_revisions(*RunFolder(facts_path.parents[1]).revisions())
                 self.write_fit_facts({**facts, "borrowed_from": facts_path.parents[1].parent.name})
                 return True
         return False

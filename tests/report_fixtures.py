@@ -63,6 +63,7 @@ def write_run(
     fields["scores"] = [Score(metric=name, value=value) for name, value in (run_scores or {}).items()]
     run = RunRecord(**{**fields, **record})
     (folder / "record.json").write_text(run.model_dump_json(indent=1))
+    (folder / "revisions.json").write_text('["0123456789abcdef"]')
     if scores is not None:
         scores.to_parquet(folder / "scores.parquet")
     return folder

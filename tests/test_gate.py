@@ -13,6 +13,7 @@ from bench.config import Cell
 from bench.errors import InputError
 from bench.gate import Reference, RunFacts, Verdict, judge, run_facts
 from bench.gate.command import gate_settings
+from bench.gate.verdict import NotRun
 from tests import gate_fixtures
 from tests.gate_fixtures import (
     BENCHMARKS,
@@ -91,6 +92,23 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a hallucination where nothing was": (at_case("Dice", "case-023", 0.0), "Dice", "newly defined on 1 of 24 cases"),
     "undefined everywhere": (changed(lambda f: f.assign(value=np.nan)), "IoU", "newly undefined on 23 of 24"),
     "another convention": (changed(lambda f: f.assign(convention="nnunet")), "Dice (nnunet)", "new"),
+    "one draw of three undefined": (
+        changed(lambda f: f.assign(value=f["value"].mask((f["metric"] == "Dice") & (f["draw"] == 1)))),
+        "Dice",
+        "on 23 cases other draws have a value, first case-000: v nan v; in the reference: all defined",
+    ),
+    "one draw of three missing": (changed(lambda f: f[f["draw"] != 1]), "IoU", "first case-000: v none v; in the"),
+    "a draw too many": (
+        changed(lambda f: pd.concat([f, f[f["draw"] == 1].assign(draw=3)])),
+        "Dice",
+        "first case-000: v v v v; in the",
+    ),
+    "a row twice": (changed(lambda f: pd.concat([f, f[f["case"] == "case-004"]])), "flip_rate", "first case-004: v+v;"),
+    "infinite where it was undefined": (
+        at_case("Dice", "case-023", np.inf),
+        "Dice",
+        "first case-023: inf inf inf; in the reference: nan nan nan",
+    ),
     "slower": ({"timings": {"predict_batch1": rounds(1.2, seed=1)}}, "predict_batch1", "1.21 x the reference [1."),
     "slower, as the machine is faster": (
         {"timings": {"predict_batch1": rounds(1.2, machine=0.5, seed=1)}},
@@ -130,6 +148,9 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str]] = {
     "other draws": ({"draws": 2}, "draws", "another draws"),
     "fewer cases": (changed(lambda f: f[f["case"] != "case-004"]), "cases", "case case-004 is in one of them only"),
     "other groups": (changed(lambda f: f.assign(group="one")), "cases", "other groups"),
+    "scoring unknown": (data(scoring=""), "scoring", "other metrics"),
+    "data that begin alike": (data(data="d4" * 31 + "00"), "data", "another data"),
+    "negative memory": ({"mib": -600.0}, "peak_rss_mib", "not above 0"),
     "a benchmark that did not run": (
         {"benchmarks": {k: v for k, v in BENCHMARKS.items() if k != "test_footprint"}},
         "test_footprint",
@@ -180,8 +201,44 @@ def test_a_run_that_is_missing_or_new_fails(good: RunFacts) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("revisions", "words"),
+    [
+        ([], "results of another revision: run again, into another runs_dir"),
+        (["fedcba9876543210", COMMIT], "results of another revision"),
+        ([COMMIT + "+changes"], "made with uncommitted changes: commit, and run again"),
+        ([COMMIT, COMMIT + "+changes"], "made with uncommitted changes"),
+    ],
+)
+def test_results_that_this_revision_did_not_make_alone_fail(good: RunFacts, revisions: list[str], words: str) -> None:
+    found = verdict(good, good.model_copy(update={"revisions": revisions}))
+    assert [row.metric for row in found.rows if not row.passed] == ["revision"]
+    assert words in found.table()
+    asked = verdict(good, good.model_copy(update={"revisions": revisions}), without=["revision", "Dise"])
+    assert asked.passed
+    assert "not judged (gate.without): revision, Dise (which nothing is called)" in asked.table()
+
+
+def test_what_is_unknown_or_failed_on_both_sides_fails(good: RunFacts) -> None:
+    for change, metric in (
+        ({"scoring": ""}, "scoring"),
+        ({"data": ""}, "data"),
+        ({"device": {"type": "cpu", "name": ""}}, "device"),
+        ({"threads": None}, "threads"),
+        ({"benchmarks": {**good.benchmarks, "test_accuracy": "failed"}}, "test_accuracy"),
+        ({"accuracy": {}, "stability": {}, "speed": {}, "memory": {}}, "accuracy"),
+    ):
+        both = good.model_copy(update=change)
+        assert [row.metric for row in verdict(both, both).rows if not row.passed] == [metric]
+
+
+def test_a_new_run_that_cannot_be_read_fails(good: RunFacts) -> None:
+    runs = {good.key: good, ("phantom/polyp", "sdseg", 0): "record.json: not a run record"}
+    assert "not a run record" in judge(Reference(profile="smoke", runs=[good]), runs, SETTINGS, COMMIT).table()
+
+
 def test_a_cell_that_is_in_neither_is_none_of_the_gates_business(good: RunFacts) -> None:
-    runs = {good.key: good, ("phantom/polyp", "diff_unet_3d", 0): "segments volumes"}
+    runs = {good.key: good, ("phantom/polyp", "diff_unet_3d", 0): NotRun("segments volumes")}
     assert judge(Reference(profile="smoke", runs=[good]), runs, SETTINGS, COMMIT).passed
 
 

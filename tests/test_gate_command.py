@@ -147,11 +147,11 @@ def test_a_session_without_benchmarks_fails(session: Callable[..., pytest.RunRes
 
 
 def test_a_worse_run_fails_the_session(session: Callable[..., pytest.RunResult], project: Project) -> None:
-    project.make(timings={"predict_batch1": rounds(1.6, seed=1)})
+    project.make(timings={"predict_batch1": rounds(2.4, seed=1)})
     done = session("--benchmark-only")
     done.assert_outcomes(passed=3)
     assert done.ret == 1
-    done.stdout.fnmatch_lines("*predict_batch1*FAIL: 1.6* x the reference*")
+    done.stdout.fnmatch_lines("*predict_batch1*FAIL: 2.4* x the reference*")
 
 
 def test_a_failed_benchmark_is_remembered(

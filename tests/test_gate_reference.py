@@ -13,7 +13,7 @@ from bench.gate import Reference, RunFacts, read_reference, write_reference
 from bench.gate.command import choose_reference
 from bench.gate.promotion import refusals
 from tests import gate_fixtures
-from tests.gate_fixtures import BENCHMARKS, COMMIT
+from tests.gate_fixtures import BENCHMARKS, COMMIT, rounds
 
 good = gate_fixtures.good
 
@@ -75,7 +75,12 @@ def test_a_clean_whole_run_may_be_promoted(good: RunFacts) -> None:
     [
         ({"dirty": True}, "dirty or unknown tree"),
         ({"dirty": None}, "dirty or unknown tree"),
-        ({"commit": "fedcba98"}, "made at revision fedcba98"),
+        ({"commit": "fedcba98"}, "made at revision 01234567, fedcba98"),
+        ({"revisions": []}, "made at revision 01234567"),
+        ({"revisions": [COMMIT + "+changes"]}, "made at revision 01234567, 01234567"),
+        ({"scoring": ""}, "scoring unknown"),
+        ({"speed": {"predict_batch1": rounds(count=1)}}, "predict_batch1 has fewer than two rounds"),
+        ({"memory": {}, "benchmarks": {**BENCHMARKS, "test_speed[1]": "skipped"}}, "no memory"),
         ({"benchmarks": {**BENCHMARKS, "test_accuracy": "failed"}}, "benchmark test_accuracy failed"),
         ({"benchmarks": {}}, "no benchmark ran"),
         ({"accuracy": {}}, "no accuracy"),
@@ -97,3 +102,20 @@ def test_promotion_refuses_a_dirty_checkout_a_missing_run_and_two_machines(good:
     assert refusals({good.key: good, other: "no results"}, COMMIT, False) == ["phantom/polyp-sdseg-seed0: no results"]
     two = good.model_copy(update={"method": "sdseg", "threads": 4})
     assert "more than one threads" in refusals({good.key: good, other: two}, COMMIT, False)[0]
+
+
+@pytest.mark.parametrize("values", [[1.0], [0.5] * 10, [float("inf")] * 24])
+def test_a_reference_that_holds_other_than_a_number_per_case_is_refused(
+    good: RunFacts, values: list[float], tmp_path: Path
+) -> None:
+    content = json.loads(Reference(profile="smoke", runs=[good]).model_dump_json())
+    content["runs"][0]["accuracy"]["Dice"]["values"] = values
+    path = tmp_path / "reference.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"reference\.json: not a reference \(runs\.0") as caught:
+        read_reference(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_promotion_without_a_run_is_refused() -> None:
+    assert refusals({}, COMMIT, False) == ["no run: the overrides choose none that applies"]

@@ -263,3 +263,32 @@ def test_costs_of_another_machine_are_dropped(done: Path) -> None:
     assert [s.metric for s in moved.scores if s.metric.endswith("p50")] == []
     assert moved.score("train_s_per_step") == 1.0
     assert moved.environment["torch"]["threads"] != 999
+
+
+def test_a_run_knows_every_revision_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(commit: str) -> None:
+        for module in ("runner", "scoring"):
+            monkeypatch.setattr(f"bench.{module}.revision", lambda: commit)
+
+    at("first")
+    run_cell(cell(tmp_path, method="unet"), ["fit"])
+    at("second")
+    folder = RunFolder(run_cell(cell(tmp_path, method="unet"), ["predict"]))
+    assert folder.revisions() == ["first", "second"]
+    at("third")
+    run_cell(cell(tmp_path, method="unet"))
+    assert folder.revisions() == ["first", "second", "third"]
+    at("fourth")  # finds everything done
+    run_cell(cell(tmp_path, method="unet"))
+    assert folder.revisions() == ["first", "second", "third"]
+    (folder.path / "revisions.json").unlink()
+    folder.note_revisions("fifth")
+    assert folder.revisions() == ["unknown", "fifth"]
+
+
+def test_a_borrowed_training_brings_its_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("runner", "scoring"):
+        monkeypatch.setattr(f"bench.{module}.revision", lambda: "second")
+    first = run_cell(cell(tmp_path, method="sdseg"), ["fit"])
+    (first / "revisions.json").write_text('["first"]')
+    assert RunFolder(run_cell(cell(tmp_path, method="sdseg_ddim10"))).revisions() == ["first", "second"]

@@ -21,7 +21,7 @@ from bench.gate.reference import (
     write_reference,
 )
 from bench.gate.selection import runs_on_disk
-from bench.gate.verdict import Verdict, judge
+from bench.gate.verdict import REVISION, Verdict, judge
 
 _ROOT = Path(__file__).parents[2]
 
@@ -64,6 +64,16 @@ def gate_settings(cell: Cell) -> dict[str, Any]:
         if not 1 <= settings[name] < float("inf"):
             raise InputError(f"gate.{name}={settings[name]}: expected a factor from 1 on")
     return settings
+
+
+def check_checkout(settings: dict[str, Any]) -> None:
+    """InputError where what this code measures could not be tied to a revision, and that is not left out."""
+    commit, dirty = checkout()
+    if REVISION not in settings["without"] and (commit is None or dirty is not False):
+        raise InputError(
+            "gate: the checkout has uncommitted changes or no revision, so that results would belong to none; "
+            f"commit first, or judge them all the same with gate.without=[{REVISION}]"
+        )
 
 
 def judge_disk(given: Path | None, overrides: list[str]) -> Verdict:

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from bench.gate.reference import Key, Reference, RunFacts, key_name
 from bench.gate.verdict import KINDS
 
+_MEASURED_BY = {"test_stability": "stability", "test_speed": "speed", "test_footprint": "memory"}
+
 
 def refusals(runs: Mapping[Key, RunFacts | str], commit: str | None, dirty: bool | None) -> list[str]:
     """Every reason not to make a reference of these runs, each one line; none where they may be one."""
-    found = []
+    found = [] if runs else ["no run: the overrides choose none that applies"]
     if commit is None or dirty is not False:
         found.append("the checkout has uncommitted changes or no revision: commit first")
     for key, run in runs.items():
@@ -32,15 +34,26 @@ def new_reference(runs: Mapping[Key, RunFacts | str]) -> Reference:
 def _problems(run: RunFacts, commit: str | None) -> Iterator[str]:
     if run.dirty is not False:
         yield "made from a dirty or unknown tree: run again from a clean one"
-    if run.commit != commit:
-        yield f"made at revision {str(run.commit)[:8]}, the checkout is at {str(commit)[:8]}: run again"
+    made = list(dict.fromkeys([*run.revisions, str(run.commit)]))
+    if made != [str(commit)] or not run.revisions:
+        shown = ", ".join(one[:8] for one in made)
+        yield f"made at revision {shown}, the checkout is at {str(commit)[:8]}: run again, into another runs_dir"
     for name, outcome in run.benchmarks.items():
         if outcome == "failed":
             yield f"benchmark {name} failed"
-    skipped = "skipped" in run.benchmarks.values()
+    skipped = {name.partition("[")[0] for name, outcome in run.benchmarks.items() if outcome == "skipped"}
+    excused = {kind for name, kind in _MEASURED_BY.items() if name in skipped}
+    if run.draws < 2:
+        excused.add("stability")
     for kind in KINDS:
-        if not getattr(run, kind) and not skipped and not (kind == "stability" and run.draws < 2):
+        if not getattr(run, kind) and kind not in excused:
             yield f"no {kind}: run pytest suites/ --benchmark-only"
+    for name, timing in run.speed.items():
+        if len(timing.seconds) < 2:
+            yield f"{name} has fewer than two rounds"
+    for what in ("data", "split", "scoring"):
+        if not getattr(run, what):
+            yield f"{what} unknown: run again"
     if not run.benchmarks:
         yield "no benchmark ran: run pytest suites/ --benchmark-only"
     for name, values in run.accuracy.items():

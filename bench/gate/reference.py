@@ -6,16 +6,17 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from bench.errors import InputError
 from bench.files import atomic_path
 from bench.metrics import select
 from bench.metrics.stability import STABILITY_METRICS
-from bench.record import RunRecord, Timing, read_scores
+from bench.record import ALL_DRAWS, RunRecord, Timing, read_scores
 from bench.store import RunFolder
 
 REFERENCE_SCHEMA = 1
@@ -27,14 +28,19 @@ Key = tuple[str, str, int]
 
 
 class Values(BaseModel):
-    """One value per case of a metric and a label, the mean over draws; None where undefined."""
+    """One value per case of a metric and a label, the mean over draws; None where it is undefined or infinite.
+
+    `gaps` has the cases of which not every draw has a value, with a word per draw: `v` for a value, `nan`, `inf`,
+    `none` without a row.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     metric: str
     unit: str
     better: Literal["higher", "lower", "none"]
-    values: list[float | None]
+    values: list[FiniteFloat | None]
+    gaps: dict[str, str] = {}
 
 
 class RunFacts(BaseModel):
@@ -58,12 +64,22 @@ class RunFacts(BaseModel):
     dirty: bool | None
     packages: dict[str, str | None]
     benchmarks: dict[str, str]
+    revisions: list[str] = []
     cases: list[str]
     groups: list[str]
     accuracy: dict[str, Values]
     stability: dict[str, Values]
     speed: dict[str, Timing]
-    memory: dict[str, float | None]
+    memory: dict[str, FiniteFloat | None]
+
+    @model_validator(mode="after")
+    def _one_value_per_case(self) -> Self:
+        for name, found in {**self.accuracy, **self.stability}.items():
+            if len(found.values) != len(self.cases):
+                raise ValueError(f"{name} has {len(found.values)} values for {len(self.cases)} cases")
+        if len(self.groups) != len(self.cases):
+            raise ValueError(f"{len(self.groups)} groups for {len(self.cases)} cases")
+        return self
 
     @property
     def key(self) -> Key:
@@ -125,7 +141,7 @@ def run_facts(path: Path) -> RunFacts:
     git, device = record.environment.get("git") or {}, record.environment.get("device") or {}
     cases = scores.drop_duplicates("case").sort_values("case")
     names = cases["case"].astype(str).tolist()
-    over_draws = scores["draw"] < 0
+    over_draws = scores["draw"] == ALL_DRAWS
     return RunFacts(
         dataset=record.dataset,
         method=record.method,
@@ -143,10 +159,11 @@ def run_facts(path: Path) -> RunFacts:
         dirty=git.get("dirty"),
         packages=record.environment.get("packages") or {},
         benchmarks=record.benchmarks,
+        revisions=folder.revisions(),
         cases=names,
         groups=cases["group"].astype(str).tolist(),
-        accuracy=_values(scores[~over_draws], names, record),
-        stability=_values(scores[over_draws], names, record),
+        accuracy=_values(scores[~over_draws], names, record, list(range(record.draws))),
+        stability=_values(scores[over_draws], names, record, [ALL_DRAWS]),
         speed=record.timings,
         memory={s.metric: s.value if math.isfinite(s.value) else None for s in record.scores if s.unit == _MEMORY_UNIT},
     )
@@ -161,12 +178,13 @@ def metric_facts(name: str) -> tuple[str, Literal["higher", "lower", "none"]]:
     return metric.unit, metric.better
 
 
-def _values(scores: pd.DataFrame, cases: list[str], record: RunRecord) -> dict[str, Values]:
+def _values(scores: pd.DataFrame, cases: list[str], record: RunRecord, draws: list[int]) -> dict[str, Values]:
     found: dict[str, Values] = {}
     for (metric, convention, label), rows in scores.groupby(["metric", "convention", "label"], sort=False):
         unit, better = metric_facts(str(metric))
         by_case = rows.groupby("case")["value"].mean().reindex(cases)
         name = str(metric)
+        gaps = _gaps(rows, cases, draws, infinite="v" if unit == "dB" else "inf")
         if unit == "dB":
             # Identical draws have an infinite PSNR and an error of 0, which a paired test can take.
             unit, better, name = "", "lower", f"{metric} as RMS error"
@@ -178,8 +196,20 @@ def _values(scores: pd.DataFrame, cases: list[str], record: RunRecord) -> dict[s
             f"({convention})" if convention != "strict" else "",
         ]
         values = [_plain(value) for value in by_case]
-        found[" ".join(filter(None, words))] = Values(metric=str(metric), unit=unit, better=better, values=values)
+        facts = Values(metric=str(metric), unit=unit, better=better, values=values, gaps=gaps)
+        found[" ".join(filter(None, words))] = facts
     return found
+
+
+def _gaps(rows: pd.DataFrame, cases: list[str], draws: list[int], infinite: str) -> dict[str, str]:
+    """`Values.gaps`; a mean over draws would hide that one of them is undefined, missing or there twice."""
+    words = np.where(rows["value"].isna(), "nan", np.where(np.isinf(rows["value"]), infinite, "v"))
+    found = {case: dict.fromkeys(draws, "none") for case in cases}
+    for case, draw, word in zip(rows["case"].astype(str), rows["draw"], words, strict=True):
+        before = found[case].get(int(draw), "none")
+        found[case][int(draw)] = str(word) if before == "none" else f"{before}+{word}"
+    whole = dict.fromkeys(draws, "v")
+    return {case: " ".join(by_draw.values()) for case, by_draw in found.items() if by_draw != whole}
 
 
 def _plain(value: Any) -> float | None:

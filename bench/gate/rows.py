@@ -65,6 +65,11 @@ def judge_values(old: Values, new: Values, facts: RunFacts, settings: dict[str, 
     for where, word in ((lost, "newly undefined"), (found, "newly defined")):
         if where.any():
             return failed(f"{word} on {where.sum()} of {len(now)} cases, first {facts.cases[where.argmax()]}", *means)
+    other = [case for case in facts.cases if old.gaps.get(case) != new.gaps.get(case)]
+    if other:
+        words = (f"{x.gaps.get(other[0], 'all defined')}" for x in (new, old))
+        reason = "on {} cases other draws have a value, first {}: {}; in the reference: {}"
+        return failed(reason.format(len(other), other[0], *words), *means)
     if np.isnan(now).all():
         return Judged(*means, "", True, "undefined on every case, as in the reference")
     if np.array_equal(before, now, equal_nan=True):
@@ -133,8 +138,8 @@ def _normalised(timing: Timing) -> list[float]:
 def judge_memory(old: float | None, new: float | None, settings: dict[str, Any]) -> Judged:
     """Peak memory in MiB, which may grow by a share."""
     before, current = ("undefined" if value is None else f"{value:.1f} MiB" for value in (old, new))
-    if not old or not new:
-        return failed("undefined or 0", before, current)
+    if not (old and new and old > 0 and new > 0):
+        return failed("undefined or not above 0", before, current)
     limit = old * (1 + settings["memory"])
     passed = new <= limit
     needs = {"memory": max(0.0, new / old - 1)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.config import Cell
 from bench.errors import InputError, NotApplicableError
 from bench.gate.reference import Key, RunFacts, run_facts
+from bench.gate.verdict import NotRun
 from bench.runner import Run
 
 
@@ -26,7 +27,7 @@ def runs_on_disk(cells: list[Cell]) -> dict[Key, RunFacts | str]:
 def _facts_of(cell: Cell) -> RunFacts | str:
     folder = Run(cell).folder
     if not folder.record_path.exists():
-        return f"no results in {folder.path}: pytest suites/ --benchmark-only makes them"
+        return NotRun(f"no results in {folder.path}: pytest suites/ --benchmark-only makes them")
     return facts_or_fault(folder.path)
 
 

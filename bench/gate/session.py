@@ -8,7 +8,7 @@ import pytest
 
 from bench.config import Cell
 from bench.errors import InputError
-from bench.gate.command import choose_reference, gate_settings, judge_runs
+from bench.gate.command import check_checkout, choose_reference, gate_settings, judge_runs
 from bench.gate.reference import Key, RunFacts, read_reference
 from bench.gate.rows import Row, failed
 from bench.gate.selection import facts_or_fault
@@ -22,7 +22,7 @@ class SessionGate:
     def __init__(self, given: Path | None, overrides: list[str], cell: Cell) -> None:
         self.path = choose_reference(given, overrides)
         self.reference = read_reference(self.path)
-        gate_settings(cell)
+        check_checkout(gate_settings(cell))
         self.cell = cell
         self.ran: dict[Path, dict[str, str]] = {}
         self.verdict: Verdict | None = None

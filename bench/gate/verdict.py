@@ -14,7 +14,14 @@ from bench.gate.reference import Key, Reference, RunFacts, key_name
 from bench.gate.rows import Judged, Row, failed, judge_memory, judge_speed, judge_values
 
 KINDS = ("accuracy", "stability", "speed", "memory")  # fields of RunFacts
+REVISION = "revision"
 _HEADERS = ("run", "metric", "reference", "now", "allowed", "verdict")
+
+
+class NotRun(str):
+    """Why a run has no results, which matters only where the reference has some."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def judge(
     expected = {run.key: run for run in reference.runs}
     for key in [*expected, *(key for key in runs if key not in expected)]:
         now = runs.get(key, "did not run")
-        if isinstance(now, str) and key not in expected:
+        if isinstance(now, NotRun) and key not in expected:
             continue
         name = key_name(key)
         if isinstance(now, str):
@@ -84,17 +91,22 @@ def judge(
             rows.append(Row.of(failed("new: not in the reference", "missing", "there"), name, "run", "run"))
         else:
             rows += _judge_run(name, expected[key], now, settings, commit)
-    left_out = [row for row in rows if _names(row) & set(settings["without"])]
+    without = set(settings["without"])
+    left_out = [row for row in rows if _names(row) & without]
+    names = dict.fromkeys(row.kind if row.kind in without else row.metric for row in left_out)
+    idle = sorted(without - {REVISION}.union(*map(_names, rows)))
     return Verdict(
         tuple(row for row in rows if row not in left_out),
-        tuple(dict.fromkeys(row.kind if row.kind in settings["without"] else row.metric for row in left_out)),
+        (*names, *(f"{name} (which nothing is called)" for name in idle)),
     )
 
 
 def _names(row: Row) -> set[str]:
-    """By what a metric may be left out: its kind, its name, or that on all maps (LPIPS for LPIPS/seg and /score)."""
+    """By what a row may be left out: its kind, its name, or that on all maps (LPIPS for LPIPS/seg and /score)."""
     name = row.metric.split()[0]
-    return {row.kind, name, name.removesuffix("/seg").removesuffix("/score")} if row.kind in KINDS else set()
+    if row.kind in KINDS:
+        return {row.kind, name, name.removesuffix("/seg").removesuffix("/score")}
+    return {name} & {REVISION}
 
 
 def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any], commit: str | None) -> Iterator[Row]:
@@ -104,6 +116,8 @@ def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any]
     if not faults:
         shown = f"{old.hash[:8]}, {len(old.cases)} cases"
         yield Row.of(Judged(shown, shown, "equal", True), name, "run", "identity")
+    if not (old.accuracy and new.accuracy):
+        yield Row.of(failed("nothing to judge"), name, "accuracy", "accuracy")
     settings = _for_device(old, new, settings)
     by_case = partial(judge_values, facts=new) if (old.cases, old.groups) == (new.cases, new.groups) else _other_cases
     rules: dict[str, Callable[..., Judged]] = {
@@ -144,37 +158,50 @@ def _identity(
         "profile": lambda run: run.profile,
         "protocol": lambda run: run.protocol,
         "draws": lambda run: run.draws,
-        "data": lambda run: run.data[:8],
-        "split": lambda run: run.split[:8],
+        "data": lambda run: run.data,
+        "split": lambda run: run.split,
+        "scoring": lambda run: run.scoring,
         "device": lambda run: _device(run, settings["device"]),
         "threads": lambda run: run.threads,
     }
+    words = {"scoring": "other metrics"}
     for what, of in facts.items():
+        if what == "scoring" and (old.protocol, old.draws) != (new.protocol, new.draws):
+            continue  # it follows from these
         if of(old) != of(new) or of(old) in ("", None):
-            yield what, failed(f"another {what}" if of(old) != of(new) else "unknown", str(of(old)), str(of(new)))
+            reason = words.get(what, f"another {what}") if of(old) != of(new) else "unknown"
+            yield what, failed(reason, _short(of(old)), _short(of(new)))
     if (old.data, old.split) == (new.data, new.split) and old.hash != new.hash:
         yield "configuration", failed("another configuration", old.hash[:8], new.hash[:8])
-    if (old.protocol, old.draws) == (new.protocol, new.draws) and old.scoring != new.scoring:
-        yield "scoring", failed("other metrics", old.scoring[:8], new.scoring[:8])
     if (old.cases, old.groups) != (new.cases, new.groups):
         differ = sorted(set(old.cases) ^ set(new.cases))
         what = f"case {differ[0]} is in one of them only" if differ else "other groups"
         yield "cases", failed(what, str(len(old.cases)), str(len(new.cases)))
     if old.dirty is not False:
         yield "reference", failed("made from a dirty or unknown tree: promote a clean run", str(old.commit)[:8])
-    if new.commit != commit:
-        reason = "results of another revision: run again, into another runs_dir"
-        yield "revision", failed(reason, f"checkout {str(commit)[:8]}", str(new.commit)[:8])
+    made = list(dict.fromkeys([*new.revisions, str(new.commit)])) if new.revisions else ["unknown"]
+    if made != [str(commit)]:
+        changes = any(one.endswith("+changes") for one in made)
+        reason = "made with uncommitted changes: commit, and" if changes else "results of another revision:"
+        shown = ", ".join(one.replace(one.partition("+")[0], one[:8], 1) for one in made)
+        yield REVISION, failed(f"{reason} run again, into another runs_dir", f"checkout {str(commit)[:8]}", shown)
+
+
+def _short(value: Any) -> str:
+    return value[:8] if isinstance(value, str) and len(value) == 64 else str(value)
 
 
 def _device(run: RunFacts, which: Literal["name", "type"]) -> str:
-    return run.device.get("type", "") if which == "type" else ", ".join(filter(None, run.device.values()))
+    """What two devices must agree in; empty where it is not known."""
+    if which == "type" or not run.device.get("name"):
+        return run.device.get("type", "") if which == "type" else ""
+    return ", ".join(filter(None, run.device.values()))
 
 
 def _benchmarks(old: RunFacts, new: RunFacts) -> Iterator[tuple[str, Judged]]:
     for name, outcome in old.benchmarks.items():
         now = new.benchmarks.get(name, "did not run")
-        if now != outcome:
+        if now != outcome or now == "failed":
             yield name, failed(f"benchmark {now}", outcome, now)
     for name, now in new.benchmarks.items():
         if now == "failed" and name not in old.benchmarks:
