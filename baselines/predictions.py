@@ -42,6 +42,8 @@ class PredictionFolder:
         self._masks = _Draws("root", root, find, partial(read, labels=labels))
         soft = partial(read_score, labels=len(task.labels))
         self._scores = None if scores is None else _Draws("scores", scores, find, soft)
+        if self._scores is not None and self._scores.names != self._masks.names:
+            raise ValueError(f"{scores}: has not the same draw-* folders as {root}; give scores of the same draws")
 
     def fit(self, train_data: Any, val_data: Any, workdir: Path) -> dict[str, Any]:
         """Nothing to learn."""
@@ -76,6 +78,7 @@ class _Draws:
             raise ValueError(f"{root}: no such folder; method.options.{option} must hold one file per test case")
         self.root, self._read = root, read
         folders = sorted(p for p in root.glob("draw-*") if p.is_dir()) or [root]
+        self.names = [folder.name for folder in folders if folder != root]
         self._draws: list[tuple[Path, dict[str, Path]]] = [(folder, find(folder)) for folder in folders]
 
     def read(self, case_id: str, draw: int) -> np.ndarray:

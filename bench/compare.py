@@ -66,13 +66,25 @@ class RunComparison:
         interval, unit = found.difference, f" {self.unit}" if self.unit else ""
         if not interval.n:
             return f"{self.a} and {self.b} cannot be compared on {self.metric}: no case is defined in both."
-        left_out = f", {found.undefined} more undefined in one of them" if found.undefined else ""
+        left_out = f", {found.undefined} more undefined in one or both" if found.undefined else ""
         if found.tied == 1:
-            return f"{self.a} and {self.b} are equal on {self.metric}, on each of {interval.n} cases{left_out}."
+            equal = f"{self.a} and {self.b} are equal on {self.metric}, on each of {interval.n} cases{left_out}"
+            return self._where_defined(row, equal) + "."
         effect = f"{interval.estimate:+.4f}{unit} [{interval.low:+.4f}, {interval.high:+.4f}], p {_p(row.p, '= ')}"
         share = f"better on {found.improved:.0%} of {interval.n} cases ({interval.groups} groups{left_out})"
         seen = f"smallest difference this test could see: {found.detectable:.4f}{unit}"
-        return f"{self._verdict(row)}: {effect}, {share}; {seen}{_warning(found)}."
+        if math.isnan(found.detectable):
+            seen = "too few groups for this test to see any difference"
+        return f"{self._where_defined(row, self._verdict(row))}: {effect}, {share}; {seen}{_warning(found)}."
+
+    def _where_defined(self, row: LabelComparison, words: str) -> str:
+        """The same words, kept to the cases they are about where one side alone is undefined or infinite on others."""
+        a, b = row.found.undefined - row.found.undefined_b, row.found.undefined - row.found.undefined_a
+        if not a and not b:
+            return words
+        kept = words[0].lower() + words[1:] if words.startswith("No ") else words
+        alone = f"{a} have none in {self.a} alone, {b} in {self.b} alone"
+        return f"On the cases with a value in both ({alone}), {kept}"
 
     def _verdict(self, row: LabelComparison) -> str:
         if row.found.shown(row.p):
@@ -160,7 +172,7 @@ def _read(path: Path) -> Scored:
         "dataset": record.dataset,
         "data": record.data.get("data"),
         "split": record.data.get("split"),
-        "protocol": record.protocol,
+        "protocol": record.rules,
         "labels": ", ".join(record.labels),
     }
     names = (record.method, f"{record.method} seed {record.seed}", f"{record.method}/{path.name}")

@@ -74,7 +74,8 @@ class MeasureConfig:
 class GateConfig:
     """What the gate allows; docs/gate.md says how each is used.
 
-    A metric without a margin of its own has `margin`, or with a unit the share `relative_margin` of its reference mean.
+    A metric without a margin of its own has `margin`, or with a unit the share `relative_margin` of its reference mean;
+    PSNR's is that of the RMS error it stands for.
     `slower` is the factor that the interval of a speed ratio must reach down to, `unsure` the one it must stay below;
     `memory` a share. `device` says what of the device must be the same: its `name`, or only its `type`; a device of the
     type that is another one has margins `other_device` times as wide. `without` names metrics or kinds (speed, memory)
@@ -84,7 +85,10 @@ class GateConfig:
     margin: float = 0.01
     relative_margin: float = 0.05
     margins: dict[str, float] = field(
-        default_factory=lambda: {"Dice": 0.01, "flip_rate": 0.002, "missed": 0.01, "hallucinated": 0.01}
+        default_factory=lambda: {
+            **{"Dice": 0.01, "missed": 0.01, "hallucinated": 0.01, "flip_rate": 0.002, "ECE": 0.005, "Brier": 0.005},
+            **{f"{metric}/{maps}": 0.005 for metric in ("LPIPS", "PSNR") for maps in ("score", "seg")},
+        }
     )
     slower: float = 1.05
     unsure: float = 1.5

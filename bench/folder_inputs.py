@@ -88,26 +88,28 @@ def open_folders(
     if not references:
         raise InputError(f"{ref}: holds no reference mask; give PNG, TIFF, NPY or NIfTI files")
     _check_stems(ref, references, draws, "prediction")
-    soft = [] if scores is None else _draws(scores)
-    if scores is not None and len(soft) != len(draws):
-        raise InputError(f"{scores}: {len(soft)} draws, {pred} has {len(draws)}; give scores of the same draws")
+    soft = {} if scores is None else _draws(scores)
+    if scores is not None and list(soft) != list(draws):
+        ours, theirs = (", ".join(found) if "" not in found else "no draw-* folders" for found in (soft, draws))
+        raise InputError(f"{scores}: has {ours}, but {pred} has {theirs}; give scores of the same draws")
     _check_stems(ref, references, soft, "score")
     group_of = read_groups(references, groups, group_regex)
-    return FolderInputs(references, *_read_labels(references), draws, soft, group_of)
+    labels, ids = _read_labels(references)
+    return FolderInputs(references, labels, ids, list(draws.values()), list(soft.values()), group_of)
 
 
-def _draws(folder: Path) -> list[dict[str, Path]]:
-    """Files by stem, one mapping per draw."""
+def _draws(folder: Path) -> dict[str, dict[str, Path]]:
+    """Files by stem, one mapping per draw, by the draw's folder; one without a name where there are none."""
     loose = find_files(folder)
     repeated = sorted(path for path in folder.glob("draw-*") if path.is_dir())
     if repeated and loose:
         raise InputError(f"{folder}: holds both files and draw-* folders; keep one of the two")
-    return [find_files(path) for path in repeated] or [loose]
+    return {path.name: find_files(path) for path in repeated} or {"": loose}
 
 
-def _check_stems(ref: Path, files: Mapping[str, Path], draws: list[dict[str, Path]], what: str) -> None:
-    for number, draw in enumerate(draws):
-        where = f" in draw {number}" if len(draws) > 1 else ""
+def _check_stems(ref: Path, files: Mapping[str, Path], draws: Mapping[str, dict[str, Path]], what: str) -> None:
+    for name, draw in draws.items():
+        where = f" in {name}" if name else ""
         missing, extra = sorted(set(files) - set(draw)), sorted(set(draw) - set(files))
         if missing:
             raise InputError(f"{files[missing[0]]}: no {what}{where} for this reference{_more(missing)}; add it")

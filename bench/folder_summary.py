@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from bench.stats import SMALLEST_INTERVAL, mean_interval
+from bench.stats import SMALLEST_INTERVAL, Interval, mean_interval, share_interval
 
 _COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
 _IN_UNIT = ("Dice", "IoU", "Sensitivity", "Precision", "NSD", "ECE", "Brier", "Dice/pairs", "flip_rate")
@@ -27,19 +27,20 @@ def summarise(frame: pd.DataFrame, conventions: Mapping[str, Mapping[str, str]])
     """
     summary: dict[str, dict[str, Facts]] = {}
     for (metric, label), rows in frame.groupby(["metric", "label"], sort=False):
-        facts = _over_cases(rows, *_range(str(metric), conventions[str(metric)]["better"]))
+        interval_of = share_interval if metric in _COUNTS else mean_interval
+        facts = _over_cases(rows, interval_of, *_range(str(metric), conventions[str(metric)]["better"]))
         if metric in _COUNTS:
             facts["cases"] = float(rows.groupby("case")["value"].mean().sum())  # the mean over draws of such cases
         summary.setdefault(str(metric), {})[str(label)] = facts
     return summary
 
 
-def _over_cases(rows: pd.DataFrame, lowest: float, largest: float) -> Facts:
+def _over_cases(rows: pd.DataFrame, interval_of: Callable[..., Interval], lowest: float, largest: float) -> Facts:
     by_case = rows.groupby("case").agg(value=("value", "mean"), group=("group", "first"))  # skips undefined draws
-    defined = by_case.dropna()
+    defined = by_case.dropna(subset=["value"])
     values, groups = defined["value"], defined["group"].astype(str).tolist()
     finite = bool(np.isfinite(values).all())
-    found = mean_interval(values.tolist(), groups) if finite else None
+    found = interval_of(values.tolist(), groups) if finite else None
     enough = found is not None and found.groups >= SMALLEST_INTERVAL and math.isfinite(found.low)
     return {
         "mean": _finite(values.mean()),
@@ -58,8 +59,9 @@ def _over_cases(rows: pd.DataFrame, lowest: float, largest: float) -> Facts:
 
 def _range(metric: str, better: str) -> tuple[float, float]:
     """Where a mean can lie, which a t interval does not know; what is better when lower is an error or a distance."""
-    unit = metric.split("@")[0] in _IN_UNIT
-    return 0.0 if unit or better == "lower" else -math.inf, 1.0 if unit else math.inf
+    name = metric.partition("@")[0].removesuffix("/seg").removesuffix("/score")
+    unit = name in _IN_UNIT
+    return 0.0 if unit or better == "lower" else -math.inf, 1.0 if unit or name.endswith("SSIM") else math.inf
 
 
 def summary_text(summary: dict[str, Any]) -> str:

@@ -84,6 +84,13 @@ class RunRecord(BaseModel):
         """The value of a run-level score, NaN where it was not measured."""
         return next((s.value for s in self.scores if s.metric == metric), math.nan)
 
+    @property
+    def rules(self) -> str:
+        """The protocol by name, with its settings where it has some: what scores must share to be compared."""
+        settings = {key: value for key, value in (self.config.get("protocol") or {}).items() if key != "name"}
+        inside = ", ".join(f"{key} {value}" for key, value in sorted(settings.items()))
+        return f"{self.protocol} ({inside})" if inside else self.protocol
+
     def with_scores(self, new: list[Score]) -> RunRecord:
         """A copy in which `new` replaces scores of the same name."""
         names = {s.metric for s in new}

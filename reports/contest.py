@@ -50,7 +50,9 @@ class Contest:
         if method == first:
             return "first"
         if self.shown((first, method)):
-            return "worse"
+            # Means are over each method's own defined cases, a pair over those that both define.
+            ahead = self.pairs[first, method].difference.estimate > 0
+            return "worse" if ahead else "better where both are defined"
         return f"within {MARGIN:g}" if self.within[method] else "not shown"
 
 

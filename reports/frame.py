@@ -86,7 +86,7 @@ def is_point(record: RunRecord) -> bool:
 def comparison_key(record: RunRecord) -> str:
     """What two runs must share to be ranked against each other: data set, its hashes, and the protocol."""
     hashes = ",".join(f"{name}={value}" for name, value in sorted(content_hashes(record).items()))
-    return f"{record.dataset}|{hashes}|{record.protocol}"
+    return f"{record.dataset}|{hashes}|{record.rules}"
 
 
 def _run_folders(runs_dir: Path, warnings: list[str]) -> list[Path]:

@@ -92,7 +92,10 @@ def test_undefined_cases_are_counted_and_all_undefined_is_no_answer(tmp_path: Pa
     first, second = values(0.02, seed=1), values(0.0, seed=2)
     first.loc[first["case"] == "case-000", "value"] = np.nan
     found = compare_runs(*pair(tmp_path / "some", first, second))
-    assert "of 63 cases (63 groups, 1 more undefined in one of them)" in found.answer
+    assert found.answer.startswith(
+        "On the cases with a value in both (1 have none in first alone, 0 in second alone), first is better than second"
+    )
+    assert "of 63 cases (63 groups, 1 more undefined in one or both)" in found.answer
     nothing = compare_runs(*pair(tmp_path / "none", first.assign(value=np.nan), second))
     assert nothing.answer == "first and second cannot be compared on Dice: no case is defined in both."
     assert "undefined" in nothing.table()
@@ -267,3 +270,35 @@ def test_a_p_that_would_print_as_zero_is_said_to_be_below(tmp_path: Path) -> Non
     assert 0 < found.rows[0].p < 0.00005  # 16 cases of one sign: two of 2 ** 16 flips
     assert ", p < 0.0001, better on 100%" in found.answer
     assert "  <0.0001  " in found.table()
+
+
+def test_equal_or_better_is_said_of_the_cases_with_a_value_in_both(tmp_path: Path) -> None:
+    first, second = values(0.02, seed=1), values(0.02, seed=1)
+    second.loc[second["case"].isin(["case-000", "case-001"]), "value"] = np.inf
+    words = (
+        "On the cases with a value in both (0 have none in first alone, 2 in second alone), first and second are equal"
+    )
+    assert compare_runs(*pair(tmp_path, first, second)).answer.startswith(words)
+
+
+def test_too_few_groups_see_no_difference(tmp_path: Path) -> None:
+    outs = [scored_masks(tmp_path, name, errors, 1, NAMES[:5]) for name, errors in (("good", 0.01), ("bad", 0.3))]
+    found = compare_runs(*outs)
+    assert found.rows[0].p == 0.0625  # two of 2 ** 5 flips
+    assert found.answer.startswith("No difference shown")
+    assert "too few groups for this test to see any difference" in found.answer
+
+
+def test_one_protocol_at_two_sizes_is_two_protocols(tmp_path: Path) -> None:
+    runs = [
+        write_run(
+            tmp_path,
+            f"unet{size}",
+            scores=values(0.0),
+            protocol="sdseg",
+            config={"protocol": {"name": "sdseg", "size": size}},
+        )
+        for size in (128, 256)
+    ]
+    with pytest.raises(InputError, match=r"another protocol \(sdseg \(size 128\), sdseg \(size 256\)\)"):
+        compare_runs(*runs)

@@ -93,7 +93,7 @@ def test_scores_of_several_labels_are_channels_in_the_order_of_their_ids(tmp_pat
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda path: path.unlink(), r"ref/p0_0\.png: no score in draw 1 for this reference"),
+        (lambda path: path.unlink(), r"ref/p0_0\.png: no score in draw-1 for this reference"),
         (lambda path: np.save(path, np.full((SIDE, SIDE), 3.0)), r"p0_0\.npy: .* 3 to 3; .* no logits"),
         (lambda path: np.save(path, np.full((SIDE, SIDE), np.nan)), r"p0_0\.npy: .*nan"),
         (lambda path: np.save(path, np.full((20, SIDE), 0.5)), r"p0_0\.npy: size 20 x 24, but the reference has 24"),
@@ -111,8 +111,20 @@ def test_bad_scores_are_one_line(folders: dict[str, Path], spoil: Callable[[Path
 
 
 def test_another_number_of_draws_is_refused(folders: dict[str, Path]) -> None:
-    with pytest.raises(InputError, match=r"draw-0: 1 draws, .*pred has 2"):
+    with pytest.raises(InputError, match=r"draw-0: has no draw-\* folders, but .*pred has draw-0, draw-1"):
         scored(folders, scores=folders["soft"] / "draw-0")
+
+
+def test_draws_of_other_names_are_refused(folders: dict[str, Path]) -> None:
+    (folders["soft"] / "draw-0").rename(folders["soft"] / "draw-2")
+    with pytest.raises(InputError, match=r"has draw-1, draw-2, but .* has draw-0, draw-1"):
+        scored(folders, scores=folders["soft"])
+
+
+def test_counts_that_a_sample_does_not_hold_have_an_interval(folders: dict[str, Path]) -> None:
+    facts = scored(folders)["metrics"]["missed"]["foreground"]
+    assert (facts["mean"], facts["interval"][0]) == (0, 0)
+    assert 0.1 < facts["interval"][1] < 0.5
 
 
 def test_intervals_are_those_of_the_statistics_and_groups_make_them_theirs(folders: dict[str, Path]) -> None:
@@ -158,6 +170,8 @@ def test_groups_from_a_file_and_what_is_wrong_with_it(
         assert words in line
     assert cli.main([*command, "--group-regex", "^q"]) == 2
     assert "'^q': does not match the file stem 'p0_0'" in capsys.readouterr().err
+    assert cli.main([*command, "--group-regex", "^(q)?"]) == 2
+    assert "'^(q)?': finds no name in the file stem 'p0_0'" in capsys.readouterr().err
     assert cli.main([*command, "--group-regex", "^p", "--groups", str(table)]) == 2
     assert "not allowed with" in capsys.readouterr().err
 

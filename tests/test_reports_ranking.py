@@ -80,6 +80,17 @@ def test_a_wide_difference_is_not_shown(tmp_path: Path) -> None:
     assert sorted(column(built(ranking, read_frame(tmp_path)), "verdict").values()) == ["first", "not shown"]
 
 
+def test_a_method_that_wins_wherever_both_are_defined_is_not_called_worse(tmp_path: Path) -> None:
+    first = np.random.default_rng(0).uniform(0.7, 0.9, len(CASES))
+    second = first + 0.02
+    first[:20], second[:20] = np.nan, 0.0  # nothing to find, and only the second finds something
+    for name, values in (("careful", first), ("eager", second)):
+        write_run(tmp_path, name, scores=dice_rows(values))
+    row = built(ranking, read_frame(tmp_path)).rows[1]
+    assert (row["method"], row["verdict"]) == ("eager", "better where both are defined")
+    assert row["difference"] > 0
+
+
 def test_one_method_is_not_ranked(tmp_path: Path) -> None:
     write_run(tmp_path, "a", scores=dice_rows(np.full(len(CASES), 0.5)))
     assert ranking.build(read_frame(tmp_path)) is None

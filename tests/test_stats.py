@@ -15,7 +15,7 @@ from scipy import stats as scipy_stats
 
 from bench import stats
 from bench.errors import InputError
-from bench.stats import Interval, bounded_interval, coverage, mean_interval, median_interval
+from bench.stats import Interval, bounded_interval, coverage, mean_interval, median_interval, share_interval
 from bench.stats.intervals import bca_bounds, bootstrap_medians, t_bounds
 from bench.stats.sample import bootstrap_deviations, cluster, resampled_counts
 
@@ -202,6 +202,25 @@ def test_bounded_interval_answers_for_failures_that_did_not_occur() -> None:
     with pytest.raises(InputError, match=r"within \[0.0, 1.0\]"):
         bounded_interval([0.5, 1.2])
     assert math.isnan(bounded_interval([math.nan]).low)
+
+
+def test_tiny_values_have_the_interval_of_their_multiples() -> None:
+    values = np.array([0.0, 0.0, 0.0, 0.5, 1.0, 0.25])
+    assert bounds(mean_interval(values * 2.0**-600)) == pytest.approx(
+        [bound * 2.0**-600 for bound in bounds(mean_interval(values))], rel=1e-9
+    )
+    assert math.isfinite(mean_interval([0.0, 0.0, 0.0, 0.0, 3.3e-197]).low)
+
+
+def test_the_share_interval_holds_its_estimate_where_groups_differ_in_size() -> None:
+    alone = share_interval([0.0] * 12)
+    assert bounds(alone) == bounds(bounded_interval([0.0] * 12))
+    values, groups = [1.0] * 100 + [0.0] * 9, ["big"] * 100 + [f"g{index}" for index in range(9)]
+    found = share_interval(values, groups)
+    assert found.estimate == pytest.approx(100 / 109)
+    assert found.low < 0.1
+    assert found.estimate <= found.high <= 1
+    assert (found.n, found.groups) == (109, 10)
 
 
 def test_infinite_values_and_wrong_lengths_are_refused() -> None:

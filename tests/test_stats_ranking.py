@@ -128,3 +128,11 @@ def test_order_of_models_and_cases_does_not_matter(order: list[int], random) -> 
     assert shuffled.rank.tolist() == found.rank[order].tolist()
     assert shuffled.p_first == pytest.approx(found.p_first[order], abs=1e-12)
     assert shuffled.kendall_tau == pytest.approx(found.kendall_tau, abs=1e-12)
+
+
+@pytest.mark.parametrize("groups", [None, ["one"] * 6])
+def test_one_group_says_nothing_of_how_sure_a_rank_is(groups: list[str] | None) -> None:
+    rows = [[0.8], [0.7]] if groups is None else [[0.8] * 6, [0.7] * 6]
+    found = rank_models([table(rows, groups)])
+    assert found.rank.tolist() == [1, 2]
+    assert np.isnan([*found.low, *found.high, *found.p_first, found.kendall_tau]).all()

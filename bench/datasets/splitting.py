@@ -109,7 +109,6 @@ def read_groups(cases: Iterable[str], path: Path | None = None, regex: str | Non
     if path is None:
         return {case: case if regex is None else _by_regex(regex, case) for case in cases}
     rows = _read_cases(path, cases, "group")
-    _refuse(path, rows.loc[rows["group"] == "", "case"].tolist(), "has no group; name one for every case")
     return dict(zip(rows["case"], rows["group"], strict=True))
 
 
@@ -118,9 +117,11 @@ def _by_regex(pattern: str, case: str) -> str:
         found = re.search(pattern, case)
     except re.error as error:
         raise InputError(f"group_regex {pattern!r}: {error}") from error
-    if found is None:
-        raise InputError(f"group_regex {pattern!r}: does not match the file stem {case!r}")
-    return found.group(1) if found.re.groups else found.group(0)
+    named = found and (found.group(1) if found.re.groups else found.group(0))
+    if not named:
+        what = "does not match" if found is None else "finds no name in"
+        raise InputError(f"group_regex {pattern!r}: {what} the file stem {case!r}")
+    return named
 
 
 def _read_cases(path: Path, known: Iterable[str], column: str) -> pd.DataFrame:
@@ -136,6 +137,8 @@ def _read_cases(path: Path, known: Iterable[str], column: str) -> pd.DataFrame:
     _refuse(path, [case for case, n in Counter(cases).items() if n > 1], "listed more than once")
     _refuse(path, sorted(set(cases) - set(known)), "listed, but there is no such image")
     _refuse(path, sorted(set(known) - set(cases)), f"not listed; give every image a {column}")
+    if "group" in rows:
+        _refuse(path, rows.loc[rows["group"] == "", "case"].tolist(), "has no group; name one for every case")
     return rows
 
 

@@ -7,6 +7,7 @@ from bench.stats.intervals import (
     bounded_interval,
     mean_interval,
     median_interval,
+    share_interval,
 )
 from bench.stats.multiple import holm
 from bench.stats.paired import Comparison, NonInferiority, compare, non_inferior
@@ -46,6 +47,7 @@ __all__ = [
     "non_inferior",
     "power",
     "rank_models",
+    "share_interval",
     "smallest_detectable",
     "speed_ratio",
     "split_variance",

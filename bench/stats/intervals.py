@@ -118,6 +118,23 @@ def bounded_interval(
     return _interval(sample.mean, (float(low), float(high)), "Gaffke", sample, undefined)
 
 
+def share_interval(values: Values, groups: Sequence[str] | None = None) -> Interval:
+    """Mean of one value in [0, 1] per case, such as whether it was missed, which a sample may happen not to hold.
+
+    `bounded_interval` of the means of groups, which are the independent values; joined with `mean_interval` where
+    groups differ in size, since the mean over cases weighs them by it.
+    """
+    kept, numbers, undefined = defined_values(values, groups)
+    sample = cluster(kept, numbers)
+    found = bounded_interval(sample.totals / sample.sizes)
+    low, high, method = found.low, found.high, found.method
+    if np.unique(sample.sizes).size > 1:
+        wide = mean_interval(values, groups)
+        low, high = np.nanmin([low, max(wide.low, 0.0)]), np.nanmax([high, min(wide.high, 1.0)])
+        method += "+" + wide.method
+    return _interval(sample.mean, (float(low), float(high)), method, sample, undefined)
+
+
 def t_bounds(sample: Clusters, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Student's interval of the mean over groups; NaN with fewer than two."""
     count = sample.sizes.size
@@ -139,11 +156,12 @@ def bca_bounds(sample: Clusters, z: float, deviations: Array) -> tuple[float, fl
     below = (np.mean(deviations < -tolerance) + np.mean(deviations <= tolerance)) / 2
     influence = residuals / rest
     influence -= influence.mean()
+    influence /= max(float(np.abs(influence).max()), np.finfo(float).tiny)  # cubes of tiny values are 0
     acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
     bias = stats.norm.ppf(below)
     shifted = bias + np.array([-z, z])
     slope = 1 - acceleration * shifted
-    if not np.isfinite(shifted).all() or (slope <= 0).any():
+    if not (np.isfinite(shifted).all() and (slope > 0).all()):  # also where the slope is NaN
         return None
     low, high = sample.mean + np.quantile(deviations, special.ndtr(bias + shifted / slope))
     return float(low), float(high)

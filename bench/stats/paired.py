@@ -25,7 +25,8 @@ class Comparison:
     `difference` is a - b in the metric's own direction; shares `improved`, `worse` and `tied` look from `a`, in the
     better direction. `p_improvement` counts a tie as half a win (Agarwal et al., NeurIPS 2021, with cases as tasks).
     `p` is the two-sided sign-flip test over groups. `sd` is that of the differences of single cases; `detectable` the
-    smallest true difference that a test at this n and spread sees with 80 % power. Undefined values (NaN or
+    smallest true difference that a test at this n and spread sees with 80 % power, before any correction for several
+    tests; NaN below six groups, whose p cannot fall below .05. Undefined values (NaN or
     infinite) take their case out of everything; they are counted by model and in all (`undefined` cases).
     """
 
@@ -82,6 +83,7 @@ def compare(table: CaseTable, a: str, b: str, *, better: Better = "higher") -> C
     gains = differences if better == "higher" else -differences
     shares = [float(np.mean(found)) if gains.size else math.nan for found in (gains > 0, gains < 0, gains == 0)]
     count = sample.sizes.size
+    spread = sample.standard_error * math.sqrt(count)
     p, exact = sign_flip_test(sample)
     return Comparison(
         a=a,
@@ -97,7 +99,8 @@ def compare(table: CaseTable, a: str, b: str, *, better: Better = "higher") -> C
         tied=shares[2],
         p_improvement=shares[0] + shares[2] / 2,
         sd=float(differences.std(ddof=1)) if differences.size > 1 else math.nan,
-        detectable=smallest_detectable(sample.standard_error * math.sqrt(count), count),
+        # Flips of so few signs never are as rare as ALPHA.
+        detectable=smallest_detectable(spread, count) if 2.0 ** (1 - count) < ALPHA else math.nan,
         undefined=int((~defined).sum()),
         undefined_a=int((~np.isfinite(table.row(a))).sum()),
         undefined_b=int((~np.isfinite(table.row(b))).sum()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,6 +60,11 @@ def rank_models(tables: Sequence[CaseTable], *, better: Better = "higher") -> Ra
     first = ranks == ranks.min(axis=1, keepdims=True)
     tail = 0.5 - CONFIDENCE / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=0, method="inverted_cdf")
+    groups = tuple(len(set(table.groups)) for table in tables)
+    p_first = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
+    tau = _kendall_tau(rank[0], ranks)
+    if min(groups) < 2:  # every resample is the sample again
+        low, high, p_first, tau = *(np.full(len(rank[0]), np.nan) for _ in range(3)), math.nan
     return Ranking(
         models=tables[0].models,
         means=means,
@@ -66,11 +72,11 @@ def rank_models(tables: Sequence[CaseTable], *, better: Better = "higher") -> Ra
         rank=rank[0],
         low=low,
         high=high,
-        p_first=(first / first.sum(axis=1, keepdims=True)).mean(axis=0),
+        p_first=p_first,
         ranks=ranks,
-        kendall_tau=_kendall_tau(rank[0], ranks),
+        kendall_tau=tau,
         undefined=tuple(int((~np.isfinite(table.values)).sum()) for table in tables),
-        groups=tuple(len(set(table.groups)) for table in tables),
+        groups=groups,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.stats import SMALLEST_INTERVAL, bounded_interval
+from bench.stats import SMALLEST_INTERVAL, share_interval
 from reports.frame import Frame, Run
 from reports.summary import Summary, reliability_notes, summarise
 from reports.table import Column, Table
@@ -149,10 +149,9 @@ def _bounds(metric: str, summary: Summary) -> tuple[float, float] | None:
 
 
 def _count(metric: str, summary: Summary, rows: pd.DataFrame) -> dict[str, Any]:
-    """Cases and labels of a kind; where a sample holds none, its interval is not [0, 0]: independent are groups."""
+    """Cases and labels of a kind; where a sample holds none, its interval is not [0, 0]."""
     size = summary.cases * rows["label"].nunique()
-    groups = rows.groupby("case")["group"].first()
-    found = bounded_interval(summary.per_case.groupby(groups).mean().tolist())
+    found = share_interval(summary.per_case.tolist(), summary.groups)
     interval = (found.low * size, found.high * size) if summary.units >= SMALLEST_INTERVAL else None
     return {metric: summary.mean * size, f"{metric}_interval": interval}
 

@@ -33,9 +33,9 @@ CAPTION = (
     "Rank by mean Dice, with the 95 % range of ranks and the chance to come first over 1,000 resamples of the cases"
     " (groups stay together). To the first: paired difference per case, its 95 % interval, the p value of the "
     "sign-flip test after Holm over all pairs of the data set, and the share of cases on which the method beats the"
-    " first. Detectable: the smallest true difference that this comparison sees with 80 % power. Verdict: worse "
-    f"(test and interval agree), within {MARGIN:g} (not worse than the first by more, one-sided 95 %), or not shown:"
-    " too few cases to tell."
+    " first. Detectable: the smallest true difference that this comparison sees with 80 % power, before Holm. Verdict: "
+    f"worse (test and interval agree), within {MARGIN:g} (not worse than the first by more, one-sided 95 %), or not"
+    " shown: too few cases to tell."
 )
 ACROSS = "over data sets"
 
