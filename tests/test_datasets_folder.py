@@ -87,6 +87,9 @@ def test_groups_stay_whole_and_shares_near(sizes: list[int]) -> None:
 
 def test_splits_of_one_and_two_cases() -> None:
     assert split_by_hash({"a": "a"}, SHARES, 0) == {"a": "train"}
+    assert split_by_hash({"a": "a"}, [0, 0.36, 0.64], 0) == {"a": "test"}
+    five = split_by_hash({name: name for name in "abcde"}, [0, 0.5, 0.5], 0)
+    assert sorted(five.values()) == ["test", "test", "val", "val", "val"]
     assert sorted(split_by_hash({"a": "a", "b": "b"}, SHARES, 0).values()) == ["test", "train"]
 
 

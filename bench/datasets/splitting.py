@@ -46,7 +46,7 @@ def split_digest(split_of: Mapping[str, str], group_of: Mapping[str, str]) -> st
 def split_by_hash(group_of: Mapping[str, str], shares: Sequence[float], seed: int) -> dict[str, str]:
     """A split per case from shares (train, val, test): groups in the order of a seeded hash, kept whole.
 
-    Exact to rounding when every case is its own group; as near as whole groups allow otherwise.
+    Exact to rounding when every case is its own group; as near as whole groups allow otherwise. A share of 0 is empty.
     """
     if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
         raise InputError(f"split {list(shares)}: expected three shares (train, val, test) that add up to 1")
@@ -61,7 +61,8 @@ def split_by_hash(group_of: Mapping[str, str], shares: Sequence[float], seed: in
         for group in _take(left, members, target):
             left.remove(group)
             split_of.update(dict.fromkeys(members[group], name))
-    return split_of | {case: "train" for group in left for case in members[group]}
+    rest = next(name for name, share in zip(SPLITS, shares, strict=True) if share > 0)
+    return split_of | {case: rest for group in left for case in members[group]}
 
 
 def _take(groups: list[str], members: Mapping[str, list[str]], target: int) -> list[str]:
