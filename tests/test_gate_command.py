@@ -11,7 +11,7 @@ from bench.gate import Reference, run_facts, write_reference
 from bench.store import RunFolder
 from suites.reference_workload import ReferenceWorkload
 from tests import gate_fixtures
-from tests.gate_fixtures import Project, rounds, shifted
+from tests.gate_fixtures import COMMIT, Project, rounds, shifted
 
 pytest_plugins = ["pytester"]
 composed_once, project = gate_fixtures.composed_once, gate_fixtures.project
@@ -190,3 +190,22 @@ def test_every_round_has_the_workload_before_it() -> None:
     assert timing.workload == workload.seconds[-3:]
     assert all(value > 0 for value in timing.workload)
     assert "64 x 64" in timing.workload_name
+
+
+@pytest.mark.parametrize("state", [(COMMIT, True), (COMMIT, None), (None, None)])
+def test_a_checkout_that_no_results_speak_of_is_refused(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    state: tuple[str | None, bool | None],
+) -> None:
+    project.make()
+    assert project.gate("--promote", "--out", str(project.reference)) == 0
+    judge = ["--reference", str(project.reference)]
+    assert project.gate(*judge) == 0
+    monkeypatch.setattr("bench.gate.command.checkout", lambda: state)
+    capsys.readouterr()
+    assert project.gate(*judge) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "uncommitted changes or no revision" in line
+    assert project.gate(*judge, "gate.without=[revision]") == 0

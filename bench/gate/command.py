@@ -71,7 +71,7 @@ def check_checkout(settings: dict[str, Any]) -> None:
     commit, dirty = checkout()
     if REVISION not in settings["without"] and (commit is None or dirty is not False):
         raise InputError(
-            "gate: the checkout has uncommitted changes or no revision, so that results would belong to none; "
+            "gate: the checkout has uncommitted changes or no revision, so that no results can speak of it; "
             f"commit first, or judge them all the same with gate.without=[{REVISION}]"
         )
 
@@ -83,6 +83,7 @@ def judge_disk(given: Path | None, overrides: list[str]) -> Verdict:
     if not any(o.startswith("profile=") for o in overrides):
         overrides = [f"profile={reference.profile}", *overrides]
     cells = expand(overrides)
+    check_checkout(gate_settings(cells[0]))
     return judge_runs(reference, runs_on_disk(cells), cells[0])
 
 
