@@ -201,42 +201,6 @@ def test_a_run_that_is_missing_or_new_fails(good: RunFacts) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("revisions", "words"),
-    [
-        ([], "results of another revision: run again, into another runs_dir"),
-        (["fedcba9876543210", COMMIT], "results of another revision"),
-        ([COMMIT + "+changes"], "made with uncommitted changes: commit, and run again"),
-        ([COMMIT, COMMIT + "+changes"], "made with uncommitted changes"),
-    ],
-)
-def test_results_that_this_revision_did_not_make_alone_fail(good: RunFacts, revisions: list[str], words: str) -> None:
-    found = verdict(good, good.model_copy(update={"revisions": revisions}))
-    assert [row.metric for row in found.rows if not row.passed] == ["revision"]
-    assert words in found.table()
-    asked = verdict(good, good.model_copy(update={"revisions": revisions}), without=["revision", "Dise"])
-    assert asked.passed
-    assert "not judged (gate.without): revision, Dise (which nothing is called)" in asked.table()
-
-
-def test_what_is_unknown_or_failed_on_both_sides_fails(good: RunFacts) -> None:
-    for change, metric in (
-        ({"scoring": ""}, "scoring"),
-        ({"data": ""}, "data"),
-        ({"device": {"type": "cpu", "name": ""}}, "device"),
-        ({"threads": None}, "threads"),
-        ({"benchmarks": {**good.benchmarks, "test_accuracy": "failed"}}, "test_accuracy"),
-        ({"accuracy": {}, "stability": {}, "speed": {}, "memory": {}}, "accuracy"),
-    ):
-        both = good.model_copy(update=change)
-        assert [row.metric for row in verdict(both, both).rows if not row.passed] == [metric]
-
-
-def test_a_new_run_that_cannot_be_read_fails(good: RunFacts) -> None:
-    runs = {good.key: good, ("phantom/polyp", "sdseg", 0): "record.json: not a run record"}
-    assert "not a run record" in judge(Reference(profile="smoke", runs=[good]), runs, SETTINGS, COMMIT).table()
-
-
 def test_a_cell_that_is_in_neither_is_none_of_the_gates_business(good: RunFacts) -> None:
     runs = {good.key: good, ("phantom/polyp", "diff_unet_3d", 0): NotRun("segments volumes")}
     assert judge(Reference(profile="smoke", runs=[good]), runs, SETTINGS, COMMIT).passed
