@@ -53,8 +53,8 @@ def as_image(picture: Picture, path: Path, channels: int) -> np.ndarray:
     values = picture.values.astype(np.float32)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: holds NaN or infinity; images must be finite")
-    if len(values) == 4 and channels < 4:
-        values = values[:3]
+    if picture.alpha and len(values) != channels:
+        values = values[:-1]
     if len(values) == 1:
         values = np.repeat(values, channels, axis=0)
     elif len(values) == 3 and channels == 1:
@@ -121,7 +121,7 @@ def present_ids(ids: np.ndarray) -> list[int]:
 
 
 def _ids(path: Path) -> np.ndarray:
-    plane = _one_plane(path, decode(path, indexed=True).values)
+    plane = _one_plane(path, _coloured(decode(path, indexed=True)))
     if plane.dtype.kind == "f":
         if not np.isfinite(plane).all() or (plane != np.rint(plane)).any():
             raise InputError(f"{path}: holds fractions or NaN; give masks of whole numbers, not scores")
@@ -133,8 +133,23 @@ def _ids(path: Path) -> np.ndarray:
     return plane
 
 
-def _one_plane(path: Path, values: np.ndarray) -> np.ndarray:
-    if len(values) in (2, 4):  # transparency
+def _coloured(picture: Picture) -> Picture:
+    """Indices become the colours they stand for, but stay where several colours are ids above a black 0."""
+    if picture.palette is None:
+        return picture
+    indices, *alpha = picture.values
+    present = np.flatnonzero(_histogram(indices))
+    table = picture.palette.astype(int)
+    grey = (table == table[:, :1]).all()
+    if not grey and len(present) > 2 and not table[0].any():
+        return picture
+    colours = [picture.palette[:, c][indices] for c in range(1 if grey else 3)]
+    return picture._replace(values=np.stack([*colours, *alpha]), palette=None)
+
+
+def _one_plane(path: Path, picture: Picture) -> np.ndarray:
+    values = picture.values
+    if picture.alpha:
         values, alpha = values[:-1], values[-1]
         if alpha.min() != alpha.max() and values.min() == values.max():
             raise InputError(f"{path}: the mask lies in the transparency; save it as grey values")
@@ -145,6 +160,8 @@ def _one_plane(path: Path, values: np.ndarray) -> np.ndarray:
     colours = np.unique(values.reshape(len(values), -1), axis=1)
     if colours.shape[1] == 2 and not colours[:, 0].any():
         return np.any(values, axis=0).astype(np.uint8)
+    if len(values) != 3:
+        raise InputError(f"{path}: {len(values)} channels; save a mask as one channel of label ids")
     raise InputError(f"{path}: a mask in {colours.shape[1]} colours; save it as one channel of label ids")
 
 

@@ -8,13 +8,13 @@ stored array transposed, without reorientation or resampling; `spacing_mm` follo
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import nibabel as nib
 import numpy as np
-import tifffile
-from PIL import Image
 
+from bench.datasets.picture import Picture
+from bench.datasets.raster import decode_picture, decode_tiff
 from bench.errors import InputError
 
 NIFTI = (".nii.gz", ".nii")
@@ -26,14 +26,6 @@ FORMATS = (*NIFTI, *PICTURES, *TIFF, ".npy")
 _TO_MM = {"meter": 1000.0, "micron": 0.001}
 
 
-class Picture(NamedTuple):
-    """A decoded file: values (C, *S) of the stored type, and what a NIfTI header says about the grid."""
-
-    values: np.ndarray
-    spacing_mm: tuple[float, ...] | None = None  # in the order of *S
-    affine: np.ndarray | None = None  # (4, 4), voxel (X, Y, Z) to millimetres
-
-
 def format_suffix(path: Path) -> str:
     """The suffix that names the format, lower case; empty for a file of no known format."""
     name = path.name.lower()
@@ -42,6 +34,8 @@ def format_suffix(path: Path) -> str:
 
 def decode(path: Path, channels: int = 1, indexed: bool = False) -> Picture:
     """Values of a file as stored; `indexed` keeps colour-table indices and transparency, as masks need.
+
+    Without it colours come from the table and transparency of pictures is dropped.
 
     Raises InputError naming the file when it is missing, damaged or of an unknown format.
     """
@@ -55,7 +49,7 @@ def decode(path: Path, channels: int = 1, indexed: bool = False) -> Picture:
             return _decode_nifti(path)
         if suffix == ".npy":
             return Picture(_channels_first(np.load(path, allow_pickle=False), channels))
-        return Picture(_decode_tiff(path, indexed) if suffix in TIFF else _decode_picture(path, indexed))
+        return decode_tiff(path, indexed) if suffix in TIFF else decode_picture(path, indexed)
     except Exception as error:  # every decoder has its own family of errors
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path}: cannot be read ({reason}); replace the file") from error
@@ -91,45 +85,3 @@ def _channels_first(values: np.ndarray, channels: int) -> np.ndarray:
     if values.ndim == 3 and channels > 1 and values.shape[0] == channels:
         return values
     return values[None]
-
-
-def _decode_tiff(path: Path, indexed: bool) -> np.ndarray:
-    plain = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
-    try:
-        with tifffile.TiffFile(path) as file:
-            # Colour tables and white-is-zero are left to Pillow.
-            if file.pages.first.photometric not in plain:
-                return _decode_picture(path, indexed)
-            series = file.series[0]
-            axes, values = series.axes, series.asarray()
-    except (ValueError, ImportError, tifffile.TiffFileError):  # some compressions only Pillow can undo
-        return _decode_picture(path, indexed)
-    channel = next((i for i, axis in enumerate(axes) if axis in "SC"), None)
-    values = values[None] if channel is None else np.moveaxis(values, channel, 0)
-    depth = [n for n in values.shape[1:-2] if n > 1]
-    return values.reshape(values.shape[0], *depth, *values.shape[-2:])
-
-
-def _decode_picture(path: Path, indexed: bool) -> np.ndarray:
-    with Image.open(path) as image:
-        pages = []
-        for page in range(getattr(image, "n_frames", 1) if image.format == "TIFF" else 1):
-            image.seek(page)
-            mode = _array_mode(image, indexed)
-            values = np.array(image if mode == image.mode else image.convert(mode))
-            pages.append(values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0))
-    return pages[0] if len(pages) == 1 else np.stack(pages, axis=1)
-
-
-def _array_mode(image: Image.Image, indexed: bool) -> str:
-    mode = image.mode
-    if mode == "1":
-        return "L"
-    if mode == "P" and indexed:
-        table = np.array(image.getpalette("RGB") or [], dtype=int).reshape(-1, 3)
-        return "L" if (table == table[:, :1]).all() else "P"
-    if mode in ("L", "RGB", "I", "F") or mode.startswith("I;16"):
-        return mode
-    if mode in ("LA", "RGBA"):
-        return mode if indexed else mode[:-1]
-    return "RGB"
