@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import pickle
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ class TrainingState:
     best_dice: float = -1.0
     best_step: int = 0
     log: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, torch.Tensor] = field(default_factory=dict)  # weights of `best_step`, which must be this training's
 
 
 def save_training(workdir: Path, parts: dict[str, Any], state: TrainingState) -> None:
@@ -44,13 +47,31 @@ def load_training(workdir: Path, parts: dict[str, Any]) -> TrainingState | None:
     path = workdir / "training.pt"
     if not path.exists():
         return None
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = read_checkpoint(path)
+    with _refusing(path):
         for name, part in parts.items():
             part.load_state_dict(saved[name])
-        return TrainingState(**saved["state"])
-    except (KeyError, TypeError, RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        state = TrainingState(**saved["state"])
+    if state.best_step and not state.best:  # earlier versions kept them in a file of their own
+        state.best = read_checkpoint(workdir / "best.pt")["model"]
+    return state
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What torch.save has written, every byte held against its checksum; raises TrainingStateError naming the file."""
+    with _refusing(path):
+        with zipfile.ZipFile(path) as archive:  # torch itself reads without looking at the checksums
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"checksum of {damaged}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingStateError(
-            f"{path}: truncated or of another model ({reason}); delete it to train from the start"
+            f"{path}: damaged, truncated or of another model ({reason}); delete it to train from the start"
         ) from error

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from sdseg.architecture import ARCHITECTURES, Architecture
 from sdseg.batches import step_generator
+from sdseg.checkpoint import read_checkpoint
 from sdseg.codec_training import mask_dice
 from sdseg.files import write_atomically
 from sdseg.light_decoder import LIGHT_DECODER, LightDecoder, LightShape, decoder_hash
@@ -146,7 +147,7 @@ def _checkpoint(path: Path, light: LightDecoder, optimizer: Any, step: int) -> N
 def _resume(path: Path, light: LightDecoder, optimizer: Any) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_checkpoint(path)
     if state["teacher"] != light.teacher:
         raise ValueError(f"{path}: state of a training for another autoencoder; delete it to start anew")
     light.load_state_dict(state["light"])

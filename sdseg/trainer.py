@@ -19,7 +19,6 @@ from sdseg.acceleration import accelerated
 from sdseg.batches import StepSampler, TrainingBatch, step_generator, training_batches
 from sdseg.checkpoint import TrainingState, TrainingStateError, load_training, save_training
 from sdseg.ema import Ema
-from sdseg.files import write_atomically
 from sdseg.recipe import Recipe
 from sdseg.selection import validation_dice
 
@@ -174,9 +173,9 @@ class TrainingLoop:
             dice = validation_dice(self.model, val_data, self.rows, self.seed, self.accelerator)
             if dice > self.state.best_dice or self.state.best_step == 0:
                 self.state.best_dice, self.state.best_step = dice, self.state.step
-                best = {"model": self.model.state_dict()}
                 if self.accelerator.is_main_process:
-                    write_atomically(self.workdir / "best.pt", lambda path: torch.save(best, path))
+                    weights = self.model.state_dict()
+                    self.state.best = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
             self.model.train()
         self.state.log.append({"step": self.state.step, "val_dice": dice})
         self._report(f"validation Dice {dice:.3f}")
@@ -191,8 +190,7 @@ class TrainingLoop:
         accelerator, state = self.accelerator, self.state
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            best = torch.load(self.workdir / "best.pt", map_location="cpu", weights_only=True)
-            self.model.load_state_dict(best["model"])
+            self.model.load_state_dict(state.best)
         broadcast(list(self.model.state_dict().values()))
         self.model.eval()
         return {

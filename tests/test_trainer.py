@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -82,8 +83,49 @@ def test_truncated_state_is_named(tmp_path: Path) -> None:
     train(Toy(), items(), items(3), RECIPE, tmp_path, 0, "cpu")
     state = tmp_path / "training.pt"
     state.write_bytes(state.read_bytes()[:500])
-    with pytest.raises(TrainingStateError, match=r"training\.pt: truncated"):
+    with pytest.raises(TrainingStateError, match=r"training\.pt: damaged, truncated"):
         train(Toy(), items(), items(3), RECIPE, tmp_path, 0, "cpu")
+
+
+def test_a_flipped_bit_of_a_state_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    begun, ended = (RECIPE.model_copy(update={"steps": steps}) for steps in (4, 8))
+    train(Toy(), items(), items(3), begun, tmp_path, 0, "cpu")
+    state, whole, rng = tmp_path / "training.pt", Toy(), np.random.default_rng(0)
+    content = state.read_bytes()
+    train(whole, items(), items(3), ended, tmp_path, 0, "cpu")
+    messages = []
+    for place in rng.integers(8 * len(content), size=100):
+        torn, resumed = bytearray(content), Toy()
+        torn[place // 8] ^= 1 << place % 8
+        state.write_bytes(torn)
+        try:
+            train(resumed, items(), items(3), ended, tmp_path, 0, "cpu")
+        except TrainingStateError as error:
+            messages.append(str(error))
+        else:
+            assert torch.equal(weights(resumed), weights(whole))
+    assert len(messages) > 50  # the rest fell on padding
+    assert all(str(state) in message for message in messages)
+
+
+def test_the_best_weights_are_those_of_the_state_that_names_them(tmp_path: Path) -> None:
+    whole, other, resumed = (Toy() for _ in range(3))
+    train(whole, items(), items(3), RECIPE, tmp_path / "whole", 0, "cpu")
+    train(other, items(), items(3), RECIPE, tmp_path / "other", 1, "cpu")
+    # What a second process on the same folder, or an earlier version, left.
+    torch.save({"model": other.state_dict()}, tmp_path / "whole" / "best.pt")
+    train(resumed, items(), items(3), RECIPE, tmp_path / "whole", 0, "cpu")
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_a_state_of_an_earlier_version_goes_on_with_its_best_file(tmp_path: Path) -> None:
+    whole, resumed = Toy(), Toy()
+    train(whole, items(), items(3), RECIPE, tmp_path, 0, "cpu")
+    saved = torch.load(tmp_path / "training.pt", weights_only=True)
+    torch.save({"model": saved["state"].pop("best")}, tmp_path / "best.pt")
+    torch.save(saved, tmp_path / "training.pt")
+    train(resumed, items(), items(3), RECIPE, tmp_path, 0, "cpu")
+    assert torch.equal(weights(resumed), weights(whole))
 
 
 def test_best_validation_weights_are_kept(tmp_path: Path) -> None:
@@ -187,8 +229,8 @@ def test_compile_wraps_the_trained_part_and_keeps_its_names(tmp_path: Path, monk
     train(model, items(), items(3), RECIPE.model_copy(update={"compile": True}), tmp_path / "compiled", 0, "cpu")
     assert len(calls) >= RECIPE.steps
     assert torch.equal(weights(plain), weights(model))
-    saved = torch.load(tmp_path / "compiled" / "best.pt", weights_only=True)["model"]
-    assert saved.keys() == model.state_dict().keys()
+    saved = torch.load(tmp_path / "compiled" / "training.pt", weights_only=True)
+    assert saved["state"]["best"].keys() == model.state_dict().keys()
 
 
 def test_bf16_trains_near_float32_and_leaves_float32_weights(tmp_path: Path) -> None:
