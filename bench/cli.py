@@ -161,11 +161,14 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
 
 def _import_weights(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.build import import_by_name
+    from bench.outputs import replaced_folder
 
-    try:
-        print(import_by_name("sdseg.weights.importing.import_weights")(parsed.src, parsed.out))
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    with replaced_folder(parsed.out, parsed.src) as folder:
+        try:
+            what = import_by_name("sdseg.weights.importing.import_weights")(parsed.src, folder)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    print(f"{what}; written to {parsed.out}")
     return DONE
 
 
@@ -180,10 +183,14 @@ def _export(parsed: argparse.Namespace, _: list[str]) -> int:
 
 def _report(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.build import import_by_name
+    from bench.outputs import OutputFolder
 
     if not parsed.runs.is_dir():
         raise InputError(f"{parsed.runs}: no such folder; give --runs DIR, or make runs with sdseg run")
-    result = import_by_name("reports.build.build_report")(parsed.runs, parsed.out)
+    # The folder inside RUNS is the report's own; another one may hold other things.
+    own = parsed.out is None or parsed.out.resolve() == (parsed.runs / "report").resolve()
+    writer = {} if own else {"write": OutputFolder(parsed.out).put}
+    result = import_by_name("reports.build.build_report")(parsed.runs, parsed.out, **writer)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(import_by_name("reports.build.render_terminal")(parsed.runs))

@@ -14,12 +14,13 @@ import pandas as pd
 from bench import progress
 from bench.case_scores import CaseScores, kept
 from bench.errors import InputError
-from bench.files import atomic_path, write_json
+from bench.files import strict_json
 from bench.folder_inputs import FolderInputs, open_folders
 from bench.folder_summary import summarise
 from bench.metrics import MASK_METRICS, METRICS, Metric
 from bench.metrics.perceptual import undefined_reason
 from bench.metrics.stability import stability_metrics
+from bench.outputs import OutputFolder, check_apart
 from bench.protocols import Protocol, build_protocol
 from bench.protocols.gap import GapValue, case_values, gap_table
 from bench.protocols.stability import stability_mode
@@ -27,6 +28,9 @@ from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS
 from bench.scoring import open_lpips, score_case
 from bench.stored import StoredCase
 
+_CONVENTIONS = "conventions.csv"
+_FILES = ("scores.csv", "scores.parquet", "summary.json", _CONVENTIONS)
+_SCRATCH = ".sdseg-scoring"
 _CSV_COLUMNS = ["case", "label", "draw", "metric", "value"]
 
 
@@ -64,7 +68,8 @@ def score_folder(
     under every protocol), and returns the summary. References are binary ("foreground") or integer label maps (one
     label per id they hold). Raises InputError, with no scores written, for missing or extra predictions, other sizes,
     unreadable files, values that are no mask or no score, cases without a group, unknown protocols or metrics, and
-    metrics that need a soft score. Cases scored before that, or before a kill, are not scored again.
+    metrics that need a soft score, and where `out` holds a file of such a name that is not an earlier call's. Cases
+    scored before that, or before a kill, are not scored again.
     """
     rules = build_protocol(protocol, size)
     names = list(MASK_METRICS if scores is None else METRICS) if metrics is None else list(metrics)
@@ -72,8 +77,11 @@ def score_folder(
     soft = [metric.name for metric in chosen if metric.needs_score]
     if soft and scores is None:
         raise InputError(f"metrics: {', '.join(soft)} needs soft scores, which masks do not hold; give --scores DIR")
+    check_apart(out, pred, ref, scores)
+    output = OutputFolder(Path(out))
+    output.check(name for name in _FILES if conventions or name != _CONVENTIONS)
     inputs = open_folders(Path(pred), Path(ref), scores and Path(scores), groups and Path(groups), group_regex)
-    scratch = Path(out) / "scoring"
+    scratch = output.path / _SCRATCH
     scored = _score(inputs, names, rules, size if conventions else None, scratch)
     facts = _conventions(chosen, scored.spacings, protocol, inputs)
     summary = {
@@ -87,7 +95,7 @@ def score_folder(
         **scored.facts,
         "metrics": summarise(scored.frame, facts),
     }
-    _write(Path(out), scored.frame, summary, gap_table(scored.gap, size=size) if conventions else None)
+    _write(output, scored.frame, summary, gap_table(scored.gap, size=size) if conventions else None)
     shutil.rmtree(scratch, ignore_errors=True)
     return summary
 
@@ -158,16 +166,17 @@ def _digest(stored: StoredCase, *settings: Any) -> str:
     return found.hexdigest()
 
 
-def _write(out: Path, frame: pd.DataFrame, summary: dict[str, Any], gap: pd.DataFrame | None) -> None:
+def _write(output: OutputFolder, frame: pd.DataFrame, summary: dict[str, Any], gap: pd.DataFrame | None) -> None:
     table = frame[_CSV_COLUMNS].astype({"draw": object})
     table.loc[frame["draw"] == ALL_DRAWS, "draw"] = ""
-    with atomic_path(out / "scores.parquet") as temporary:
-        frame.to_parquet(temporary, index=False)
-    with atomic_path(out / "scores.csv") as temporary:
-        table.to_csv(temporary, index=False)
+    with output.write("scores.parquet") as part:
+        frame.to_parquet(part, index=False)
+    with output.write("scores.csv") as part:
+        table.to_csv(part, index=False)
     if gap is None:
-        (out / "conventions.csv").unlink(missing_ok=True)  # of other masks
+        output.remove(_CONVENTIONS)  # of other masks
     else:
-        with atomic_path(out / "conventions.csv") as temporary:
-            gap.to_csv(temporary, index=False)
-    write_json(out / "summary.json", summary)
+        with output.write(_CONVENTIONS) as part:
+            gap.to_csv(part, index=False)
+    with output.write("summary.json") as part:
+        part.write_text(strict_json(summary))

@@ -8,6 +8,7 @@ import numpy as np
 
 from bench import images, progress
 from bench.errors import InputError
+from bench.outputs import OutputFolder, check_apart
 from bench.runner import load_segmenter, predict_cases, set_threads, task_of
 from bench.store import RunFolder
 from bench.types import Case, TaskSpec
@@ -18,7 +19,8 @@ def segment_folder(source: Path, run: Path, out: Path) -> list[Path]:
 
     Images give PNG (0 and 255, or label ids where the run has several labels), NIfTI volumes give NIfTI on the
     volume's own grid. A case named as in the run's dataset gets the noise it had there, so the same mask.
-    Raises InputError naming the file.
+    Raises InputError naming the file, before anything is written where a mask would replace what is not one of an
+    earlier call.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -28,15 +30,19 @@ def segment_folder(source: Path, run: Path, out: Path) -> list[Path]:
         raise InputError(f"{source}: no images; expected PNG, JPEG, TIFF, BMP, NPY or NIfTI files")
     if folder.fit_facts() is None:
         raise InputError(f"{folder.model}: not fitted yet; use sdseg fit first")
+    targets = {case_id: f"{case_id}{'.nii.gz' if task.dims == 3 else '.png'}" for case_id in files}
+    check_apart(out, source)
+    output = OutputFolder(out)
+    output.check(targets.values())
     set_threads(config["threads"])
     segmenter = load_segmenter(config, task, folder)
     written = []
     for done, (case_id, path) in enumerate(files.items(), 1):
-        target = out / f"{case_id}{'.nii.gz' if task.dims == 3 else '.png'}"
         case = _case(case_id, path, task)
         (found,) = predict_cases(segmenter, task, [case], [0], config)
-        _write(target, found.mask.numpy(), path, task)
-        written.append(target)
+        with output.write(targets[case_id]) as part:
+            _write(part, found.mask.numpy(), path, task)
+        written.append(out / targets[case_id])
         progress.report("segmenting", done, len(files))
     return written
 

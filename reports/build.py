@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +27,13 @@ class ReportResult:
     warnings: list[str]
 
 
-def build_report(runs_dir: Path, out_dir: Path | None = None) -> ReportResult:
+def build_report(
+    runs_dir: Path, out_dir: Path | None = None, write: Callable[[Path, str | bytes], None] = write_atomic
+) -> ReportResult:
     """Write tables, figures and the page for all runs under `runs_dir`, by default to `runs_dir`/report.
 
-    Unreadable runs become warnings; raises OSError where the output folder cannot be written.
+    `write` puts a file in its place. Unreadable runs become warnings; raises OSError where the output folder cannot
+    be written.
     """
     out = out_dir or runs_dir / REPORT_FOLDER
     frame = read_frame(runs_dir)
@@ -39,14 +42,14 @@ def build_report(runs_dir: Path, out_dir: Path | None = None) -> ReportResult:
     for table in tables:
         for suffix, writer in WRITERS.items():
             written.append(out / f"{table.name}.{suffix}")
-            write_atomic(written[-1], writer(table))
+            write(written[-1], writer(table))
     drawings = build_figures(frame)
     for drawing in drawings:
-        write_atomic(out / f"{drawing.name}.svg", drawing.svg)
-        write_atomic(out / f"{drawing.name}.png", drawing.png)
+        write(out / f"{drawing.name}.svg", drawing.svg)
+        write(out / f"{drawing.name}.png", drawing.png)
     galleries = read_galleries(frame, frame.warnings)
     index = out / "index.html"
-    write_atomic(index, render_page(frame, tables, drawings, galleries, read_ledger()))
+    write(index, render_page(frame, tables, drawings, galleries, read_ledger()))
     return ReportResult(index, written, frame.warnings)
 
 

@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=16)
     arguments = parser.parse_args()
+    if arguments.out != TINY_CODEC and arguments.out.exists():
+        parser.exit(2, f"error: {arguments.out}: exists; move it away or choose another --out\n")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     autoencoder = train_tiny_codec(arguments.steps, arguments.batch)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

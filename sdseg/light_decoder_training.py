@@ -148,8 +148,8 @@ def _resume(path: Path, light: LightDecoder, optimizer: Any) -> int:
     if not path.exists():
         return 0
     state = read_checkpoint(path)
-    if state["teacher"] != light.teacher:
-        raise ValueError(f"{path}: state of a training for another autoencoder; delete it to start anew")
+    if not isinstance(state, dict) or state.get("teacher") != light.teacher:
+        raise ValueError(f"{path}: no state of a training for this autoencoder; move it away to start anew")
     light.load_state_dict(state["light"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
@@ -168,6 +168,8 @@ def main() -> None:
     try:
         autoencoder = _frozen(architecture, arguments.autoencoder)
         out = arguments.out or _default_out(architecture)
+        if out != LIGHT_DECODER and out.exists():
+            raise ValueError(f"{out}: exists; move it away or choose another --out")
         workfile = out.with_suffix(".training.pt")
         light = train_light_decoder(autoencoder, architecture, arguments.steps, workfile)
     except ValueError as error:

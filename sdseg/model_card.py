@@ -9,8 +9,6 @@ from typing import Any
 
 from sdseg.files import write_atomically
 
-# Tells `import-weights` a folder of its own from anybody else's.
-WRITTEN_BY = "<!-- model card of sdseg -->"
 _UNKNOWN = "Unknown."
 _TAGS = ("medical-image-segmentation", "latent-diffusion", "sdseg")
 _LIMITATIONS = (
@@ -38,7 +36,7 @@ def write_model_card(folder: Path | str, facts: Mapping[str, Any]) -> None:
     known = {"title", "tags", "limitations", *(name for _, names in _SECTIONS for name in names)}
     if strangers := sorted(set(facts) - known):
         raise ValueError(f"model card: no place for {', '.join(strangers)}; known are {', '.join(sorted(known))}")
-    parts = [_front_matter(facts), f"{WRITTEN_BY}\n\n# {facts.get('title', 'SDSeg')}"]
+    parts = [_front_matter(facts), f"# {facts.get('title', 'SDSeg')}"]
     for heading, names in _SECTIONS:
         parts.append(f"## {heading}\n\n" + "\n\n".join(_fact(name, names, facts) for name in names))
     parts.append(f"## Limitations\n\n{facts.get('limitations', _LIMITATIONS)}")

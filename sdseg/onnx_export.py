@@ -68,10 +68,12 @@ def export_onnx(
 
     Inputs: image (B, C, H, W) float32 in [-1, 1], z_T (B, c, h, w) float32; outputs: score (B, L, H, W) float32 in
     [0, 1], mask of that shape, bool. The file gets its name after `check_onnx` on three images of noise; weights of
-    2 GB and more lie beside it in `<name>.data`. Raises ValueError where a package is missing or the check fails.
+    2 GB and more lie beside it in `<name>.data`. Raises ValueError where a package is missing, the check fails, or
+    `path` is a file that no export wrote.
     """
     path = Path(path)
     _require_packages()
+    _check_replaceable(path)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand((3, channels, *image_size), generator=generator) * 2 - 1
     starts = torch.randn((3, *model.latent_shape(*image_size)), generator=generator)
@@ -95,6 +97,20 @@ def _require_packages() -> None:
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
     if missing:
         raise ValueError(f"export needs {', '.join(missing)}: pip install 'sdseg-bench[export]'")
+
+
+def _check_replaceable(path: Path) -> None:
+    import onnx
+
+    there, data = path.exists(), path.with_name(f"{path.name}.data")
+    try:
+        known = onnx.load(path, load_external_data=False).metadata_props if there else ()
+    except Exception:
+        known = ()
+    if there and not {"z_T", "timestep", "config"} <= {fact.key for fact in known}:
+        raise ValueError(f"{path}: exists and is not an ONNX file of sdseg; move it away or choose another --out")
+    if data.exists() and not there:
+        raise ValueError(f"{data}: exists beside no ONNX file; move it away or choose another --out")
 
 
 def _trace(step: _SingleStep, image: torch.Tensor, z_T: torch.Tensor) -> Any:

@@ -15,6 +15,7 @@ from PIL import Image
 from bench import cli
 from bench.errors import InputError
 from bench.folder_scores import score_folder
+from bench.outputs import LIST
 from bench.record import SCORE_COLUMNS, read_scores
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -55,7 +56,7 @@ def test_values_by_hand(folders: tuple[Path, Path, Path]) -> None:
     assert summary["metrics"]["IoU"]["foreground"]["mean"] == pytest.approx(1 / 6)
     assert (summary["protocol"], summary["n_cases"], summary["draws"]) == ("strict", 3, 1)
     assert summary["labels"] == ["foreground"]
-    assert sorted(p.name for p in out.iterdir()) == ["scores.csv", "scores.parquet", "summary.json"]
+    assert sorted(p.name for p in out.iterdir()) == [LIST, "scores.csv", "scores.parquet", "summary.json"]
 
     def refuse(name: str) -> float:
         raise AssertionError(f"{name} in strict JSON")

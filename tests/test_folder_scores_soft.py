@@ -16,6 +16,7 @@ from bench.compare import compare_runs
 from bench.errors import InputError
 from bench.folder_scores import score_folder
 from bench.folder_summary import summary_text
+from bench.outputs import LIST
 from bench.record import read_scores
 from bench.stats import mean_interval
 
@@ -197,7 +198,7 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
     last.write_bytes(b"x")
     with pytest.raises(InputError, match=r"p3_2\.png: cannot be read"):
         scored(folders, scores=folders["soft"], conventions=True)
-    assert [path.name for path in folders["out"].iterdir()] == ["scoring"]
+    assert [path.name for path in folders["out"].iterdir()] == [".sdseg-scoring"]
     last.write_bytes(content)
     first = folders["soft"] / "draw-0" / "p0_0.npy"
     kept = np.load(first)
@@ -206,5 +207,6 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
     assert [stored.case.id for stored in calls][CASES - 1 :] == ["p0_0", "p3_2"]  # the changed one, and the last one
     np.save(first, kept)
     assert scored(folders, scores=folders["soft"], conventions=True) == whole
-    files = {path.name: path.read_bytes() for path in (folders["out"].parent / "whole").iterdir()}
-    assert {path.name: path.read_bytes() for path in folders["out"].iterdir()} == files
+    files = {path.name: path.read_bytes() for path in (folders["out"].parent / "whole").glob("[!.]*")}
+    assert {path.name: path.read_bytes() for path in folders["out"].glob("[!.]*")} == files
+    assert [path.name for path in folders["out"].glob(".*")] == [LIST]

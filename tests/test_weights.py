@@ -14,7 +14,6 @@ from sdseg.architecture import ARCHITECTURES
 from sdseg.denoiser import UNet2DModel, build_unet
 from sdseg.mask_codec import AutoencoderKL, load_autoencoder
 from sdseg.model import SDSeg, SDSegConfig
-from sdseg.model_card import write_model_card
 from sdseg.vision_encoder import VisionEncoder
 from sdseg.weights import load_denoiser, load_vision_encoder
 from sdseg.weights.importing import import_weights
@@ -239,31 +238,6 @@ def test_u_net_becomes_a_diffusers_folder(state: State, model: SDSeg, tmp_path: 
     load_denoiser(unet, tmp_path / "lsun")
     assert torch.equal(unet.conv_out.weight, model.denoiser.unet.conv_out.weight)
     assert not unet.conv_in.weight[:, 4:].any()
-
-
-def test_only_its_own_folder_is_written_over(state: State, tmp_path: Path) -> None:
-    codec = below(state, "first_stage_model.")
-    save_file({name: tensor.contiguous() for name, tensor in codec.items()}, tmp_path / "kl.safetensors")
-    out, foreign = tmp_path / "out", tmp_path / "foreign"
-    foreign.mkdir()
-    (foreign / "notes.txt").write_text("mine")
-    run = tmp_path / "run"  # a trained run's folder: it has a card like an import's, and must not be lost
-    write_model_card(run, {})
-    (run / "fit.json").write_text("{}")
-    for folder in (foreign, tmp_path, foreign / "notes.txt", run):
-        with pytest.raises(ValueError, match="not empty, and not from import-weights"):
-            import_weights(tmp_path / "kl.safetensors", folder)
-    assert (foreign / "notes.txt").read_text() == "mine"
-    for _ in range(2):
-        import_weights(tmp_path / "kl.safetensors", out)
-    assert sorted(p.name for p in out.iterdir()) == [
-        "README.md",
-        "config.json",
-        "diffusion_pytorch_model.safetensors",
-    ]
-    with pytest.raises(ValueError, match="holds the source itself"):
-        import_weights(out, out)
-    assert not list(tmp_path.glob(".part-*"))
 
 
 def test_command(state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,18 +92,27 @@ def judge_runs(reference: Reference, runs: Mapping[Key, RunFacts | str], cell: C
     return judge(reference, runs, gate_settings(cell), checkout()[0])
 
 
+def _replaced(path: Path) -> Reference | None:
+    try:
+        return read_reference(path) if path.exists() else None
+    except InputError as error:
+        reason = f"{path}: exists and is not a reference of this version; move it away or choose another --out"
+        raise InputError(reason) from error
+
+
 def promote(out: Path | None, overrides: list[str], accept: bool = False) -> Promotion:
     """Write the runs on disk as a reference unless they are refused.
 
     Where the file is there already, runs that fail against it are refused too, unless the change is accepted.
     """
     path = choose_reference(out, overrides)
+    old = _replaced(path)
     cells = expand(overrides)
     runs = runs_on_disk(cells)
     commit, dirty = checkout()
     reasons, verdict = refusals(runs, commit, dirty), None
-    if path.exists() and not accept:
-        verdict = judge(read_reference(path), runs, gate_settings(cells[0]), commit)
+    if old is not None and not accept:
+        verdict = judge(old, runs, gate_settings(cells[0]), commit)
         if not verdict.passed:
             reasons.append(f"the runs fail against {path}: --accept replaces it all the same")
     if not reasons:

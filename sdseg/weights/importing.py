@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +12,7 @@ from diffusers import AutoencoderKL, UNet2DModel
 from sdseg.architecture import ARCHITECTURES
 from sdseg.denoiser import build_unet
 from sdseg.mask_codec import build_autoencoder
-from sdseg.model_card import WRITTEN_BY, write_model_card
+from sdseg.model_card import write_model_card
 from sdseg.weights.names import codec_rows, rename
 from sdseg.weights.official import CODEC, EMA, VISION, sdseg_from_official
 from sdseg.weights.pretrained import UNET, fill, part, release_unet
@@ -33,37 +31,20 @@ class _Import(NamedTuple):
     facts: dict[str, Any]  # for the model card
 
 
-def _is_own(folder: Path) -> bool:
-    """Whether a folder holds what an import leaves and nothing else: a run's model has such a card too."""
-    card = folder / "README.md"
-    if not card.is_file() or WRITTEN_BY not in card.read_text(errors="replace"):
-        return False
-    return all(f.name in ("README.md", "config.json") or f.suffix == ".safetensors" for f in folder.iterdir())
-
-
 def import_weights(src: Path, out: Path) -> str:
-    """Write the model found in `src` into the folder `out`; returns one line that says what it is.
+    """Write the model found in `src` into the new or empty folder `out`; returns one line that says what it is.
 
     An SDSeg checkpoint becomes what `SDSeg.from_pretrained` loads, an autoencoder or a U-Net what diffusers and the
     options `autoencoder` and `denoiser_weights` load. Raises ValueError naming a source that is none of these, or a
-    folder `out` that holds something else.
+    folder `out` that holds something.
     """
-    own = _is_own(out)
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not own)):
-        raise ValueError(f"{out}: not empty, and not from import-weights; choose a new folder")
-    if out.resolve() == src.resolve() or out.resolve() in src.resolve().parents:
-        raise ValueError(f"{out}: holds the source itself; choose a new folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: not empty; choose a new folder")
     found = _from_folder(src) if src.is_dir() else _from_file(src)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=out.parent) as temporary:
-        folder = Path(temporary) / "model"
-        folder.mkdir()
-        found.model.save_pretrained(folder)
-        write_model_card(folder, {"source": src.name, **found.facts})
-        if own:
-            shutil.rmtree(out)
-        folder.replace(out)
-    return f"{src}: {found.what}; written to {out}"
+    out.mkdir(parents=True, exist_ok=True)
+    found.model.save_pretrained(out)
+    write_model_card(out, {"source": src.name, **found.facts})
+    return f"{src}: {found.what}"
 
 
 def _from_file(src: Path) -> _Import:
