@@ -43,6 +43,7 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     segment.add_argument("images", type=Path, metavar="IMAGES", help="folder or single file")
     segment.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder runs/.../seed*-*")
     segment.add_argument("--out", type=Path, required=True, metavar="DIR")
+    _add_trust(segment)
     _add_scoring(add("score-folder", "score anybody's predictions against a folder of references"))
     weights = add("import-weights", "official .ckpt, CompVis .ckpt or diffusers folder to safetensors")
     weights.add_argument("src", type=Path, metavar="SRC", help="checkpoint file or folder")
@@ -50,6 +51,7 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     export = add("export", "a trained SDSeg run as an ONNX file, checked with onnxruntime")
     export.add_argument("run", type=Path, metavar="RUN", help="run folder runs/.../seed*-*")
     export.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
+    _add_trust(export)
     report = add("report", "tables, figures and the page from the records")
     report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
@@ -70,6 +72,12 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     doctor = add("doctor", "what this machine has, what is missing, how to get it")
     doctor.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     return parser
+
+
+def _add_trust(verb: argparse.ArgumentParser) -> None:
+    verb.epilog = "hydra.searchpath=[DIR] names the configuration of methods of your own"
+    trusted = "run the code that the run's config.yaml names, whatever it is; without, only what is installed"
+    verb.add_argument("--trust", action="store_true", help=trusted)
 
 
 def _add_scoring(score: argparse.ArgumentParser) -> None:

@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed, rest = build_parser(VERBS).parse_known_args(arguments)
         takes_overrides = parsed.verb in (*STEPS, "gate")
+        if parsed.verb in ("segment", "export"):
+            takes_overrides = all(x.startswith("hydra.searchpath=") for x in rest)
         stray = [x for x in rest if not takes_overrides or (x.startswith("-") and x not in ("-m", "--multirun"))]
         if stray:
             raise InputError(f"unknown argument {stray[0]!r}; see sdseg {parsed.verb} --help")
@@ -136,10 +138,10 @@ def _sweep(verb: str, overrides: list[str]) -> int:
     return max(codes, default=DONE)
 
 
-def _segment(parsed: argparse.Namespace, _: list[str]) -> int:
+def _segment(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from bench.segment import segment_folder
 
-    written = segment_folder(parsed.images, parsed.model, parsed.out)
+    written = segment_folder(parsed.images, parsed.model, parsed.out, parsed.trust, overrides)
     print(f"{len(written)} masks written to {parsed.out}")
     return DONE
 
@@ -172,10 +174,10 @@ def _import_weights(parsed: argparse.Namespace, _: list[str]) -> int:
     return DONE
 
 
-def _export(parsed: argparse.Namespace, _: list[str]) -> int:
+def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from bench.export import export_run
 
-    found = export_run(parsed.run, parsed.out)
+    found = export_run(parsed.run, parsed.out, parsed.trust, overrides)
     difference = f"scores differ by at most {found.score_difference:.1e}"
     print(f"{parsed.out}: {difference}, {found.flipped} of {found.pixels} mask pixels fell on the other side")
     return DONE

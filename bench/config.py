@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -21,8 +19,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.errors import InputError
+from bench.trust import CONF_DIR, check_code
 
-CONF_DIR = Path(__file__).parent / "conf"
 # Everything in bench.metrics by name: importing it here would make every command wait for SciPy.
 METRICS = (
     *("Dice", "IoU", "Sensitivity", "Precision", "HD95", "ASSD", "NSD"),
@@ -159,7 +157,6 @@ def _hydra() -> Iterator[None]:
 def compose_config(overrides: list[str]) -> dict[str, Any]:
     """The resolved configuration of a list of Hydra overrides; raises InputError naming the key."""
     register_schema()
-    _refuse_targets(overrides)
     plugins = _plugins()
     plain = [o for o in overrides if not _is_plugin(o, plugins)]
     # Any metric may have a margin, also one without a default.
@@ -179,7 +176,11 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_one_line(error)) from error
     assert isinstance(content, dict)
-    return json.loads(json.dumps(content))
+    sections = {str(key): value for key, value in content.items()}
+    check_code(sections, overrides)
+    for group in ("method", "dataset"):
+        sections[group].pop("code", None)  # for the check alone
+    return json.loads(json.dumps(sections))
 
 
 def _train_everybody(config: DictConfig, overrides: list[str]) -> None:
@@ -207,16 +208,6 @@ def _one_line(error: Exception) -> str:
         text += f": {str(cause).splitlines()[0]}"
     lines = (line.strip() for line in text.splitlines())
     return " ".join(x for x in lines if x and not x.startswith(("object_type", "reference_type", "full_key")))
-
-
-def _refuse_targets(overrides: list[str]) -> None:
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        named = {*key.split("."), *re.findall(r"([A-Za-z_]+)\s*:", value)}
-        if named & {"target", "_target_", "network", "find", "read"}:
-            raise InputError(
-                f"{key} cannot be set from the command line; name code in a file of conf/method or conf/dataset"
-            )
 
 
 def _plugins() -> dict[str, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from bench.runner import load_segmenter, set_threads, task_of
 from bench.store import RunFolder
 
 
-def export_run(run: Path, out: Path) -> Any:
+def export_run(run: Path, out: Path, trust: bool = False, overrides: Sequence[str] = ()) -> Any:
     """Write the model of a run to `out` and say how the file agrees with it; raises InputError."""
     folder = RunFolder(run)
-    config = folder.read_config()
+    config = folder.read_config(trust, overrides)
     if folder.fit_facts() is None:
         raise InputError(f"{folder.model}: not fitted yet; use sdseg fit first")
     set_threads(config["threads"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from bench.store import RunFolder
 from bench.types import Case, TaskSpec
 
 
-def segment_folder(source: Path, run: Path, out: Path) -> list[Path]:
+def segment_folder(
+    source: Path, run: Path, out: Path, trust: bool = False, overrides: Sequence[str] = ()
+) -> list[Path]:
     """Write one mask per image of `source` (a folder or a file) to `out`; returns the files.
 
     Images give PNG (0 and 255, or label ids where the run has several labels), NIfTI volumes give NIfTI on the
@@ -23,7 +26,7 @@ def segment_folder(source: Path, run: Path, out: Path) -> list[Path]:
     earlier call.
     """
     folder = RunFolder(run)
-    config = folder.read_config()
+    config = folder.read_config(trust, overrides)
     task = task_of(config["task"])
     files = images.find_files(source) if source.is_dir() else _single(source)
     if not files:

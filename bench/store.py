@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bench.config import Cell
 from bench.errors import InputError
 from bench.files import atomic_path, write_json
 from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, read_record
+from bench.trust import check_code
 
 # Options of a method that may name files; no other is looked up, since a folder may be called "tiny" by chance.
 FILE_OPTIONS = ("root", "autoencoder", "denoiser_weights", "light_decoder", "weights")
@@ -111,8 +113,11 @@ class RunFolder:
         with atomic_path(self.path / "config.yaml") as part:
             part.write_text(yaml.safe_dump(content, sort_keys=False))
 
-    def read_config(self) -> dict[str, Any]:
-        """The resolved configuration; raises InputError naming the file."""
+    def read_config(self, trust: bool = False, overrides: Sequence[str] = ()) -> dict[str, Any]:
+        """The resolved configuration; raises InputError naming the file, also where it names code of its own.
+
+        `trust` lets it name any code; what `hydra.searchpath` among `overrides` brings is installed.
+        """
         path = self.path / "config.yaml"
         try:
             content = yaml.safe_load(path.read_text())
@@ -120,6 +125,11 @@ class RunFolder:
                 raise ValueError("no run configuration")
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"{path}: not the configuration of a run; give a folder runs/.../seed*-*") from error
+        if not trust:
+            try:
+                check_code({"method": content.get("method")}, overrides, f"{path}: ")
+            except InputError as error:
+                raise InputError(f"{error}; --trust runs whatever this file names") from error
         return content
 
     def fit_facts(self) -> dict[str, Any] | None:
