@@ -1,0 +1,67 @@
+"""The masks of one folder: read one at a time, under one rule that all of the files made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench import progress
+from bench.datasets.formats import Picture
+from bench.masks.declared import Declared
+from bench.masks.levels import Levels, levels_of, sum_levels, wants_areas
+from bench.masks.plane import plane_of, read_plane
+from bench.masks.rule import MaskRule, decide, plain_rule, simple
+
+
+class MaskFiles:
+    """Masks that are read alike. A file that says the same in every folder is read at once, in one pass.
+
+    The first file that does not makes all of them be looked at, and what they hold together decides; `rule` does so
+    right away. After the last file the rule is that of the whole folder in any case. `check` may refuse a decision.
+    """
+
+    def __init__(
+        self,
+        where: Path,
+        files: Sequence[Path],
+        declared: Declared,
+        check: Callable[[MaskRule, Levels], None] | None = None,
+    ) -> None:
+        self._where, self._files, self.declared, self._check = where, list(files), declared, check
+        self._seen: dict[Path, Levels] = {}
+        self._rule: MaskRule | None = None
+
+    @property
+    def rule(self) -> MaskRule:
+        """The decision; looks at every file that was not read yet. Raises InputError where it stays unclear."""
+        if self._rule is None:
+            for done, path in enumerate(self._files, 1):
+                if path not in self._seen:
+                    self._note(path, read_plane(path, self.declared))
+                progress.report(f"reading masks of {self._where.name}", done, len(self._files))
+            self._rule = self._decide()
+        return self._rule
+
+    def read(self, path: Path, picture: Picture) -> tuple[np.ndarray, np.ndarray | None]:
+        """Mask (L, *S) bool of one file that is decoded, and its ignored elements (*S), None where there are none."""
+        plane = plane_of(picture, path, self.declared)
+        if path not in self._seen:
+            self._note(path, plane)
+        present = self._seen[path].by_file[path.name]
+        alone = self._rule is None and len(self._seen) < len(self._files) and simple(present, self.declared)
+        rule = plain_rule(self.declared) if alone else self.rule
+        return rule.apply(plane), rule.ignored(plane)
+
+    def _note(self, path: Path, plane: np.ndarray) -> None:
+        self._seen[path] = levels_of(plane, path.name)
+
+    def _decide(self) -> MaskRule:
+        levels = sum_levels(self._seen.values())
+        if wants_areas(levels):
+            levels = sum_levels(levels_of(read_plane(p, self.declared), p.name, areas=True) for p in self._files)
+        rule = decide(levels, self.declared, str(self._where))
+        if self._check is not None:
+            self._check(rule, levels)
+        return rule
