@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sdseg.labels import Prediction
@@ -32,16 +31,14 @@ class PredictionFolder:
         scores: Path | None,
         task: Any,
         find: Callable[..., Any],
-        read: Callable[..., Any],
+        open_masks: Callable[..., Any],
         read_score: Callable[..., Any],
     ) -> None:
-        # The dataset's own ids; without any, one label is a binary mask and several have the ids 1, 2, ...
-        ids = getattr(task, "label_ids", ()) or (range(1, len(task.labels) + 1) if len(task.labels) > 1 else ())
-        labels = dict(zip(task.labels, ids, strict=True)) if ids else None
         self.dims = task.dims
-        self._masks = _Draws("root", root, find, partial(read, labels=labels))
-        soft = partial(read_score, labels=len(task.labels))
-        self._scores = None if scores is None else _Draws("scores", scores, find, soft)
+        self._masks = _Draws("root", root, find)
+        self._reader = open_masks(root, self._masks.files(), task)
+        self._read_score = partial(read_score, labels=len(task.labels))
+        self._scores = None if scores is None else _Draws("scores", scores, find)
         if self._scores is not None and self._scores.names != self._masks.names:
             raise ValueError(f"{scores}: has not the same draw-* folders as {root}; give scores of the same draws")
 
@@ -58,10 +55,12 @@ class PredictionFolder:
 
         Generators name case and draw. Raises ValueError where a file or a draw is missing, or two differ in size.
         """
-        masks = torch.stack([torch.from_numpy(self._masks.read(g.case_id, g.draw)) for g in generators])
+        files = [self._masks.file(g.case_id, g.draw) for g in generators]
+        masks = torch.stack([torch.from_numpy(self._reader.read(path)) for path in files])
         if self._scores is None:
             return Prediction(masks.float(), masks)
-        scores = torch.stack([torch.from_numpy(self._scores.read(g.case_id, g.draw)) for g in generators])
+        files = [self._scores.file(g.case_id, g.draw) for g in generators]
+        scores = torch.stack([torch.from_numpy(self._read_score(path)) for path in files])
         if scores.shape != masks.shape:
             sizes = (" x ".join(map(str, found.shape[2:])) for found in (scores, masks))
             raise ValueError(
@@ -69,26 +68,33 @@ class PredictionFolder:
             )
         return Prediction(scores, masks)
 
+    def describe(self) -> dict[str, str]:
+        """How the masks are read."""
+        return {"masks": self._reader.text()}
+
 
 class _Draws:
-    """Files by case of every draw of one folder, read by a function of the path; `option` is what names it."""
+    """Files by case of every draw of one folder; `option` is what names it."""
 
-    def __init__(self, option: str, root: Path, find: Callable[..., Any], read: Callable[..., Any]) -> None:
+    def __init__(self, option: str, root: Path, find: Callable[..., Any]) -> None:
         if not root.is_dir():
             raise ValueError(f"{root}: no such folder; method.options.{option} must hold one file per test case")
-        self.root, self._read = root, read
+        self.root = root
         folders = sorted(p for p in root.glob("draw-*") if p.is_dir()) or [root]
         self.names = [folder.name for folder in folders if folder != root]
         self._draws: list[tuple[Path, dict[str, Path]]] = [(folder, find(folder)) for folder in folders]
 
-    def read(self, case_id: str, draw: int) -> np.ndarray:
+    def files(self) -> list[Path]:
+        return [path for _, files in self._draws for path in files.values()]
+
+    def file(self, case_id: str, draw: int) -> Path:
         if draw >= len(self._draws):
             count = len(self._draws)
             raise ValueError(f"{self.root}: holds {count} draw{'s' * (count > 1)}; set draws={count}")
         folder, files = self._draws[draw]
         if case_id not in files:
             raise ValueError(f"{folder}: no file named {case_id}; every test case needs one")
-        return self._read(files[case_id])
+        return files[case_id]
 
 
 def predictions_segmenter(
@@ -97,11 +103,15 @@ def predictions_segmenter(
     device: str,
     recipe: dict[str, Any],
     root: str,
-    find: str,
-    read: str,
     scores: str | None,
+    labels: Any,
+    mask: str,
+    background: int | str,
+    find: str,
+    read_masks: str,
     read_score: str,
 ) -> PredictionFolder:
     """The folders `root` and `scores`, read by the functions that the configuration names."""
-    readers = (_by_name(find), _by_name(read), _by_name(read_score))
+    open_masks = partial(_by_name(read_masks), labels=labels, mask=mask, background=background)
+    readers = (_by_name(find), open_masks, _by_name(read_score))
     return PredictionFolder(Path(root), Path(scores) if scores else None, task, *readers)

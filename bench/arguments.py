@@ -96,8 +96,21 @@ def _add_scoring(score: argparse.ArgumentParser) -> None:
     score.add_argument("--metrics", type=_names, metavar="NAMES", help=names)
     sized = "in-plane size in pixels of protocols that score at their network's (sdseg, medsegdiff); default: 256"
     score.add_argument("--size", type=int, default=256, metavar="N", help=sized)
+    _add_masks(score)
     every = "also score the same masks under every protocol: conventions.csv"
     score.add_argument("--conventions", action="store_true", help=every)
+
+
+def _add_masks(score: argparse.ArgumentParser) -> None:
+    masks = score.add_argument_group("how masks are read", "decided from all files of a folder where it is not said")
+    kinds = ("auto", "binary", "labels", "onehot", "index")
+    each = "each value is a label, channels are (channel 0 the background), or palette images go by their index"
+    masks.add_argument("--mask", choices=kinds, default="auto", help=f"all but the background is one label, or {each}")
+    named = "what values mean: liver=1,tumour=2+3 or lesion=#ff0000; others count as background"
+    masks.add_argument("--labels", metavar="NAME=VALUE,...", help=named)
+    masks.add_argument("--pred-labels", metavar="NAME=VALUE,...", help="the same of PRED, where its values differ")
+    masks.add_argument("--ignore", metavar="VALUE", help="elements of REF with this value count for nothing")
+    masks.add_argument("--background", default="0", metavar="VALUE", help="the value that is no label; default: 0")
 
 
 def _names(text: str) -> list[str]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench import progress
-from bench.datasets.formats import LOSSY, affine_of, decode, format_suffix
+from bench.datasets.formats import affine_of, decode
 from bench.datasets.splitting import read_groups
 from bench.errors import InputError
-from bench.images import find_files, present_ids, read_label_map, read_mask, read_score, same_orientation
+from bench.images import find_files, read_score, same_orientation
+from bench.masks import Declared, MaskFiles
+from bench.masks.declared import COLOUR, show
+from bench.masks.predictions import prediction_masks
 from bench.stored import StoredCase
 from bench.types import Case
 
-_BINARY = {1, 255, 65535}
 _FAINTEST = 1 / 255  # what the 1 of a mask saved as 0 and 1 becomes when it is read as a score
 
 
@@ -24,50 +26,41 @@ _FAINTEST = 1 / 255  # what the 1 of a mask saved as 0 and 1 becomes when it is 
 class FolderInputs:
     """Files by stem: of the references, and of masks and scores one mapping per draw; `groups` by stem.
 
-    `ids` says which value each label of `labels` has, None for binary masks. `known` and `unscored` fill up with the
-    ids that the predictions read so far hold: those of a label, and others.
+    `reference_masks` and `predicted_masks` know how the masks of either side are read.
     """
 
     references: dict[str, Path]
     labels: tuple[str, ...]
-    ids: dict[str, int] | None
+    reference_masks: MaskFiles
+    predicted_masks: MaskFiles
     draws: list[dict[str, Path]]
     scores: list[dict[str, Path]]
     groups: Mapping[str, str]
-    known: set[int] = field(default_factory=set)
-    unscored: set[int] = field(default_factory=set)
 
     def read(self, stem: str) -> StoredCase:
         """One case whole; raises InputError naming a file that does not fit its reference."""
         path = self.references[stem]
-        reference = read_mask(path, self.ids)
+        picture = decode(path, indexed=True)
+        reference, ignored = self.reference_masks.read(path, picture)
         image = np.broadcast_to(np.float32(0), (1, *reference.shape[1:]))
-        spacing = decode(path, indexed=True).spacing_mm if affine_of(path) is not None else None
-        case = Case(stem, self.groups[stem], image, reference, spacing)
+        case = Case(stem, self.groups[stem], image, reference, picture.spacing_mm, ignored)
         masks = [self._mask(draw[stem]) for draw in self.draws]
         scores = [self._score(draw[stem], mask) for draw, mask in zip(self.scores, masks, strict=False)]
         files = [draw[stem] for draw in (*self.draws, *self.scores)]
-        for file, found in zip(files, (*masks, *scores), strict=True):
-            _check_grid(file, found, path, reference)
+        for file, array in zip(files, (*masks, *scores), strict=True):
+            _check_grid(file, array, path, reference)
         return StoredCase(case, np.stack(masks), np.stack(scores) if scores else None)
 
-    def check_ids(self) -> None:
-        """InputError unless a prediction held one of the references' ids, once all are read."""
-        if self.unscored and not self.known:
-            where = next(iter(self.draws[0].values())).parent
-            ids = f"the ids {sorted(self.unscored)}, references {sorted((self.ids or {}).values())}"
-            raise InputError(f"{where}: predictions hold {ids}; use the same label ids")
+    def mask_facts(self) -> dict[str, Any]:
+        """How the masks of both sides were read, for the record."""
+        return {"references": self.reference_masks.facts(), "predictions": self.predicted_masks.facts()}
+
+    def strangers(self) -> list[str | int]:
+        """Values of the predictions that are no label's, nor the background's; colours as text."""
+        return [value if value < COLOUR else show(value) for value in self.predicted_masks.strangers()]
 
     def _mask(self, path: Path) -> np.ndarray:
-        if self.ids is None:
-            return read_mask(path)
-        if format_suffix(path) in LOSSY:
-            raise InputError(f"{path}: a lossy format cannot hold label ids; use PNG, TIFF or NIfTI")
-        plane = read_label_map(path)
-        present, wanted = set(present_ids(plane)), set(self.ids.values())
-        self.known.update(present & wanted)
-        self.unscored.update(present - wanted)
-        return np.stack([plane == number for number in self.ids.values()])
+        return self.predicted_masks.read(path, decode(path, indexed=True))[0]
 
     def _score(self, path: Path, mask: np.ndarray) -> np.ndarray:
         score = read_score(path, len(self.labels))
@@ -77,9 +70,18 @@ class FolderInputs:
 
 
 def open_folders(
-    pred: Path, ref: Path, scores: Path | None = None, groups: Path | None = None, group_regex: str | None = None
+    pred: Path,
+    ref: Path,
+    masks: Declared,
+    predicted: Declared,
+    *,
+    scores: Path | None = None,
+    groups: Path | None = None,
+    group_regex: str | None = None,
 ) -> FolderInputs:
-    """Pair the files of the folders by stem, and read the references once for their labels.
+    """Pair the files of the folders by stem; where nothing names the labels, all references are read for them.
+
+    `masks` says what is stated about the references' masks, `predicted` about the predictions'.
 
     `pred` and `scores` hold files or sub-folders `draw-*`, the same in both. Raises InputError for missing or extra
     files, another number of draws, unreadable references, and cases without a group.
@@ -94,8 +96,20 @@ def open_folders(
         raise InputError(f"{scores}: has {ours}, but {pred} has {theirs}; give scores of the same draws")
     _check_stems(ref, references, soft, "score")
     group_of = read_groups(references, groups, group_regex)
-    labels, ids = _read_labels(references)
-    return FolderInputs(references, labels, ids, list(draws.values()), list(soft.values()), group_of)
+    reading = MaskFiles(ref, list(references.values()), masks)
+    labels, values = _labels(reading)
+    files = [path for draw in draws.values() for path in draw.values()]
+    answers = prediction_masks(pred, files, labels, values, predicted)
+    return FolderInputs(references, labels, reading, answers, list(draws.values()), list(soft.values()), group_of)
+
+
+def _labels(reading: MaskFiles) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]] | None]:
+    """Names of the labels and their values; without values where the references are binary masks."""
+    stated = reading.declared
+    if stated.labels is not None and stated.mask != "binary":  # no need to look
+        return tuple(stated.labels), dict(stated.labels)
+    rule = reading.rule
+    return rule.labels, None if rule.values is None else dict(zip(rule.labels, rule.values, strict=True))
 
 
 def _draws(folder: Path) -> dict[str, dict[str, Path]]:
@@ -119,21 +133,6 @@ def _check_stems(ref: Path, files: Mapping[str, Path], draws: Mapping[str, dict[
 
 def _more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-
-
-def _read_labels(files: Mapping[str, Path]) -> tuple[tuple[str, ...], dict[str, int] | None]:
-    """Names of the labels, and their ids; without ids where the references are binary masks."""
-    found: set[int] = set()
-    most = 0
-    for done, path in enumerate(files.values(), 1):
-        ids = present_ids(read_label_map(path))
-        found |= set(ids)
-        most = max(most, len(ids))
-        progress.report("reading references", done, len(files))
-    if len(found) <= 1 or (most == 1 and found <= _BINARY):
-        return ("foreground",), None
-    names = {str(number): number for number in sorted(found)}
-    return tuple(names), names
 
 
 def _check_grid(path: Path, found: np.ndarray, reference_path: Path, reference: np.ndarray) -> None:

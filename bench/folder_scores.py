@@ -17,6 +17,7 @@ from bench.errors import InputError
 from bench.files import strict_json
 from bench.folder_inputs import FolderInputs, open_folders
 from bench.folder_summary import summarise
+from bench.masks.declared import declared
 from bench.metrics import MASK_METRICS, METRICS, Metric
 from bench.metrics.perceptual import undefined_reason
 from bench.metrics.stability import stability_metrics
@@ -55,6 +56,11 @@ def score_folder(
     group_regex: str | None = None,
     size: int = 256,
     conventions: bool = False,
+    mask: str = "auto",
+    labels: Any = None,
+    pred_labels: Any = None,
+    ignore: Any = None,
+    background: Any = 0,
 ) -> dict[str, Any]:
     """Score masks in `pred` (or in its sub-folders `draw-*`) against `ref`, paired by file stem.
 
@@ -65,8 +71,13 @@ def score_folder(
     A metric that the protocol has no rule for is the strict one; `convention` in scores.parquet and summary says so.
     `size` is the in-plane size in pixels of protocols that score at their network's. Writes scores.csv, scores.parquet
     and summary.json into `out` once everything is scored, with `conventions` also conventions.csv (the same masks
-    under every protocol), and returns the summary. References are binary ("foreground") or integer label maps (one
-    label per id they hold). Raises InputError, with no scores written, for missing or extra predictions, other sizes,
+    under every protocol), and returns the summary.
+
+    How masks are read is decided once per folder, from all of its files, and stands in the summary under `masks`.
+    `mask`, `labels`, `ignore` and `background` state it (`bench.masks.declared`), `pred_labels` where predictions have
+    other values. Nothing stated, references are binary ("foreground") or label maps (one label per value they hold).
+
+    Raises InputError, with no scores written, for missing or extra predictions, other sizes,
     unreadable files, values that are no mask or no score, cases without a group, unknown protocols or metrics, and
     metrics that need a soft score, and where `out` holds a file of such a name that is not an earlier call's. Cases
     scored before that, or before a kill, are not scored again.
@@ -80,7 +91,10 @@ def score_folder(
     check_apart(out, pred, ref, scores)
     output = OutputFolder(Path(out))
     output.check(name for name in _FILES if conventions or name != _CONVENTIONS)
-    inputs = open_folders(Path(pred), Path(ref), scores and Path(scores), groups and Path(groups), group_regex)
+    stated = declared(mask, labels, ignore, background)
+    predicted = declared(mask, pred_labels, None, 0 if pred_labels else background)
+    paths = {"scores": scores and Path(scores), "groups": groups and Path(groups)}
+    inputs = open_folders(Path(pred), Path(ref), stated, predicted, group_regex=group_regex, **paths)
     scratch = output.path / _SCRATCH
     scored = _score(inputs, names, rules, size if conventions else None, scratch)
     facts = _conventions(chosen, scored.spacings, protocol, inputs)
@@ -92,6 +106,7 @@ def score_folder(
         "n_groups": len(set(inputs.groups.values())),
         "draws": len(inputs.draws),
         "labels": list(inputs.labels),
+        "masks": inputs.mask_facts(),
         **scored.facts,
         "metrics": summarise(scored.frame, facts),
     }
@@ -147,11 +162,10 @@ def _score(
         if repeated:
             notes.add(undefined_reason("MS-SSIM", *case.reference.shape[-2:]) or "")
         progress.report("scoring", done, len(inputs.references))
-    inputs.check_ids()
     frame = pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": float, "draw": int})
     facts = {
         "references": content.hexdigest(),
-        "ids_without_reference": sorted(inputs.unscored),
+        "ids_without_reference": inputs.strangers(),
         "notes": sorted(notes - {""}),
     }
     return _Scored(frame, facts, spacings, gap)
@@ -160,7 +174,9 @@ def _score(
 def _digest(stored: StoredCase, *settings: Any) -> str:
     """sha256 of all that a case's scores depend on."""
     case = stored.case
-    found = hashlib.sha256(repr((case.id, case.group, case.spacing_mm, stored.masks.shape, settings)).encode())
+    found = hashlib.sha256(
+        repr((case.id, case.group, case.spacing_mm, stored.n_ignored, stored.masks.shape, settings)).encode()
+    )
     for array in (np.packbits(case.reference), np.packbits(stored.masks), stored.scores):
         found.update(b"" if array is None else np.ascontiguousarray(array).data)
     return found.hexdigest()

@@ -212,13 +212,15 @@ def predict_cases(
 
 def task_facts(task: TaskSpec) -> dict[str, Any]:
     """The task as plain values, for `config.yaml`."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(task).items()}
+    return json.loads(json.dumps(vars(task)))
 
 
 def task_of(facts: dict[str, Any]) -> TaskSpec:
     """The task that `config.yaml` states."""
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-    return TaskSpec(**values)
+    # Runs made earlier have one number per label.
+    ids = tuple(tuple(v) if isinstance(v, list | tuple) else (v,) for v in values.pop("label_ids", ()))
+    return TaskSpec(**values, label_ids=ids)
 
 
 def run_cell(cell: Cell, steps: Sequence[str] = ("fit", "predict", "score")) -> Path:

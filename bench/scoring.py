@@ -67,8 +67,11 @@ def score_case(
             add(label, draw, metric.name, metric.convention, mean_defined(values))
     device = lpips.device if lpips else scoring_device()
     over_draws = protocol_stability(protocol, case.reference, stored.scores, stored.masks, lpips, device)
+    size = case.reference[0].size
     for label, name, convention, value in over_draws:
-        add(label, ALL_DRAWS, name, convention, value)
+        # The only share of elements among them: of those that count.
+        counted = size / (size - stored.n_ignored) if name == "flip_rate" and 0 < stored.n_ignored < size else 1.0
+        add(label, ALL_DRAWS, name, convention, value * counted)
     return rows
 
 
@@ -76,6 +79,11 @@ def metric_facts(metrics: Sequence[Metric], spacing_mm: tuple[float, ...] | None
     """What a reader must know beside the names of metrics, for the record: their units on such cases, and notes."""
     words = {metric.name: [metric.unit_on(spacing_mm), metric.note] for metric in metrics}
     return {f"metric {name}": "; ".join(filter(None, said)) for name, said in words.items() if any(said)}
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, str]:
+    """What a dataset says of itself for the record beside its fingerprint; nothing where it has no `facts`."""
+    return dataset.facts() if hasattr(dataset, "facts") else {}
 
 
 def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFolder) -> None:
@@ -170,7 +178,7 @@ def _record(
         dims=dataset.spec.dims,
         draws=cell.config["draws"],
         n_cases={split: len(dataset.case_ids(split)) for split in ("train", "val", "test")},
-        data={**data, **scoring},
+        data={**data, **dataset_facts(dataset), **scoring},
         environment=facts_now,
         fit=facts,
         inference=folder.inference_facts(),

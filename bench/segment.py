@@ -9,6 +9,7 @@ import numpy as np
 
 from bench import images, progress
 from bench.errors import InputError
+from bench.masks.declared import LARGEST
 from bench.outputs import OutputFolder, check_apart
 from bench.runner import load_segmenter, predict_cases, set_threads, task_of
 from bench.store import RunFolder
@@ -68,12 +69,23 @@ def _case(case_id: str, path: Path, task: TaskSpec) -> Case:
 
 
 def _write(target: Path, mask: np.ndarray, like: Path, task: TaskSpec) -> None:
-    # Where labels overlap the later one wins, as in a label map painted in order.
-    ids = task.label_ids or range(1, len(mask) + 1)
-    labels = np.zeros(mask.shape[1:], np.uint16 if max(ids) > 255 else np.uint8)
-    for index, label in zip(ids, mask, strict=True):
-        labels[label] = index
+    labels = label_map(mask, task)
     if target.suffix == ".png":
         images.write_mask_png(target, mask[0] if not task.label_ids and len(mask) == 1 else labels)
     else:
         images.write_nifti(target, labels, like)
+
+
+def label_map(mask: np.ndarray, task: TaskSpec) -> np.ndarray:
+    """Mask (L, *S) bool as values (*S): those of the dataset's masks, or 1, 2, ... where a label has several.
+
+    Where labels overlap the later one wins, as in a map painted in order; labels of several values come first.
+    """
+    single = [values[0] for values in task.label_ids if len(values) == 1 and 0 < values[0] <= LARGEST]
+    own = bool(single) and len(single) == len(mask)
+    ids = single if own else list(range(1, len(mask) + 1))
+    several = [len(values) for values in task.label_ids] if task.label_ids else [1] * len(mask)
+    painted = np.zeros(mask.shape[1:], np.uint16 if max(ids) > 255 else np.uint8)
+    for _, index, label in sorted(zip(several, ids, mask, strict=True), key=lambda row: -row[0]):
+        painted[label] = index
+    return painted

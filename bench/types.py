@@ -24,7 +24,7 @@ class TaskSpec:
     image_size: tuple[int, int]
     dims: int
     intensity: tuple[float, float] = (0.0, 255.0)
-    label_ids: tuple[int, ...] = ()  # ids of the labels in a label map; empty for a binary mask
+    label_ids: tuple[tuple[int, ...], ...] = ()  # the values of each label in a label map; empty for a binary mask
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Case:
     image: np.ndarray  # (C, *S) float32, native values
     reference: np.ndarray  # (L, *S) bool, one channel per label
     spacing_mm: tuple[float, ...] | None = None
+    ignored: np.ndarray | None = None  # (*S) bool, elements that no metric sees; the reference is False there
 
 
 class Batch(NamedTuple):

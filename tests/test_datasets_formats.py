@@ -13,7 +13,9 @@ from PIL import Image
 
 from bench.datasets.formats import decode
 from bench.errors import InputError
-from bench.images import read_image, read_mask
+from bench.images import read_image
+from bench.masks import Declared
+from bench.masks.plane import read_plane
 
 BLOB = np.zeros((40, 48), dtype=np.uint8)
 BLOB[10:30, 12:40] = 255
@@ -65,7 +67,7 @@ def test_two_channels_are_no_transparency(tmp_path: Path) -> None:
     for name in ("two.tif", "four.npy"):
         assert not decode(tmp_path / name, indexed=True).alpha
         with pytest.raises(InputError, match=r"\d channels"):
-            read_mask(tmp_path / name)
+            read_plane(tmp_path / name, Declared())
     with pytest.raises(InputError, match=r"four\.npy: 4 channels, expected 3"):
         read_image(tmp_path / "four.npy", 3)
 
@@ -78,15 +80,6 @@ def test_colour_tables_come_with_their_indices_also_grey_ones(tmp_path: Path, co
     assert np.array_equal(picture.values, indices[None])
     assert picture.palette is not None
     assert picture.palette[:2].ravel().tolist() == colours
-
-
-@pytest.mark.parametrize("foreground", [(255, 0, 0), (255, 255, 255)])
-@pytest.mark.parametrize("first", [True, False])
-def test_a_mask_with_a_colour_table_is_read_by_colour(tmp_path: Path, foreground: tuple[int, ...], first: bool) -> None:
-    inside = BLOB > 0
-    table = [*foreground, 0, 0, 0] if first else [0, 0, 0, *foreground]
-    table_image((~inside if first else inside).astype(np.uint8), table).save(tmp_path / "p.png")
-    assert np.array_equal(read_mask(tmp_path / "p.png")[0], inside)
 
 
 def test_transparent_indices_are_a_channel(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_label_maps_score_per_label(tmp_path: Path) -> None:
     assert summary["metrics"]["Dice"]["7"]["mean"] == pytest.approx(2 / 3)
     assert summary["ids_without_reference"] == [5]
     save(tmp_path / "pred/x.png", (prediction > 0).astype(np.uint8) * 255)
-    with pytest.raises(InputError, match=r"\[255\].*\[1, 7\]"):
+    with pytest.raises(InputError, match=r"values 255, references 1, 7.*--pred-labels"):
         score_folder(tmp_path / "pred", tmp_path / "ref", tmp_path / "out")
 
 

@@ -15,15 +15,9 @@ from PIL import Image
 
 from bench.datasets.formats import affine_of, decode
 from bench.errors import InputError
-from bench.images import (
-    find_files,
-    read_image,
-    read_label_map,
-    read_mask,
-    same_orientation,
-    write_mask_png,
-    write_nifti,
-)
+from bench.images import find_files, read_image, same_orientation, write_mask_png, write_nifti
+from bench.masks import Declared
+from bench.masks.plane import read_plane
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -40,13 +34,6 @@ def save(path: Path, values: np.ndarray, **options: object) -> Path:
     else:
         Image.fromarray(values).save(path, **options)
     return path
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.npy", "a.nii", "a.nii.gz", "A.PNG"])
-@pytest.mark.parametrize("full", [1, 255])
-def test_every_lossless_format_gives_the_same_mask(tmp_path: Path, name: str, full: int) -> None:
-    path = save(tmp_path / name, BLOB * np.uint8(full))
-    assert np.array_equal(read_mask(path), BLOB[None] > 0)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.npy"])
@@ -78,7 +65,7 @@ def test_tiff_stacks_and_deep_colour(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "rgb16.tif", COLOURS.astype(np.uint16) * 256, photometric="rgb")
     assert read_image(tmp_path / "rgb16.tif", 3)[:, 0, 0].tolist() == [51200, 25600, 12800]
     Image.fromarray(BLOB * 255).save(tmp_path / "lzw.tif", compression="tiff_lzw")
-    assert np.array_equal(read_mask(tmp_path / "lzw.tif"), BLOB[None] > 0)
+    assert np.array_equal(read_plane(tmp_path / "lzw.tif", Declared()) > 0, BLOB > 0)
 
 
 def test_nifti_axes_spacing_and_affine(tmp_path: Path) -> None:
@@ -99,7 +86,7 @@ def test_written_nifti_keeps_the_grid_of_its_source(tmp_path: Path) -> None:
     mask = np.random.default_rng(1).integers(0, 4, (4, 5, 6))
     write_nifti(tmp_path / "mask.nii.gz", mask, tmp_path / "source.nii.gz")
     written = nib.load(tmp_path / "mask.nii.gz")
-    assert np.array_equal(read_label_map(tmp_path / "mask.nii.gz"), mask)
+    assert np.array_equal(read_plane(tmp_path / "mask.nii.gz", Declared()), mask)
     assert np.array_equal(written.affine, turned)
     assert written.header.get_zooms() == nib.load(tmp_path / "source.nii.gz").header.get_zooms()
     assert (written.header["qform_code"], written.get_data_dtype()) == (1, np.uint8)
@@ -113,81 +100,14 @@ def test_written_nifti_keeps_the_grid_of_its_source(tmp_path: Path) -> None:
 def test_written_png_reads_back(tmp_path_factory: pytest.TempPathFactory, mask: np.ndarray) -> None:
     path = tmp_path_factory.mktemp("png") / "m.png"
     write_mask_png(path, mask)
-    assert np.array_equal(read_mask(path)[0], mask)
+    assert np.array_equal(read_plane(path, Declared()) > 0, mask)
     assert [p.name for p in path.parent.iterdir()] == ["m.png"]
 
 
 def test_written_png_keeps_ids(tmp_path: Path) -> None:
     ids = np.array([[0, 1, 2], [300, 0, 1]])
     write_mask_png(tmp_path / "ids.png", ids)
-    assert np.array_equal(read_label_map(tmp_path / "ids.png"), ids)
-
-
-@pytest.mark.parametrize("value", [0, 1, 255])
-def test_constant_masks_are_empty_or_full(tmp_path: Path, value: int) -> None:
-    mask = read_mask(save(tmp_path / "m.png", np.full((8, 9), value, np.uint8)))
-    assert mask.all() if value else not mask.any()
-
-
-def test_jpeg_mask_is_cut_above_128(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.jpg", BLOB * 255, quality=75)
-    assert len(np.unique(decode(path).values)) > 2  # compression left more than two values
-    assert (read_mask(path)[0] != (BLOB > 0)).mean() < 0.01
-    with pytest.raises(InputError, match=r"m\.jpg.*lossy"):
-        read_mask(path, {"a": 1, "b": 2})
-
-
-def test_soft_edges_are_cut_in_the_middle(tmp_path: Path) -> None:
-    large = Image.fromarray(np.kron(BLOB, np.ones((4, 4), np.uint8)) * 255)
-    path = tmp_path / "m.png"
-    large.resize((160, 130), Image.Resampling.BILINEAR).save(path)
-    mask = read_mask(path)[0]
-    assert mask.mean() == pytest.approx(BLOB.mean(), abs=0.01)
-
-
-GREY_RAMP = np.tile(np.arange(240, dtype=np.uint8), (8, 1))
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "words"),
-    [
-        ("ramp.png", GREY_RAMP, "240 grey levels"),
-        ("ramp.jpg", GREY_RAMP, "grey levels"),
-        ("ids.png", BLOB * np.uint8(3) + np.eye(40, 48, dtype=np.uint8), "name its labels"),
-        ("odd.png", np.full((4, 4), 7, np.uint8), "7"),
-        ("soft.npy", np.linspace(0, 1, 16).reshape(4, 4), "not scores"),
-        ("nan.npy", np.array([[0, np.nan]]), "NaN"),
-        ("negative.npy", np.array([[0, -1]]), "-1"),
-        ("colour.png", np.random.default_rng(0).integers(0, 255, (5, 5, 3), np.uint8), "colours"),
-        ("faint.jpg", BLOB, "largest value"),
-    ],
-)
-def test_what_is_no_binary_mask(tmp_path: Path, name: str, values: np.ndarray, words: str) -> None:
-    path = save(tmp_path / name, values)
-    with pytest.raises(InputError) as caught:
-        read_mask(path)
-    assert str(path) in str(caught.value)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_label_ids_become_channels(tmp_path: Path) -> None:
-    ids = np.array([[0, 1, 2], [5, 5, 1]], dtype=np.uint8)
-    path = save(tmp_path / "m.png", ids)
-    mask = read_mask(path, {"five": 5, "one": 1})
-    assert np.array_equal(mask, np.stack([ids == 5, ids == 1]))
-    with pytest.raises(InputError, match=r"m\.png: holds the id 2"):
-        read_mask(path, {"five": 5, "one": 1}, complete=True)
-
-
-def test_palette_masks_give_indices_and_grey_tables_greys(tmp_path: Path) -> None:
-    ids = Image.fromarray(np.array([[0, 1], [2, 1]], dtype=np.uint8), mode="P")
-    ids.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
-    ids.save(tmp_path / "voc.png")
-    assert read_label_map(tmp_path / "voc.png").tolist() == [[0, 1], [2, 1]]
-    ids.putpalette([255, 255, 255, 0, 0, 0, 9, 9, 9])  # white comes first
-    ids.save(tmp_path / "grey.png")
-    assert read_label_map(tmp_path / "grey.png").tolist() == [[255, 0], [9, 0]]
+    assert np.array_equal(read_plane(tmp_path / "ids.png", Declared()), ids)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.npy", "a.nii", "a.nii.gz"])
@@ -245,7 +165,7 @@ def test_orientation_is_compared_only_where_it_is_stated() -> None:
 @pytest.mark.skipif(not (DATA / "abdomen_ct").is_dir(), reason="the shared CT is not beside the repository")
 def test_real_ct_reads_with_its_header() -> None:
     image = decode(DATA / "abdomen_ct/img/img0001.nii.gz")
-    ids = read_label_map(DATA / "abdomen_ct/label/label0001.nii.gz")
+    ids = read_plane(DATA / "abdomen_ct/label/label0001.nii.gz", Declared())
     assert image.values.shape == (1, 30, 101, 122)
     assert image.spacing_mm == pytest.approx((3.0, 3.0, 3.0))
     assert set(np.unique(ids)) == set(range(14)) - {5}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench import progress
-from bench.datasets.formats import Picture, affine_of, decode
+from bench.datasets.formats import Picture, decode
 from bench.datasets.splitting import (
     check_groups,
     check_split,
@@ -22,7 +24,10 @@ from bench.datasets.splitting import (
     split_digest,
 )
 from bench.errors import InputError
-from bench.images import as_image, find_files, read_mask, same_orientation
+from bench.images import as_image, find_files, same_orientation
+from bench.masks import MaskFiles
+from bench.masks.declared import declared
+from bench.masks.files import text_of
 from bench.types import Case, TaskSpec
 
 _PROBED = 16
@@ -31,11 +36,13 @@ _PROBED = 16
 class Folder:
     """Images and masks paired by stem, with fixed splits.
 
-    `labels`: None or one name for binary masks; several names for the ids 1, 2, ...; a mapping of names to
-    ids picks some ids, the others count as background. `split`: shares (train, val, test) of a seeded hash of
-    the stems, unless `manifest` (CSV: case, split[, group]) says who is where. `group_regex`: its first group
-    or whole match in the stem names the group; groups stay in one split. `intensity`: native values that map
-    to [-1, 1]; None is 0..255 for 8-bit images, else percentiles 0.5 and 99.5 of up to 16 training images.
+    `labels`: None or one name for binary masks; several names for the values 1, 2, ...; a mapping of names to
+    values (2, "2+3", "#ff0000") picks some, the others count as background. `mask`, `ignore` and `background` say
+    more of how masks are read (`bench.masks.declared`), the whole folder in one way; training takes ignored elements
+    for background. `split`: shares (train, val, test) of a seeded hash of the stems, unless `manifest` (CSV: case,
+    split[, group]) says who is where. `group_regex`: its first group or whole match in the stem names the group;
+    groups stay in one split. `intensity`: native values that map to [-1, 1]; None is 0..255 for 8-bit images, else
+    percentiles 0.5 and 99.5 of up to 16 training images.
     Raises InputError for a missing folder, unpaired files and bad options; `check` reads every file.
     """
 
@@ -43,22 +50,25 @@ class Folder:
         self,
         root: str | Path,
         image_size: int | Sequence[int],
-        labels: str | Sequence[str] | Mapping[str, int] | None = None,
+        labels: str | Sequence[str] | Mapping[str, Any] | None = None,
         manifest: str | Path | None = None,
         split: Sequence[float] = (0.7, 0.1, 0.2),
         channels: int = 3,
         group_regex: str | None = None,
         seed: int = 0,
         intensity: Sequence[float] | None = None,
+        mask: str = "auto",
+        ignore: int | str | None = None,
+        background: int | str = 0,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise InputError(f"{self.root}: no such folder; give a root that holds images/ and masks/")
         self._images, self._masks = find_files(self.root / "images"), find_files(self.root / "masks")
         _check_pairs(self.root, self._images, self._masks)
-        self._names, self._ids = _label_ids(labels)
-        # A list names every id there is; a mapping picks some of them.
-        self._complete = not isinstance(labels, Mapping)
+        stated = declared(mask, labels or ["foreground"], ignore, background, option="dataset.{}")
+        self._names = tuple(stated.labels or ())
+        self._reading = MaskFiles(self.root / "masks", list(self._masks.values()), stated)
         if manifest is not None:
             self._split_of, self._group_of = read_manifest(Path(manifest), self._images)
         if manifest is None or group_regex is not None:
@@ -70,11 +80,14 @@ class Folder:
 
     @cached_property
     def spec(self) -> TaskSpec:
-        """The task; reads a few images to learn their axes and range."""
+        """The task; reads a few images to learn their axes and range, and every mask that was not read before."""
+        return replace(self._images_spec, label_ids=self._reading.rule.values or ())
+
+    @cached_property
+    def _images_spec(self) -> TaskSpec:
         first = next(iter(self._images.values()))
         dims = decode(first, self._channels).values.ndim - 1
-        ids = tuple(self._ids.values()) if self._ids else ()
-        return TaskSpec(self._channels, self._names, self._plane, dims, self._range(), ids)
+        return TaskSpec(self._channels, self._names, self._plane, dims, self._range())
 
     def _range(self) -> tuple[float, float]:
         if self._intensity is not None:
@@ -105,28 +118,40 @@ class Folder:
             raise InputError(f"{self.root}: no case {case_id!r}")
         path, mask_path = self._images[case_id], self._masks[case_id]
         picture = self._decode(case_id)
-        image = as_image(picture, path, self.spec.channels)
-        if image.ndim != self.spec.dims + 1:
-            raise InputError(f"{path}: {image.ndim - 1} axes where other images have {self.spec.dims}; do not mix them")
-        if self._intensity is None and self.spec.intensity == (0.0, 255.0) and image.max() > 255:
+        image = as_image(picture, path, self._images_spec.channels)
+        if image.ndim != self._images_spec.dims + 1:
+            raise InputError(
+                f"{path}: {image.ndim - 1} axes where other images have {self._images_spec.dims}; do not mix them"
+            )
+        if self._intensity is None and self._images_spec.intensity == (0.0, 255.0) and image.max() > 255:
             raise InputError(f"{path}: values up to {image.max():g} among 8-bit images; set intensity")
-        reference = read_mask(mask_path, self._ids, complete=self._complete)
+        mask = decode(mask_path, indexed=True)
+        reference, ignored = self._reading.read(mask_path, mask)
         if reference.shape[1:] != image.shape[1:]:
             raise InputError(
                 f"{mask_path}: mask of {_size(reference)}, but the image has {_size(image)}; make them agree"
             )
-        if picture.affine is not None and not same_orientation(picture.affine, affine_of(mask_path)):
+        if picture.affine is not None and not same_orientation(picture.affine, mask.affine):
             raise InputError(f"{mask_path}: runs along other axes than its image; save it on the image's grid")
-        return Case(case_id, self._group_of[case_id], image, reference, picture.spacing_mm)
+        return Case(case_id, self._group_of[case_id], image, reference, picture.spacing_mm, ignored)
 
     def fingerprint(self) -> dict[str, str]:
-        """Hashes of all files' contents with the labels read from them, and of the split."""
+        """Hashes of all files' contents with the way masks are read, and of the split."""
         return {"data": self._data_digest, "split": split_digest(self._split_of, self._group_of)}
+
+    def facts(self) -> dict[str, str]:
+        """How the masks are read, for the record."""
+        return {"masks": text_of(self._reading.facts())}
 
     @cached_property
     def _data_digest(self) -> str:
         files = [[stem, _hash(self._images[stem]), _hash(self._masks[stem])] for stem in self._images]
-        return digest({"files": files, "labels": [self._names, self._ids]})
+        rule = self._reading.rule
+        values = None if rule.values is None else dict(zip(rule.labels, map(_one_or_all, rule.values), strict=True))
+        content: dict[str, Any] = {"files": files, "labels": [self._names, values]}
+        # What runs made earlier could not say stands in it only where it is said.
+        special = {"cut": rule.cut, "ignore": rule.ignore, "background": rule.background or None}
+        return digest(content | {key: value for key, value in special.items() if value is not None})
 
     def check(self) -> None:
         """Read and validate every pair; raises InputError at the first bad file."""
@@ -135,21 +160,8 @@ class Folder:
             progress.report("checking files", done, len(self._images))
 
 
-def _label_ids(
-    labels: str | Sequence[str] | Mapping[str, int] | None,
-) -> tuple[tuple[str, ...], dict[str, int] | None]:
-    """Label names, and their ids in the masks; None instead of ids for binary masks."""
-    if isinstance(labels, Mapping):
-        ids = {str(name): int(number) for name, number in labels.items()}
-    else:
-        names = [labels] if isinstance(labels, str) else [str(name) for name in labels or ["foreground"]]
-        ids = {name: number for number, name in enumerate(names, 1)}
-        if len(ids) < len(names):
-            raise InputError(f"labels {names}: expected distinct names")
-    if not ids or min(ids.values()) < 1 or len(set(ids.values())) < len(ids):
-        raise InputError(f"labels {labels!r}: expected names with distinct ids above 0")
-    binary = len(ids) == 1 and not isinstance(labels, Mapping)
-    return tuple(ids), None if binary else ids
+def _one_or_all(values: tuple[int, ...]) -> int | tuple[int, ...]:
+    return values[0] if len(values) == 1 else values
 
 
 def _check_pairs(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> None:

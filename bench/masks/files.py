@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench import progress
 from bench.datasets.formats import Picture
+from bench.errors import InputError
 from bench.masks.declared import Declared
-from bench.masks.levels import Levels, levels_of, sum_levels, wants_areas
+from bench.masks.levels import FAINTEST, Levels, levels_of, sum_levels, wants_areas
 from bench.masks.plane import plane_of, read_plane
 from bench.masks.rule import MaskRule, decide, plain_rule, simple
 
@@ -19,7 +21,8 @@ class MaskFiles:
     """Masks that are read alike. A file that says the same in every folder is read at once, in one pass.
 
     The first file that does not makes all of them be looked at, and what they hold together decides; `rule` does so
-    right away. After the last file the rule is that of the whole folder in any case. `check` may refuse a decision.
+    right away, and so does the first file where nobody named the labels. After the last file the rule is that of the
+    whole folder in any case. `check` may refuse a decision.
     """
 
     def __init__(
@@ -50,9 +53,32 @@ class MaskFiles:
         if path not in self._seen:
             self._note(path, plane)
         present = self._seen[path].by_file[path.name]
-        alone = self._rule is None and len(self._seen) < len(self._files) and simple(present, self.declared)
+        early = self._rule is None and len(self._seen) < len(self._files)
+        alone = early and self.declared.labels is not None and simple(present, self.declared)
         rule = plain_rule(self.declared) if alone else self.rule
+        if picture.lossy:
+            self._check_lossy(path, rule, max(present, default=0))
         return rule.apply(plane), rule.ignored(plane)
+
+    def facts(self) -> dict[str, Any]:
+        """The rule, and how many elements it ignores of how many, for the record."""
+        facts = {**self.rule.facts(), "files": len(self._files)}
+        if (value := self.rule.ignore) is None:
+            return facts
+        counts = [levels.counts for levels in self._seen.values()]
+        return {**facts, "ignored_elements": sum(c[value] for c in counts), "elements": sum(c.total() for c in counts)}
+
+    def strangers(self) -> list[int]:
+        """Values that are no label's, nor the background's or the ignored one; none where masks are binary."""
+        known = {self.rule.background, self.rule.ignore, *(v for values in self.rule.values or () for v in values)}
+        held = {v for levels in self._seen.values() for v in levels.counts}
+        return sorted(held - known) if self.rule.values is not None else []
+
+    def _check_lossy(self, path: Path, rule: MaskRule, highest: int) -> None:
+        if 0 < highest < FAINTEST:
+            raise InputError(f"{path}: was compressed with loss and its largest value is {highest}; save 0 and 255")
+        if rule.values is not None:
+            raise InputError(f"{path}: was compressed with loss, so it cannot hold label values; save masks as PNG")
 
     def _note(self, path: Path, plane: np.ndarray) -> None:
         self._seen[path] = levels_of(plane, path.name)
@@ -65,3 +91,10 @@ class MaskFiles:
         if self._check is not None:
             self._check(rule, levels)
         return rule
+
+
+def text_of(facts: Mapping[str, Any]) -> str:
+    """How masks were read, in one line, from `MaskFiles.facts`."""
+    if "ignored_elements" not in facts:
+        return str(facts["text"])
+    return f"{facts['text']} ({facts['ignored_elements']} of {facts['elements']} elements)"

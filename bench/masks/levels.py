@@ -12,7 +12,8 @@ import numpy as np
 from bench.masks.declared import COLOUR
 
 Pattern = Literal["ids", "soft", "noise", "unclear"]
-_DARK, _LIGHT = 47, 208  # of 255: up to here black, from here white
+FAINTEST = 48  # of 255: below it black
+_LIGHT = 208  # of 255: from here white
 _MOST_MID_GREY = 0.05  # share of the elements of a folder, where edges are soft
 _MOST_LOOSE = 0.02  # share of the elements that are not 0, where values are ids
 _SOLID = 0.25  # share of a value's elements whose neighbours all have it, from which on it fills areas
@@ -99,14 +100,14 @@ def pattern(levels: Levels) -> Pattern:
     scale = levels.full / 255
     values = [v for v in levels.counts if v != 0]
     loose = {v for v in values if levels.solid[v] < _SOLID * levels.counts[v]}
-    if not loose:
-        return "ids"
-    mid = [v for v in values if _DARK * scale < v < _LIGHT * scale]
+    mid = [v for v in values if FAINTEST * scale <= v < _LIGHT * scale]
     light = [v for v in values if _LIGHT * scale <= v <= levels.full]
     total, nonzero = sum(levels.counts.values()), sum(levels.counts[v] for v in values)
     share_mid = sum(levels.counts[v] for v in mid) / total
-    near = all(v <= _NEAR * scale or v >= (255 - _NEAR) * scale for v in loose)
     both_ends = bool(light) and bool(mid or len(light) > 1)
+    near = both_ends and all(v <= _NEAR * scale or v >= (255 - _NEAR) * scale for v in values)
+    if not loose:
+        return "unclear" if near else "ids"
     if both_ends and loose.issuperset(mid) and share_mid <= _MOST_MID_GREY and (len(loose) >= _MANY or near):
         return "soft"
     if len(loose) >= _MANY and sum(levels.counts[v] for v in loose) > _MOST_LOOSE * nonzero:

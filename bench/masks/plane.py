@@ -49,10 +49,13 @@ def _opaque(picture: Picture, path: Path) -> np.ndarray:
 
 
 def _one_hot(values: np.ndarray, path: Path) -> np.ndarray:
-    chosen = values > 0
-    if len(values) < 2 or not (chosen.sum(0) == 1).all():
-        raise InputError(f"{path}: not one-hot: {len(values)} channels, of which not every element has exactly one set")
-    return chosen.argmax(0).astype(np.uint8 if len(values) < 256 else np.uint16)
+    """The index of the channel that is set; a file without a word on channels has them along its first or last axis."""
+    several = [values] if len(values) > 1 else [values[0], np.moveaxis(values[0], -1, 0)]
+    fitting = [chosen for some in several if len(some) > 1 and ((chosen := some > 0).sum(0) == 1).all()]
+    if len(fitting) != 1:
+        shape = " x ".join(map(str, values.shape))
+        raise InputError(f"{path}: not one-hot: no one axis of {shape} has exactly one channel set at every element")
+    return fitting[0].argmax(0).astype(np.uint8 if len(fitting[0]) < 256 else np.uint16)
 
 
 def _colours(values: np.ndarray) -> np.ndarray:
@@ -96,8 +99,8 @@ def _rounded(plane: np.ndarray, path: Path, declared: Declared) -> np.ndarray:
     whole = np.rint(plane)
     if np.array_equal(whole, plane):
         return whole.clip(-(2**31), 2**31 - 1).astype(np.int32)
-    if declared.mask == "binary" and 0 <= plane.min() and plane.max() <= 1:
-        return np.rint(plane * 255).astype(np.uint8)
+    if declared.mask == "binary" and plane.min() >= 0 and plane.max() <= 1:
+        return (plane > 0.5).astype(np.uint8)
     raise InputError(
         f"{path}: holds fractions; give masks of whole numbers, not scores ({declared.named('mask')}binary cuts "
         "fractions in 0..1 at one half)"

@@ -13,7 +13,7 @@ from bench.masks.declared import COLOUR, Declared, show, show_all
 from bench.masks.levels import Levels, pattern, wants_areas
 
 _FOREGROUND = (1, 255, 65535)  # what a binary mask has for its one label
-_SMALL_IDS = 128  # beside ids below this, 255 is rather a value to ignore than an id
+_IDS_START, _IDS_END = 32, 128  # beside ids that begin and end below these, 255 is rather to be ignored than an id
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def decide(levels: Levels, declared: Declared, where: str) -> MaskRule:
     if shape == "unclear" and declared.mask != "labels":
         raise InputError(
             f"{where}: the values {show_all(values)} may be labels or the greys of soft outlines; say "
-            f"{declared.named('mask')}binary, or name them: {_naming(declared, values)}"
+            f"{declared.named('mask')}binary, or name them: {naming(declared, values)}"
         )
     if declared.mask != "labels" and (rule := _two_valued(levels, declared, values)):
         return rule
@@ -106,9 +106,9 @@ def decide(levels: Levels, declared: Declared, where: str) -> MaskRule:
 
 def _rule(declared: Declared, values: tuple[tuple[int, ...], ...] | None, text: str, **more: Any) -> MaskRule:
     labels = tuple(declared.labels or ("foreground",))
-    said = [f"{what} {show(v)}" for what, v in (("background", declared.background or None), ("ignored", declared.ignore)) if v is not None]
-    full = ", ".join([text, *said])
-    return MaskRule(labels, values, full, ignore=declared.ignore, background=declared.background, **more)
+    said = f", background {show(declared.background)}" if declared.background else ""
+    said += f", ignored {show(declared.ignore)}" if declared.ignore is not None else ""
+    return MaskRule(labels, values, text + said, ignore=declared.ignore, background=declared.background, **more)
 
 
 def _stated(levels: Levels, declared: Declared, values: list[int], shape: str, where: str) -> MaskRule:
@@ -120,7 +120,7 @@ def _stated(levels: Levels, declared: Declared, values: list[int], shape: str, w
     if strangers and declared.complete:
         raise InputError(
             f"{_holder(levels, strangers[0], where)}: holds the value {show(strangers[0])}, which has no label; "
-            f"name it: {_naming(declared, values)}; or say {declared.named('ignore')}{show(strangers[0])}"
+            f"name it: {naming(declared, values)}; or say {declared.named('ignore')}{show(strangers[0])}"
         )
     named = ", ".join(f"{name} = {'+'.join(map(show, some))}" for name, some in declared.labels.items())
     rest = f"; as background {show_all(strangers)}" if strangers else ""
@@ -146,22 +146,26 @@ def _two_valued(levels: Levels, declared: Declared, values: list[int]) -> MaskRu
         return None
     if others:  # one odd value: only that is the foreground, so that two sides which mean other things do not agree
         return _rule(declared, ((others[0],),), f"binary, foreground {others[0]}")
-    said = " or ".join(f"{show(v)} in {n} files" if len(kinds) > 1 else show(v) for v, n in sorted(kinds.items()))
+    said = " or ".join(
+        f"{show(v)} in {n} of {len(levels.by_file)} files" if len(kinds) > 1 else show(v)
+        for v, n in sorted(kinds.items())
+    )
     return _rule(declared, None, f"binary, foreground {said}" if said else "binary, all empty")
 
 
 def _ids(levels: Levels, declared: Declared, values: list[int], where: str) -> MaskRule:
     white = levels.full
-    small = all(v < _SMALL_IDS for v in values if v != white)
-    if declared.mask != "labels" and white in values and len(values) > 1 and small:
+    others = [v for v in values if v != white]
+    small = bool(others) and min(others) < _IDS_START and max(others) < _IDS_END
+    if declared.mask != "labels" and white in values and small:
         raise InputError(
-            f"{where}: {white} beside the values {show_all([v for v in values if v != white])} may be a value to "
-            f"ignore; say {declared.named('ignore')}{white}, or name the labels: {_naming(declared, values)}"
+            f"{where}: {white} beside the values {show_all(others)} may be a value to "
+            f"ignore; say {declared.named('ignore')}{white}, or name the labels: {naming(declared, values)}"
         )
     if declared.complete or (declared.labels is not None):
         raise InputError(
             f"{_holder(levels, values[0], where)}: a mask of several labels, {show_all(values)}; "
-            f"name them: {_naming(declared, values)}"
+            f"name them: {naming(declared, values)}"
         )
     names = {show(v): (v,) for v in values}
     kind = "colours" if any(v >= COLOUR for v in values) else "ids"
@@ -170,6 +174,11 @@ def _ids(levels: Levels, declared: Declared, values: list[int], where: str) -> M
 
 
 def _check_background(levels: Levels, declared: Declared, where: str) -> None:
+    if levels.counts and declared.background not in levels.counts and not set(levels.counts) <= set(_FOREGROUND):
+        raise InputError(
+            f"{where}: no mask holds the background {show(declared.background)}, all of them only "
+            f"{show_all(sorted(levels.counts))}; say which one it is by {declared.named('background')}VALUE"
+        )
     if levels.mixed or len(levels.corners) != 1:
         return
     (value,) = levels.corners
@@ -199,16 +208,19 @@ def _holder(levels: Levels, value: int, where: str) -> str:
 
 
 def _noise_error(levels: Levels, declared: Declared, where: str) -> str:
+    worst = max(levels.by_file, key=lambda name: len(levels.by_file[name]))
     return (
-        f"{where}: not masks of label values: {len(levels.counts)} values, many of which fill no area, as in scores or "
-        f"in masks that were resized or compressed; save masks without loss, or say {declared.named('mask')}binary to "
-        f"cut greys at {_half(levels)}, {declared.named('mask')}labels if each value is a label"
+        f"{where}/{worst}: not a mask: {len(levels.by_file[worst])} values, many of which fill no area, as in a score "
+        f"or in a mask that was resized or compressed; save masks without loss, or say {declared.named('mask')}binary "
+        f"to cut greys at {_half(levels)}, {declared.named('mask')}labels if each value is a label"
     )
 
 
-def _naming(declared: Declared, values: list[int]) -> str:
+def naming(declared: Declared, values: list[int], option: str = "labels") -> str:
+    """How to name these values, as a message says it."""
     some = [show(v) for v in values if v != declared.background][:3]
+    index = f", or {declared.named('mask')}index if palettes go by index" if max(values, default=0) >= COLOUR else ""
     if declared.option.startswith("--"):
-        return f"{declared.named('labels')}{','.join(f'NAME={v}' for v in some)}"
+        return f"{declared.named(option)}{','.join(f'NAME={v}' for v in some)}{index}"
     quoted = (f"NAME: '{v}'" if v.startswith("#") else f"NAME: {v}" for v in some)
-    return f"{declared.named('labels')}{{{', '.join(quoted)}}}"
+    return f"{declared.named(option)}{{{', '.join(quoted)}}}{index}"

@@ -1,4 +1,4 @@
-"""Whether the soft score means what it says, over all elements of the image, the background's included.
+"""Whether the soft score means what it says, over all elements of the image that count, the background's included.
 
 Elements far from the target are many and easy, so both numbers shrink as the image grows around the same target:
 compare them on equal images only.
@@ -6,6 +6,7 @@ compare them on equal images only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,7 +21,7 @@ _AT_ONCE = 2**18  # elements; keeps copies in double precision small
 def brier(pair: Pair) -> float:
     """Mean squared difference of score and reference in [0, 1]."""
     total = sum(float(np.square(score - reference).sum()) for score, reference in _parts(pair))
-    return total / pair.reference.size
+    return total / pair.n_elements if pair.n_elements else math.nan
 
 
 def ece(pair: Pair) -> float:
@@ -32,7 +33,7 @@ def ece(pair: Pair) -> float:
     for score, reference in _parts(pair):
         index = np.minimum((score * BINS).astype(np.intp), BINS - 1)
         gap += np.bincount(index, weights=score - reference, minlength=BINS)
-    return float(np.abs(gap).sum() / pair.reference.size)
+    return float(np.abs(gap).sum() / pair.n_elements) if pair.n_elements else math.nan
 
 
 def _parts(pair: Pair) -> Iterator[tuple[np.ndarray, np.ndarray]]:

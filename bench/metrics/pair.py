@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -22,7 +22,8 @@ class Pair:
     """A predicted and a reference mask, both bool (*S), with counts and distances computed once, at first use.
 
     `spacing_mm` follows the order of `*S`; None means that the unit is the pixel. `score` is the soft map (*S) in
-    [0, 1] behind the prediction, where there is one. Raises InputError for masks that are not bool or shapes that
+    [0, 1] behind the prediction, where there is one. `n_ignored` elements count for nothing: they are False in both
+    masks and 0 in the score. Raises InputError for masks that are not bool or shapes that
     differ.
     """
 
@@ -30,6 +31,7 @@ class Pair:
     reference: np.ndarray
     spacing_mm: tuple[float, ...] | None = None
     score: np.ndarray | None = None
+    n_ignored: int = 0
 
     def __post_init__(self) -> None:
         if self.prediction.dtype != bool or self.reference.dtype != bool:
@@ -52,6 +54,11 @@ class Pair:
                 f"spacing_mm has {len(self.spacing_mm)} values for masks of {self.reference.ndim} axes; "
                 "give one length per axis"
             )
+
+    @property
+    def n_elements(self) -> int:
+        """Elements that count."""
+        return self.reference.size - self.n_ignored
 
     @cached_property
     def n_prediction(self) -> int:
@@ -106,7 +113,7 @@ class Pair:
     @cached_property
     def in_pixels(self) -> Pair:
         """The same pair without its spacing."""
-        return Pair(self.prediction, self.reference, None, self.score) if self.spacing_mm else self
+        return replace(self, spacing_mm=None) if self.spacing_mm else self
 
 
 def when_empty(pair: Pair, worst: float) -> float | None:
