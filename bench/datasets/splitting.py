@@ -56,21 +56,23 @@ def split_by_hash(group_of: Mapping[str, str], shares: Sequence[float], seed: in
     order = sorted(members, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest())
     split_of: dict[str, str] = {}
     left = list(order)
-    for name, share in (("test", shares[2]), ("val", shares[1])):
+    for name, share, later in (("test", shares[2], shares[:2]), ("val", shares[1], shares[:1])):
         target = max(round(share * len(group_of)), 1 if share > 0 and len(left) > 1 else 0)
-        for group in _take(left, members, target):
+        # Splits that are still to come want a group each, as far as there are enough.
+        spared = min(sum(s > 0 for s in later), max(len(left) - 1, 1))
+        for group in _take(left, members, target, spared):
             left.remove(group)
             split_of.update(dict.fromkeys(members[group], name))
     rest = next(name for name, share in zip(SPLITS, shares, strict=True) if share > 0)
     return split_of | {case: rest for group in left for case in members[group]}
 
 
-def _take(groups: list[str], members: Mapping[str, list[str]], target: int) -> list[str]:
-    """The first groups that bring the number of cases nearest to `target`; one is left unless all are wanted."""
+def _take(groups: list[str], members: Mapping[str, list[str]], target: int, spared: int) -> list[str]:
+    """The first groups that bring the number of cases nearest to `target`; so many are left unless all are wanted."""
     taken: list[str] = []
     count = 0
     wants_all = target >= sum(len(members[group]) for group in groups)
-    for group in groups if wants_all else groups[:-1]:
+    for group in groups if wants_all else groups[: len(groups) - spared]:
         size = len(members[group])
         if count and abs(count + size - target) >= abs(count - target):
             break
