@@ -202,9 +202,10 @@ def test_unknown_names_are_refused(folders: tuple[Path, Path, Path]) -> None:
 
 @pytest.mark.skipif(not (DATA / "nuclei").is_dir(), reason="the shared nuclei are not beside the repository")
 def test_real_masks_against_themselves(tmp_path: Path) -> None:
+    (tmp_path / "ref").mkdir()
     for path in sorted((DATA / "nuclei/masks").iterdir())[:5]:
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    summary = score_folder(tmp_path, tmp_path, tmp_path / "out")
+        (tmp_path / "ref" / path.name).write_bytes(path.read_bytes())
+    summary = score_folder(tmp_path / "ref", tmp_path / "ref", tmp_path / "out")
     assert summary["metrics"]["Dice"]["foreground"]["mean"] == 1.0
 
 

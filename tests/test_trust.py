@@ -108,7 +108,7 @@ def test_the_command_line_names_no_code(override: str) -> None:
         compose_config(["method=unet", override])
 
 
-@pytest.mark.parametrize("option", ["find", "read", "read_score"])
+@pytest.mark.parametrize("option", ["find", "read_masks", "read_score"])
 def test_every_option_that_names_code_is_covered(option: str) -> None:
     with pytest.raises(InputError, match=rf"method\.options\.{option}=os\.system"):
         compose_config(["method=predictions", "method.options.root=x", f"method.options.{option}=os.system"])
