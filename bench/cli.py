@@ -14,6 +14,7 @@ from bench import progress
 from bench.arguments import STEPS, build_parser
 from bench.config import CONF_DIR, expand, register_schema, sweep_jobs
 from bench.errors import InputError, NotApplicableError, RunError
+from bench.quoting import quote_overrides
 
 DONE, GATE_FAILED, BAD_INPUT, RUN_FAILED = 0, 1, 2, 3
 _HEADLINE = ("Dice", "IoU", "HD95", "NSD")
@@ -117,7 +118,7 @@ def _sweep(verb: str, overrides: list[str]) -> int:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    plain = [o for o in overrides if o not in ("-m", "--multirun")]
+    plain = quote_overrides((o for o in overrides if o not in ("-m", "--multirun")), sweep=True)
     for job_overrides in sweep_jobs(plain):
         expand(job_overrides)  # every job is checked before the first one starts
     codes: list[int] = []

@@ -14,11 +14,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.errors import InputError
+from bench.quoting import quote_overrides
 from bench.trust import CONF_DIR, check_code
 
 # Everything in bench.metrics by name: importing it here would make every command wait for SciPy.
@@ -157,6 +158,7 @@ def _hydra() -> Iterator[None]:
 def compose_config(overrides: list[str]) -> dict[str, Any]:
     """The resolved configuration of a list of Hydra overrides; raises InputError naming the key."""
     register_schema()
+    overrides = quote_overrides(overrides)
     plugins = _plugins()
     plain = [o for o in overrides if not _is_plugin(o, plugins)]
     # Any metric may have a margin, also one without a default.
@@ -201,6 +203,10 @@ def _one_line(error: Exception) -> str:
     if "Missing mandatory value" in text:
         key = text.split("full_key:")[1].split()[0] if "full_key:" in text else text.split()[-1]
         return f"{key} must be given, for example {key}=PATH"
+    if isinstance(error, OverrideParseException):
+        key, equals, value = error.override.partition("=")
+        remedy = f"quote text twice, \"{key}='TEXT'\"; a list is {key}=[a,b]" if equals else f"give {key}=VALUE"
+        return f"{error.override}: Hydra cannot read this; {remedy}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
@@ -273,6 +279,7 @@ def expand(overrides: list[str]) -> list[Cell]:
 
 def sweep_jobs(overrides: list[str]) -> list[list[str]]:
     """The override lists of a sweep's jobs: one per combination of the comma-separated values."""
+    overrides = quote_overrides(overrides, sweep=True)
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HydraException as error:
