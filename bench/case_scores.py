@@ -22,7 +22,7 @@ class CaseScores(NamedTuple):
 def kept(path: Path, score: Callable[[], CaseScores]) -> CaseScores:
     """What is kept at `path`, or else what `score` returns, which is then kept there."""
     if path.exists():
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         rows = [{**row, "value": _number(row["value"])} for row in content["scores"]]
         return CaseScores(rows, [GapValue._make([*facts, _number(v)]) for *facts, v in content["conventions"]])
     found = score()

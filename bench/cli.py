@@ -152,13 +152,16 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
 
     from bench.folder_scores import score_folder
     from bench.folder_summary import conventions_text, summary_text
+    from bench.locking import locked
     from bench.masks.declared import parse_pairs
 
     names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions")
     options = {name: getattr(parsed, name) for name in (*names, "mask", "ignore", "background")}
     for name in ("labels", "pred_labels"):
         options[name] = parse_pairs(given) if (given := getattr(parsed, name)) else None
-    print(summary_text(score_folder(parsed.pred, parsed.ref, parsed.out, **options)))
+    with locked(parsed.out):
+        summary = score_folder(parsed.pred, parsed.ref, parsed.out, **options)
+    print(summary_text(summary))
     if parsed.conventions:
         print(f"\nthe same masks under every protocol\n{conventions_text(pd.read_csv(parsed.out / 'conventions.csv'))}")
     print(f"\nscores written to {parsed.out}")

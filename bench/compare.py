@@ -184,7 +184,7 @@ def _read(path: Path) -> Scored:
 def _read_folder(path: Path) -> Scored:
     file = path / "summary.json"
     try:
-        summary = json.loads(file.read_text())
+        summary = json.loads(file.read_text(encoding="utf-8"))
         same = {
             "protocol": summary["protocol"],
             "grid": summary["rules"]["grid"],

@@ -204,7 +204,7 @@ def _one_line(error: Exception) -> str:
         key = text.split("full_key:")[1].split()[0] if "full_key:" in text else text.split()[-1]
         return f"{key} must be given, for example {key}=PATH"
     if isinstance(error, OverrideParseException):
-        key, equals, value = error.override.partition("=")
+        key, equals, _ = error.override.partition("=")
         remedy = f"quote text twice, \"{key}='TEXT'\"; a list is {key}=[a,b]" if equals else f"give {key}=VALUE"
         return f"{error.override}: Hydra cannot read this; {remedy}"
     cause: BaseException | None = error

@@ -136,7 +136,9 @@ def cpu_version() -> str:
 def _processor() -> dict[str, str]:
     """The first processor of /proc/cpuinfo; empty where there is none."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text(errors="replace").partition("\n\n")[0].splitlines() if info.exists() else []
+    lines = (
+        info.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines() if info.exists() else []
+    )
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
@@ -144,7 +146,9 @@ def _output(program: str, *arguments: str) -> str | None:
     if shutil.which(program) is None:
         return None
     try:
-        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            [program, *arguments], capture_output=True, encoding="utf-8", errors="replace", timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

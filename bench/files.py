@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import platform
+import re
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.errors import InputError
+import psutil
+
+from bench.errors import InputError, RunError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_DAY_S = 86400.0
+# As written here and by sdseg and reports, or (older) with nothing but random letters.
+_PART = re.compile(r"\.part-(?:([0-9a-f]{8})-(\d+)-|[a-z0-9_]{8}(?:\.|$))")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it takes the name `path` when the block succeeds.
 
-    Raises InputError where the folder cannot be written.
+    Raises InputError where the folder cannot be written, RunError where it is full.
     """
+    # The suffix stays, since writers choose the format by it.
+    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    temporary = path.parent / f".part-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix stays, since writers choose the format by it.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix="".join(path.suffixes[-2:]))
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
+        if error.errno in _FULL:
+            raise _full(path.parent, error) from error
         raise InputError(f"{path.parent}: cannot be written ({error.strerror}); choose another folder") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
+    except (InputError, RunError):
+        raise
+    except Exception as error:
+        # Writers of tables and arrays report a full disk in words of their own.
+        reason = _refusal(temporary)
+        if reason is not None:
+            raise _full(path.parent, reason) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,13 +64,54 @@ def strict_json(content: Any) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
+def _refusal(temporary: Path) -> OSError | None:
+    """Why nothing more can be written into a file, None where more can."""
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(2**20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error if error.errno in _FULL else None
+    return None
+
+
+def _full(folder: Path, error: OSError) -> RunError:
+    return RunError(f"{folder}: full ({error.strerror}); make room there, then the same command goes on")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write strict JSON (no NaN) atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(strict_json(content))
+        temporary.write_text(strict_json(content), encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:
     """sha256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sweep_parts(folder: Path, below: bool = False) -> None:
+    """Remove what killed processes of this machine left half written in a folder, and what anybody left a day ago."""
+    for part in folder.rglob(".part-*") if below else folder.glob(".part-*"):
+        found = _PART.match(part.name)
+        try:
+            written = part.lstat().st_mtime
+            gone = found and (_owner_is_gone(found[1], found[2], written) or time.time() - written > _DAY_S)
+            if gone and part.is_file():
+                part.unlink()
+        except OSError:  # gone meanwhile, or somebody else's
+            continue
+
+
+def _owner_is_gone(host: str | None, pid: str | None, written: float) -> bool:
+    if host != _HOST or pid is None:
+        return False
+    try:
+        # A process that began later only has the number of the one that wrote.
+        return psutil.Process(int(pid)).create_time() > written + 1
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False

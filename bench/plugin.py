@@ -136,9 +136,10 @@ def run(request: pytest.FixtureRequest) -> Run:
     """The cell's run: fitted, predicted and scored, resuming what is on disk."""
     try:
         made = Run(request.config._sdseg_cells[request.param])  # type: ignore[attr-defined]
-        made.fit()
-        made.predict()
-        made.score()
+        with made.folder.locked():
+            made.fit()
+            made.predict()
+            made.score()
     except NotApplicableError as error:
         pytest.skip(str(error))
     except InputError as error:
@@ -172,7 +173,9 @@ def _benchmark_name(item: pytest.Item) -> str:
 
 def keep_outcome(folder: RunFolder, name: str, outcome: str) -> None:
     """Write passed, failed or skipped beside the name of a benchmark into the record, where there is one."""
-    if folder.record_path.exists():
+    if not folder.record_path.exists():
+        return
+    with folder.locked():
         record = folder.read_record()
         folder.write_record(record.model_copy(update={"benchmarks": {**record.benchmarks, name: outcome}}))
 
@@ -193,14 +196,16 @@ def publish(benchmark: Any, run: Run, request: pytest.FixtureRequest) -> Any:
         scores = list(scores)
         benchmark.extra_info.update(plain_scores(scores))
         if into_record and scores:
-            record = run.folder.read_record().with_scores(scores)
-            rounds = {**record.timings, **(timings or {})}
-            run.folder.write_record(record.model_copy(update={"timings": rounds}))
+            with run.folder.locked():
+                record = run.folder.read_record().with_scores(scores)
+                rounds = {**record.timings, **(timings or {})}
+                run.folder.write_record(record.model_copy(update={"timings": rounds}))
 
     benchmark.group = request.node.originalname  # before any timed call, or the JSON has no group
-    run.folder.note_revisions(revision())
-    record = on_this_machine(run.folder.read_record())
-    run.folder.write_record(record)
+    with run.folder.locked():
+        run.folder.note_revisions(revision())
+        record = on_this_machine(run.folder.read_record())
+        run.folder.write_record(record)
     facts = {
         "method": run.cell.method,
         "dataset": run.cell.dataset,

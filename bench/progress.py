@@ -17,6 +17,11 @@ def report(task: str, done: int, total: int, detail: str = "") -> None:
     _logger.info(task, extra={"done": done, "total": total, "detail": detail})
 
 
+def note(text: str) -> None:
+    """Say one line that a user should read now."""
+    _logger.warning(text)
+
+
 class BarHandler(logging.Handler):
     """Draws a progress bar on a terminal."""
 
@@ -30,7 +35,10 @@ class BarHandler(logging.Handler):
         self._name = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Advance the bar of the record's task, opening a new one when the task changes."""
+        """Advance the bar of the record's task, opening a new one when the task changes; a note is a line above."""
+        if record.levelno >= logging.WARNING:
+            self._bars.console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+            return
         name, done, total, detail = _unpack(record)
         if self._task is None or name != self._name:
             self._bars.start()
@@ -54,7 +62,10 @@ class LineHandler(logging.Handler):
         self._last = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write if some seconds have passed since the last line."""
+        """Write if some seconds have passed since the last line; a note at once."""
+        if record.levelno >= logging.WARNING:
+            self._write(record.getMessage())
+            return
         name, done, total, detail = _unpack(record)
         if time.monotonic() - self._last >= self._every_s:
             self._last = time.monotonic()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,17 @@ from bench.store import RunFolder, digest, fit_identity
 from bench.types import Case, Dataset, Prediction, Segmenter, TaskSpec
 
 
+def _alone(step: Callable[[Run], None]) -> Callable[[Run], None]:
+    """A step during which no other process works in the run's folder."""
+
+    @wraps(step)
+    def locked(run: Run) -> None:
+        with run.folder.locked():
+            step(run)
+
+    return locked
+
+
 class Run:
     """One cell with its dataset, its folder and its three steps."""
 
@@ -44,6 +55,7 @@ class Run:
         """Hash of what the weights depend on."""
         return digest(fit_identity(self.cell, self.data))
 
+    @_alone
     def fit(self) -> None:
         """Train the method, or take the finished training of a run that differs only in inference."""
         progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
@@ -71,6 +83,7 @@ class Run:
             self._segmenter = load_segmenter(self.cell.config, self.dataset.spec, self.folder)
         return self._segmenter
 
+    @_alone
     def predict(self) -> None:
         """Predict every test case `draws` times; predictions on disk stay."""
         progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
@@ -110,6 +123,7 @@ class Run:
         """Those that are not on disk yet."""
         return [(c, d) for c, d in self.predictions() if not self.folder.prediction_path(d, c).exists()]
 
+    @_alone
     def score(self) -> None:
         """Score the stored predictions and write scores, gallery and record."""
         progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
@@ -226,6 +240,7 @@ def task_of(facts: dict[str, Any]) -> TaskSpec:
 def run_cell(cell: Cell, steps: Sequence[str] = ("fit", "predict", "score")) -> Path:
     """Do the named steps of a cell; returns its run folder."""
     run = Run(cell)
-    for step in steps:
-        getattr(run, step)()
+    with run.folder.locked():  # also between the steps
+        for step in steps:
+            getattr(run, step)()
     return run.folder.path

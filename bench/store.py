@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import AbstractContextManager
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 from bench.config import Cell
 from bench.errors import InputError
 from bench.files import atomic_path, write_json
+from bench.locking import locked
 from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, read_record
 from bench.trust import check_code
 
@@ -79,6 +81,10 @@ class RunFolder:
         name = f"seed{cell.seed}-{digest(run_identity(cell, data))[:8]}"
         return cls(Path(cell.config["runs_dir"]) / cell.dataset.replace("/", "-") / cell.method / name)
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes out while a step works here."""
+        return locked(self.path, below=True)
+
     @property
     def model(self) -> Path:
         """Weights, training state and log."""
@@ -111,7 +117,7 @@ class RunFolder:
     def write_config(self, content: dict[str, Any]) -> None:
         """`config.yaml`: the resolved configuration."""
         with atomic_path(self.path / "config.yaml") as part:
-            part.write_text(yaml.safe_dump(content, sort_keys=False))
+            part.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
     def read_config(self, trust: bool = False, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """The resolved configuration; raises InputError naming the file, also where it names code of its own.
@@ -120,7 +126,7 @@ class RunFolder:
         """
         path = self.path / "config.yaml"
         try:
-            content = yaml.safe_load(path.read_text())
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict) or "task" not in content:
                 raise ValueError("no run configuration")
         except (OSError, ValueError, yaml.YAMLError) as error:
@@ -135,7 +141,7 @@ class RunFolder:
     def fit_facts(self) -> dict[str, Any] | None:
         """What `fit` reported, or None where the fit has not ended."""
         path = self.model / "fit.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def write_fit_facts(self, facts: dict[str, Any]) -> None:
         """Mark the fit as done."""
@@ -144,7 +150,7 @@ class RunFolder:
     def inference_facts(self) -> dict[str, Any]:
         """How the predictions were made, as the method described it; empty where it did not."""
         path = self.path / "predictions" / "inference.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def write_inference_facts(self, facts: dict[str, Any]) -> None:
         """Keep them beside the predictions."""
@@ -153,7 +159,7 @@ class RunFolder:
     def revisions(self) -> list[str]:
         """Every revision of the code that something in this folder was made with, in order; none where unknown."""
         path = self.path / "revisions.json"
-        return json.loads(path.read_text()) if path.exists() else []
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
     def note_revisions(self, *revisions: str) -> None:
         """Remember them before a step works with this code, since results that are there already stay."""
@@ -200,7 +206,7 @@ class RunFolder:
     def borrow_fit(self, fit_hash: str) -> bool:
         """Take the finished fit of a sibling run with the same fit identity; True if there was one."""
         for facts_path in sorted(self.path.parent.parent.glob("*/seed*/model/fit.json")):
-            facts = json.loads(facts_path.read_text())
+            facts = json.loads(facts_path.read_text(encoding="utf-8"))
             if facts.get("fit_hash") == fit_hash and facts_path.parent != self.model:
                 self.model.mkdir(parents=True, exist_ok=True)
                 for source in facts_path.parent.glob("[!.]*"):

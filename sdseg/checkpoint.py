@@ -36,7 +36,7 @@ def save_training(workdir: Path, parts: dict[str, Any], state: TrainingState) ->
     content = {name: part.state_dict() for name, part in parts.items()} | {"state": vars(state)}
     write_atomically(workdir / "training.pt", lambda path: torch.save(content, path))
     lines = "".join(json.dumps(row) + "\n" for row in state.log)
-    write_atomically(workdir / "log.jsonl", lambda path: path.write_text(lines))
+    write_atomically(workdir / "log.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
 
 
 def load_training(workdir: Path, parts: dict[str, Any]) -> TrainingState | None:

@@ -253,7 +253,7 @@ class SDSeg(nn.Module):
         weights = {k: v.contiguous() for k, v in self.state_dict().items() if not k.startswith("alignment.")}
         write_atomically(folder / "model.safetensors", lambda path: save_file(weights, path))
         text = json.dumps(self.config.model_dump() | {"alignment": None}, indent=1) + "\n"
-        write_atomically(folder / "config.json", lambda path: path.write_text(text))
+        write_atomically(folder / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> SDSeg:

@@ -41,7 +41,7 @@ def write_model_card(folder: Path | str, facts: Mapping[str, Any]) -> None:
         parts.append(f"## {heading}\n\n" + "\n\n".join(_fact(name, names, facts) for name in names))
     parts.append(f"## Limitations\n\n{facts.get('limitations', _LIMITATIONS)}")
     text = "\n\n".join(parts) + "\n"
-    write_atomically(Path(folder) / "README.md", lambda path: path.write_text(text))
+    write_atomically(Path(folder) / "README.md", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _front_matter(facts: Mapping[str, Any]) -> str:

@@ -82,4 +82,4 @@ def _write_nifti(path: Path, values: np.ndarray, spacing: Sequence[float]) -> No
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all."""
-    write_atomically(path, lambda part: part.write_text(json.dumps(content)))
+    write_atomically(path, lambda part: part.write_text(json.dumps(content), encoding="utf-8"))

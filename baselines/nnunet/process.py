@@ -27,10 +27,10 @@ def run_stage(stage: str, settings: dict[str, Any], folder: Path, log: Path) -> 
     environment = _environment(stage, folder, settings["device"], settings["threads"])
     lines = [""]
     with (
-        log.open("a") as file,
+        log.open("a", encoding="utf-8") as file,
         # In a session of its own: when its input ends, the worker ends itself and all that nnU-Net has started.
         subprocess.Popen(
-            command, **pipes, text=True, errors="replace", env=environment, start_new_session=True
+            command, **pipes, text=True, encoding="utf-8", errors="replace", env=environment, start_new_session=True
         ) as worker,
     ):
         assert worker.stdout is not None

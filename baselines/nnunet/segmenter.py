@@ -62,13 +62,13 @@ class NNUNetSegmenter:
         for copy in ("raw", "preprocessed"):  # of the data, serving training alone
             shutil.rmtree(folder / copy, ignore_errors=True)
         self.load(workdir)
-        return json.loads(answer.read_text())["facts"]
+        return json.loads(answer.read_text(encoding="utf-8"))["facts"]
 
     def load(self, workdir: Path) -> None:
         """Take plan and weights that `fit` left; raises ValueError naming a file that does not fit."""
         path, weights = workdir / "nnunet.json", workdir / "model.safetensors"
         try:
-            trained = json.loads(path.read_text())
+            trained = json.loads(path.read_text(encoding="utf-8"))
             _check_names(trained["plans"])
             self._predictor = self._build_predictor(trained)
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -43,7 +43,7 @@ def train(settings: dict[str, Any]) -> None:
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
     folder, workdir = Path(settings["folder"]), Path(settings["folder"]).parent
-    plans = json.loads((folder / "plan.json").read_text())["plans"]
+    plans = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["plans"]
     random.seed(settings["seed"])
     np.random.seed(settings["seed"])
     torch.manual_seed(settings["seed"])
@@ -71,7 +71,7 @@ def _model(trainer: Any) -> dict[str, Any]:
 
 
 def _training_facts(trainer: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    summary = json.loads(Path(trainer.output_folder, "validation", "summary.json").read_text())
+    summary = json.loads(Path(trainer.output_folder, "validation", "summary.json").read_text(encoding="utf-8"))
     dice = summary["foreground_mean"]["Dice"]
     facts = {
         **{
@@ -94,7 +94,7 @@ class Watch:
 
     def __init__(self, trainer: Any, path: Path) -> None:
         self.trainer, self.path = trainer, path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self.seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         self.done, self.started = 0, 0.0
         for name in ("save_checkpoint", "train_step", "on_train_epoch_start", "on_train_epoch_end"):
             setattr(trainer, name, partial(getattr(self, name), getattr(trainer, name)))

@@ -131,7 +131,9 @@ def write_reference(path: Path, reference: Reference) -> None:
     """Write a reference atomically as strict JSON, a list of numbers on one line."""
     text = json.dumps(json.loads(reference.model_dump_json()), indent=1, allow_nan=False)
     with atomic_path(path) as part:
-        part.write_text(re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n\s*", "", found[0]), text) + "\n")
+        part.write_text(
+            re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n\s*", "", found[0]), text) + "\n", encoding="utf-8"
+        )
 
 
 def run_facts(path: Path) -> RunFacts:

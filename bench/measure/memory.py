@@ -63,11 +63,13 @@ def measure_peak_memory(
         # the child finds the modules that this process finds, wherever it was started
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         try:
-            worker = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
+            worker = subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout, env=environment
+            )
         except subprocess.TimeoutExpired as error:
             raise RunError(f"memory of {target}: no answer within {timeout:g} s") from error
         if worker.returncode or not answer.is_file():
             lines = [line.strip() for line in worker.stderr.splitlines() if line.strip()]
             reason = lines[-1] if lines else "no message"
             raise RunError(f"memory of {target}: the process ended with {worker.returncode}: {reason}")
-        return MemoryResult(**json.loads(answer.read_text()))
+        return MemoryResult(**json.loads(answer.read_text(encoding="utf-8")))

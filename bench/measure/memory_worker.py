@@ -17,7 +17,7 @@ def main(target: str, argument: str, answer: str, warmup: str = "") -> None:
     """Build the call that `target` names, make it (after another with `warmup`) and write its peaks to `answer`."""
     module, _, name = target.partition(":")
     call = getattr(importlib.import_module(module), name)(json.loads(argument))
-    Path(answer).write_text(json.dumps(_measure(call, bool(warmup))))
+    Path(answer).write_text(json.dumps(_measure(call, bool(warmup))), encoding="utf-8")
 
 
 def _measure(call: Any, warmup: bool) -> dict[str, Any]:
@@ -64,13 +64,13 @@ def _file_pages() -> int:
 
 def _status(name: str) -> int:
     """A figure of /proc/self/status in bytes; 0 where the kernel does not have it."""
-    lines = _STATUS.read_text().splitlines()
+    lines = _STATUS.read_text(encoding="utf-8").splitlines()
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
 
 
 def _reset_peak_rss() -> bool:
     try:
-        _CLEAR.write_text("5")  # Linux: 5 sets VmHWM back to the present size
+        _CLEAR.write_text("5", encoding="utf-8")  # Linux: 5 sets VmHWM back to the present size
     except OSError:
         return False
     return True

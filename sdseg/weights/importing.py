@@ -107,7 +107,7 @@ def _from_folder(src: Path) -> _Import:
     for kind in (AutoencoderKL, UNet2DModel):
         for folder in (src, src / "vae", src / "unet"):
             config = folder / "config.json"
-            if config.is_file() and f'"{kind.__name__}"' in config.read_text(errors="replace"):
+            if config.is_file() and f'"{kind.__name__}"' in config.read_text(encoding="utf-8", errors="replace"):
                 try:
                     model = kind.from_pretrained(folder)
                 except Exception as error:

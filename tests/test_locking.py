@@ -1,0 +1,187 @@
+"""Two processes on one folder: one works, the other waits and says for whom; what was killed leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import progress
+from bench.errors import RunError
+from bench.files import atomic_path, sweep_parts
+from bench.locking import LOCK, locked
+from sdseg.files import write_atomically
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(code: str, *arguments: str, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+HOLD = """
+    import sys
+    from pathlib import Path
+    from bench.locking import locked
+    with locked(Path(sys.argv[1])):
+        print("held", flush=True)
+        sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "note", said.append)
+    return said
+
+
+def test_the_second_waits_and_says_for_whom(tmp_path: Path, notes: list[str]) -> None:
+    folder = tmp_path / "deep" / "run"
+    with start(HOLD, str(folder), stdin=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with start(HOLD, str(folder), stdin=subprocess.PIPE) as second:
+            assert second.stderr is not None
+            said = second.stderr.readline()
+            assert said.startswith(f"{folder}: waiting, process {first.pid} on {os.uname().nodename} (for 0:0")
+            first.communicate("")
+            assert second.stdout is not None
+            assert second.stdout.readline() == "held\n"
+            second.communicate("")
+    assert list(tmp_path.iterdir()) == []  # neither a lock nor the folders made for it stay
+    assert notes == []
+
+
+def test_a_killed_owner_blocks_nobody(tmp_path: Path, notes: list[str]) -> None:
+    with start(HOLD, str(tmp_path), stdin=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        first.send_signal(signal.SIGKILL)
+    assert (tmp_path / LOCK).exists()
+    with locked(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+        with locked(tmp_path / "..", below=False), locked(tmp_path):  # the same process may come again
+            pass
+        assert (tmp_path / LOCK).exists()
+    assert not (tmp_path / LOCK).exists()
+    assert notes == []
+
+
+def test_a_group_of_processes_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with start(HOLD, str(tmp_path), stdin=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        with pytest.raises(RunError, match=f"process {first.pid} on"), locked(tmp_path):
+            pass
+        monkeypatch.setenv("RANK", "1")
+        with locked(tmp_path):  # the first process of the group holds it
+            pass
+        first.communicate("")
+
+
+def test_a_folder_that_cannot_be_locked_is_used_with_a_note(
+    tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(tmp_path), locked(tmp_path):
+        pass
+    assert notes == [f"{tmp_path}: cannot be locked (No locks available); let no other process work in it"]
+
+
+WRITE = """
+    import os, sys
+    from pathlib import Path
+    from bench.files import atomic_path
+    from reports.files import write_atomic
+    from sdseg.files import write_atomically
+    folder, die = Path(sys.argv[1]), lambda path: (path.write_bytes(b"half"), os._exit(9))
+    if os.fork() == 0:
+        with atomic_path(folder / "predictions" / "case.v1.nii.gz") as part:
+            die(part)
+    elif os.fork() == 0:
+        write_atomically(folder / "model" / "best.pt", die)
+    else:
+        os.wait(), os.wait()
+"""
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    start(WRITE, str(tmp_path)).communicate()
+    assert len(list(tmp_path.rglob(".part-*"))) == 2
+    mine, foreign, old = tmp_path / "now", tmp_path / ".part-of-mine", tmp_path / ".part-ab12_cde.npz"
+    foreign.write_text("")
+    old.write_text("")
+    with atomic_path(mine) as part:
+        sweep_parts(tmp_path)
+        assert len(list(tmp_path.rglob(".part-*"))) == 5  # only the folder itself was looked through
+        with locked(tmp_path, below=True):
+            assert sorted(tmp_path.rglob(".part-*")) == sorted([foreign, old, part])
+    os.utime(old, (time.time() - 90000,) * 2)
+    os.utime(foreign, (time.time() - 90000,) * 2)
+    sweep_parts(tmp_path)
+    assert list(tmp_path.rglob(".part-*")) == [foreign]
+
+
+def test_a_number_that_a_later_process_has_is_no_owner(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "x") as part:
+        os.utime(part, (1000.0, 1000.0))
+        sweep_parts(tmp_path)
+        assert not part.exists()
+        part.write_text("")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_modes_follow_the_umask(umask: int, tmp_path: Path) -> None:
+    from reports.files import write_atomic
+
+    old = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "bench.csv") as part:
+            part.write_text("a")
+        write_atomically(tmp_path / "sdseg", lambda path: path.write_text("a"))
+        write_atomic(tmp_path / "reports", "a")
+    finally:
+        os.umask(old)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~umask}
+
+
+FULL = """
+    import resource, sys
+    from pathlib import Path
+    import numpy, torch
+    from bench.files import atomic_path
+    from sdseg.files import write_atomically
+    folder = Path(sys.argv[1])
+    torch_file = lambda: write_atomically(folder / "training.pt", lambda path: torch.save(torch.zeros(10**6), path))
+    def array():
+        with atomic_path(folder / "case.npz") as part, part.open("wb") as file:
+            numpy.savez(file, x=numpy.zeros(10**6))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    for write in (torch_file, array):
+        try:
+            write()
+        except Exception as error:
+            print(type(error).__name__, error)
+"""
+
+
+def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path: Path) -> None:
+    told = start(FULL, str(tmp_path)).communicate()[0].splitlines()
+    rest = f"{tmp_path}: full (File too large); make room there, then the same command goes on"
+    assert told == [f"OSError {rest}", f"RunError {rest}"]
+    assert list(tmp_path.iterdir()) == []
