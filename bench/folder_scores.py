@@ -25,7 +25,7 @@ from bench.outputs import OutputFolder, check_apart
 from bench.protocols import Protocol, build_protocol
 from bench.protocols.gap import GapValue, case_values, gap_table
 from bench.protocols.stability import stability_mode
-from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS
+from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, spreadsheet_text
 from bench.scoring import open_lpips, score_case
 from bench.stored import StoredCase
 
@@ -188,11 +188,11 @@ def _write(output: OutputFolder, frame: pd.DataFrame, summary: dict[str, Any], g
     with output.write("scores.parquet") as part:
         frame.to_parquet(part, index=False)
     with output.write("scores.csv") as part:
-        table.to_csv(part, index=False)
+        table.map(spreadsheet_text).to_csv(part, index=False)
     if gap is None:
         output.remove(_CONVENTIONS)  # of other masks
     else:
         with output.write(_CONVENTIONS) as part:
             gap.to_csv(part, index=False)
     with output.write("summary.json") as part:
-        part.write_text(strict_json(summary))
+        part.write_text(strict_json(summary), encoding="utf-8")

@@ -37,7 +37,7 @@ class OutputFolder:
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: not a folder; choose another --out")
         self._written: dict[str, set[str]] = defaultdict(set)
-        for line in (path / LIST).read_text().splitlines() if (path / LIST).exists() else ():
+        for line in (path / LIST).read_text(encoding="utf-8").splitlines() if (path / LIST).exists() else ():
             try:
                 row = json.loads(line)
             except ValueError:  # cut short by a kill, before its file got its name
@@ -79,7 +79,7 @@ class OutputFolder:
         # Before the file gets its name: a kill must not leave one that no command owns up to.
         digest = sha256_of(part)
         if digest not in self._written[name]:
-            with (self.path / LIST).open("a") as file:
+            with (self.path / LIST).open("a", encoding="utf-8") as file:
                 file.write("\n" * self._is_torn() + json.dumps({"file": name, "sha256": digest}) + "\n")
                 file.flush()
                 os.fsync(file.fileno())

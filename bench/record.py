@@ -17,6 +17,26 @@ SCORE_COLUMNS = ["case", "group", "label", "draw", "metric", "convention", "valu
 ALL_DRAWS = -1  # `draw` of a row that speaks of all draws together
 
 
+def spreadsheet_text(value: Any) -> Any:
+    """A cell of a CSV file: text that a spreadsheet would take for a formula begins with an apostrophe."""
+    return f"'{value}" if _is_formula(value) else value
+
+
+def plain_text(cell: str) -> str:
+    """The text that `spreadsheet_text` wrote as this cell."""
+    return cell[1:] if cell.startswith("'") and _is_formula(cell[1:]) else cell
+
+
+def _is_formula(value: Any) -> bool:
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False
+
+
 class BadRecordError(InputError):
     """A record on disk that cannot be read."""
 

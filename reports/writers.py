@@ -12,6 +12,7 @@ from typing import Any
 
 from tabulate import SEPARATING_LINE, tabulate
 
+from bench.record import spreadsheet_text
 from reports.table import Level, Table, cell
 
 WIDTH = 100
@@ -150,4 +151,4 @@ def _markdown(text: str) -> str:
 def _exact(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return repr(value) if isinstance(value, float) else str(value)
+    return repr(value) if isinstance(value, float) else str(spreadsheet_text(value))

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import InputError
+from bench.record import plain_text
 
 SPLITS = ("train", "val", "test")
 _EXPECTED = {"split": "split and optionally group", "group": "group"}
@@ -133,6 +134,7 @@ def _read_cases(path: Path, known: Iterable[str], column: str) -> pd.DataFrame:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from error
+    rows = rows.map(plain_text)  # ids copied from a table written here
     missing = [c for c in ("case", column) if c not in rows]
     if missing:
         raise InputError(f"{path}: no column {missing[0]!r}; expected case, {_EXPECTED[column]}")
