@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sdseg.labels import Prediction
@@ -33,8 +34,9 @@ class PredictionFolder:
         find: Callable[..., Any],
         open_masks: Callable[..., Any],
         read_score: Callable[..., Any],
+        resample: bool = False,
     ) -> None:
-        self.dims = task.dims
+        self.dims, self._resample = task.dims, resample
         self._masks = _Draws("root", root, find)
         self._reader = open_masks(root, self._masks.files(), task)
         self._read_score = partial(read_score, labels=len(task.labels))
@@ -53,20 +55,21 @@ class PredictionFolder:
     def predict(self, image: torch.Tensor, generators: Sequence[Any]) -> Prediction:
         """Masks (B, L, *S) at the files' own size and their scores, or the masks again where no scores are given.
 
-        Generators name case and draw. Raises ValueError where a file or a draw is missing, or two differ in size.
+        Generators name case, draw and the case's grid. Raises ValueError where a file or a draw is missing, or is not
+        on that grid.
         """
-        files = [self._masks.file(g.case_id, g.draw) for g in generators]
-        masks = torch.stack([torch.from_numpy(self._reader.read(path)) for path in files])
+        masks = self._stack(self._masks, self._reader.read, generators)
         if self._scores is None:
             return Prediction(masks.float(), masks)
-        files = [self._scores.file(g.case_id, g.draw) for g in generators]
-        scores = torch.stack([torch.from_numpy(self._read_score(path)) for path in files])
-        if scores.shape != masks.shape:
-            sizes = (" x ".join(map(str, found.shape[2:])) for found in (scores, masks))
-            raise ValueError(
-                "{}: the score of {} has size {}, its mask {}".format(self._scores.root, generators[0].case_id, *sizes)
-            )
-        return Prediction(scores, masks)
+        return Prediction(self._stack(self._scores, self._read_score, generators), masks)
+
+    def _stack(self, draws: _Draws, read: Callable[..., np.ndarray], generators: Sequence[Any]) -> torch.Tensor:
+        return torch.stack(
+            [
+                torch.from_numpy(read(draws.file(g.case_id, g.draw), onto=g.onto._replace(resample=self._resample)))
+                for g in generators
+            ]
+        )
 
     def describe(self) -> dict[str, str]:
         """How the masks are read."""
@@ -110,8 +113,12 @@ def predictions_segmenter(
     find: str,
     read_masks: str,
     read_score: str,
+    resample: bool = False,
 ) -> PredictionFolder:
-    """The folders `root` and `scores`, read by the functions that the configuration names."""
+    """The folders `root` and `scores`, read by the functions that the configuration names.
+
+    `resample` brings files that lie on another grid to their cases'.
+    """
     open_masks = partial(_by_name(read_masks), labels=labels, mask=mask, background=background)
     readers = (_by_name(find), open_masks, _by_name(read_score))
-    return PredictionFolder(Path(root), Path(scores) if scores else None, task, *readers)
+    return PredictionFolder(Path(root), Path(scores) if scores else None, task, *readers, resample)

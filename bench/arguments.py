@@ -97,6 +97,8 @@ def _add_scoring(score: argparse.ArgumentParser) -> None:
     sized = "in-plane size in pixels of protocols that score at their network's (sdseg, medsegdiff); default: 256"
     score.add_argument("--size", type=int, default=256, metavar="N", help=sized)
     _add_masks(score)
+    other = "bring predictions on another grid or of another size to their references' (masks by nearest neighbour)"
+    score.add_argument("--resample", action="store_true", help=other)
     every = "also score the same masks under every protocol: conventions.csv"
     score.add_argument("--conventions", action="store_true", help=every)
 

@@ -155,7 +155,7 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.locking import locked
     from bench.masks.declared import parse_pairs
 
-    names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions")
+    names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions", "resample")
     options = {name: getattr(parsed, name) for name in (*names, "mask", "ignore", "background")}
     for name in ("labels", "pred_labels"):
         options[name] = parse_pairs(given) if (given := getattr(parsed, name)) else None

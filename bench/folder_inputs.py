@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.datasets.formats import affine_of, decode
+from bench.datasets.formats import decode
+from bench.datasets.grids import Onto
 from bench.datasets.splitting import read_groups
 from bench.errors import InputError
-from bench.images import find_files, read_score, same_orientation
+from bench.images import find_files, read_score
 from bench.masks import Declared, MaskFiles
 from bench.masks.declared import COLOUR, show
 from bench.masks.predictions import prediction_masks
@@ -26,7 +27,8 @@ _FAINTEST = 1 / 255  # what the 1 of a mask saved as 0 and 1 becomes when it is 
 class FolderInputs:
     """Files by stem: of the references, and of masks and scores one mapping per draw; `groups` by stem.
 
-    `reference_masks` and `predicted_masks` know how the masks of either side are read.
+    `reference_masks` and `predicted_masks` know how the masks of either side are read. `resample` is for predictions
+    on other grids than their references.
     """
 
     references: dict[str, Path]
@@ -36,6 +38,7 @@ class FolderInputs:
     draws: list[dict[str, Path]]
     scores: list[dict[str, Path]]
     groups: Mapping[str, str]
+    resample: bool = False
 
     def read(self, stem: str) -> StoredCase:
         """One case whole; raises InputError naming a file that does not fit its reference."""
@@ -44,11 +47,9 @@ class FolderInputs:
         reference, ignored = self.reference_masks.read(path, picture)
         image = np.broadcast_to(np.float32(0), (1, *reference.shape[1:]))
         case = Case(stem, self.groups[stem], image, reference, picture.spacing_mm, ignored)
-        masks = [self._mask(draw[stem]) for draw in self.draws]
-        scores = [self._score(draw[stem], mask) for draw, mask in zip(self.scores, masks, strict=False)]
-        files = [draw[stem] for draw in (*self.draws, *self.scores)]
-        for file, array in zip(files, (*masks, *scores), strict=True):
-            _check_grid(file, array, path, reference)
+        onto = Onto(picture.grid._replace(shape=reference.shape[1:]), resample=self.resample)
+        masks = [self.predicted_masks.read_onto(draw[stem], onto)[0] for draw in self.draws]
+        scores = [self._score(draw[stem], mask, onto) for draw, mask in zip(self.scores, masks, strict=False)]
         return StoredCase(case, np.stack(masks), np.stack(scores) if scores else None)
 
     def mask_facts(self) -> dict[str, Any]:
@@ -59,11 +60,8 @@ class FolderInputs:
         """Values of the predictions that are no label's, nor the background's; colours as text."""
         return [value if value < COLOUR else show(value) for value in self.predicted_masks.strangers()]
 
-    def _mask(self, path: Path) -> np.ndarray:
-        return self.predicted_masks.read(path, decode(path, indexed=True))[0]
-
-    def _score(self, path: Path, mask: np.ndarray) -> np.ndarray:
-        score = read_score(path, len(self.labels))
+    def _score(self, path: Path, mask: np.ndarray, onto: Onto) -> np.ndarray:
+        score = read_score(path, len(self.labels), onto)
         if mask.any() and score.max() <= _FAINTEST:
             raise InputError(f"{path}: no score above 1/255 although its mask is not empty; integers span 0..255")
         return score
@@ -78,6 +76,7 @@ def open_folders(
     scores: Path | None = None,
     groups: Path | None = None,
     group_regex: str | None = None,
+    resample: bool = False,
 ) -> FolderInputs:
     """Pair the files of the folders by stem; where nothing names the labels, all references are read for them.
 
@@ -100,7 +99,8 @@ def open_folders(
     labels, values = _labels(reading)
     files = [path for draw in draws.values() for path in draw.values()]
     answers = prediction_masks(pred, files, labels, values, predicted)
-    return FolderInputs(references, labels, reading, answers, list(draws.values()), list(soft.values()), group_of)
+    kinds = (list(draws.values()), list(soft.values()))
+    return FolderInputs(references, labels, reading, answers, *kinds, group_of, resample)
 
 
 def _labels(reading: MaskFiles) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]] | None]:
@@ -133,11 +133,3 @@ def _check_stems(ref: Path, files: Mapping[str, Path], draws: Mapping[str, dict[
 
 def _more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-
-
-def _check_grid(path: Path, found: np.ndarray, reference_path: Path, reference: np.ndarray) -> None:
-    if found.shape != reference.shape:
-        sizes = (" x ".join(map(str, array.shape[1:])) for array in (found, reference))
-        raise InputError("{}: size {}, but the reference has {}; save it at that size".format(path, *sizes))
-    if not same_orientation(affine_of(path), affine_of(reference_path)):
-        raise InputError(f"{path}: runs along other axes than its reference; save it on the reference's grid")

@@ -21,6 +21,7 @@ from bench.masks.declared import declared
 from bench.metrics import MASK_METRICS, METRICS, Metric
 from bench.metrics.perceptual import undefined_reason
 from bench.metrics.stability import stability_metrics
+from bench.notes import heard
 from bench.outputs import OutputFolder, check_apart
 from bench.protocols import Protocol, build_protocol
 from bench.protocols.gap import GapValue, case_values, gap_table
@@ -61,6 +62,7 @@ def score_folder(
     pred_labels: Any = None,
     ignore: Any = None,
     background: Any = 0,
+    resample: bool = False,
 ) -> dict[str, Any]:
     """Score masks in `pred` (or in its sub-folders `draw-*`) against `ref`, paired by file stem.
 
@@ -77,7 +79,10 @@ def score_folder(
     `mask`, `labels`, `ignore` and `background` state it (`bench.masks.declared`), `pred_labels` where predictions have
     other values. Nothing stated, references are binary ("foreground") or label maps (one label per value they hold).
 
-    Raises InputError, with no scores written, for missing or extra predictions, other sizes,
+    `resample` brings predictions that lie on another grid to their references' (masks by nearest neighbour, scores
+    linearly), which the notes say.
+
+    Raises InputError, with no scores written, for missing or extra predictions, other grids and sizes,
     unreadable files, values that are no mask or no score, cases without a group, unknown protocols or metrics, and
     metrics that need a soft score, and where `out` holds a file of such a name that is not an earlier call's. Cases
     scored before that, or before a kill, are not scored again.
@@ -94,9 +99,11 @@ def score_folder(
     stated = declared(mask, labels, ignore, background)
     predicted = declared(mask, pred_labels, None, 0 if pred_labels else background)
     paths = {"scores": scores and Path(scores), "groups": groups and Path(groups)}
-    inputs = open_folders(Path(pred), Path(ref), stated, predicted, group_regex=group_regex, **paths)
+    inputs = open_folders(Path(pred), Path(ref), stated, predicted, group_regex=group_regex, resample=resample, **paths)
     scratch = output.path / _SCRATCH
-    scored = _score(inputs, names, rules, size if conventions else None, scratch)
+    with heard() as notes:
+        scored = _score(inputs, names, rules, size if conventions else None, scratch)
+    scored.facts["notes"] += notes.lines()
     facts = _conventions(chosen, scored.spacings, protocol, inputs)
     summary = {
         "protocol": protocol,

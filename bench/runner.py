@@ -15,11 +15,14 @@ import torch
 from bench import progress
 from bench.build import build_dataset, build_segmenter
 from bench.config import Cell
+from bench.datasets.grids import Onto
+from bench.datasets.picture import Grid
 from bench.environment import revision
 from bench.errors import InputError, NotApplicableError
 from bench.geometry import to_native_size
 from bench.items import TrainingItems, method_image, method_spacing
 from bench.metrics import select
+from bench.notes import Notes, heard
 from bench.scoring import score_run
 from bench.seeding import CaseGenerator
 from bench.store import RunFolder, digest, fit_identity
@@ -97,7 +100,7 @@ class Run:
         size = 1 if single else int(self.cell.config["predict_batch_size"])
         # Batches are cut from the whole list, not from what is missing: rounding depends on a batch's size, and a
         # run that was killed must end with the very same scores.
-        wanted = self.predictions()
+        wanted, notes = self.predictions(), Notes()
         for start in range(0, len(wanted), size):
             part = wanted[start : start + size]
             if missing.isdisjoint(part):
@@ -105,15 +108,20 @@ class Run:
             case_of = {case_id: self.dataset.case(case_id) for case_id in dict.fromkeys(c for c, _ in part)}
             cases, draws = [case_of[case_id] for case_id, _ in part], [draw for _, draw in part]
             try:
-                answers = predict_cases(segmenter, task, cases, draws, self.cell.config)
+                with heard(notes):
+                    answers = predict_cases(segmenter, task, cases, draws, self.cell.config)
             except ValueError as error:
                 raise InputError(str(error).splitlines()[0]) from error
             for case, draw, found in zip(cases, draws, answers, strict=True):
                 self.folder.write_prediction(draw, case.id, *(np.asarray(x) for x in found))
             progress.report("predicting", min(start + size, len(wanted)), len(wanted))
         describe = getattr(segmenter, "describe", None)
-        if describe is not None:
-            self.folder.write_inference_facts(describe())
+        facts = {} if describe is None else describe()
+        if notes.lines():
+            known = self.folder.inference_facts().get("notes", [])
+            facts = {**facts, "notes": sorted({*known, *notes.lines()})}
+        if facts:
+            self.folder.write_inference_facts(facts)
 
     def predictions(self) -> list[tuple[str, int]]:
         """All (case id, draw) pairs of the test split, the draws of a case together."""
@@ -196,18 +204,25 @@ def predict_cases(
 ) -> list[Prediction]:
     """Predictions (L, *S) at the cases' native sizes, one per (case, draw); a 2-D method gets slices."""
     seed, batch = config["seed"], int(config["predict_batch_size"])
+
+    def generator_of(case: Case, draw: int, slice_: int | None = None) -> CaseGenerator:
+        generator = CaseGenerator(seed, case.id, draw, slice_)
+        grid = case.grid or Grid(case.image.shape[1:], case.spacing_mm)
+        generator.onto = Onto(grid, option="method.options.resample=true")
+        return generator
+
     found: list[Prediction] = []
     if task.dims == 3:
         for case, draw in zip(cases, draws, strict=True):
             image = method_image(case, task)
             if segmenter.dims == 3:
-                generator = CaseGenerator(seed, case.id, draw)
+                generator = generator_of(case, draw)
                 generator.spacing_mm = method_spacing(case, image.shape[1:])
                 answer = segmenter.predict(image[None], [generator])
                 score, mask = answer.score[0], answer.mask[0]
             else:
                 slices = image.transpose(0, 1)  # (D, C, H, W)
-                generators = [CaseGenerator(seed, case.id, draw, z) for z in range(len(slices))]
+                generators = [generator_of(case, draw, z) for z in range(len(slices))]
                 parts = [
                     segmenter.predict(slices[i : i + batch], generators[i : i + batch])
                     for i in range(0, len(slices), batch)
@@ -216,7 +231,7 @@ def predict_cases(
             found.append(Prediction(*to_native_size(score, mask, case.image.shape[1:])))
         return found
     images = torch.stack([method_image(case, task) for case in cases])
-    generators = [CaseGenerator(seed, case.id, draw) for case, draw in zip(cases, draws, strict=True)]
+    generators = [generator_of(case, draw) for case, draw in zip(cases, draws, strict=True)]
     answer = segmenter.predict(images, generators)
     return [
         Prediction(*to_native_size(score, mask, case.image.shape[1:]))

@@ -112,6 +112,7 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     folder.write_scores(frame)
     folder.write_conventions(gap_table(gap, size=cell.config["image_size"]))
     notes = [reason] if reason else []
+    notes += getattr(dataset, "notes", list)() + folder.inference_facts().get("notes", [])
     first = dataset.case(ids[0])
     if draws > 1:
         size = first.image.shape[-2:] if mode == "strict" else [cell.config["protocol"].get("size", 256)] * 2

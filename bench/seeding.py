@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import torch
 
@@ -24,6 +25,7 @@ class CaseGenerator(torch.Generator):
     draw: int
     slice: int | None
     spacing_mm: tuple[float, ...] | None = None  # of a volume on the method's grid, where it is known
+    onto: Any = None  # bench.datasets.grids.Onto: the case's own grid, for predictions that are read from files
 
     def __new__(cls, seed: int, case_id: str, draw: int, slice_: int | None = None) -> CaseGenerator:
         return super().__new__(cls)

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from bench import images, progress
+from bench.datasets.formats import NIFTI, decode, format_suffix
+from bench.datasets.grids import as_stored
+from bench.datasets.nifti import write_nifti
 from bench.errors import InputError
 from bench.masks.declared import LARGEST
 from bench.outputs import OutputFolder, check_apart
@@ -21,10 +24,10 @@ def segment_folder(
 ) -> list[Path]:
     """Write one mask per image of `source` (a folder or a file) to `out`; returns the files.
 
-    Images give PNG (0 and 255, or label ids where the run has several labels), NIfTI volumes give NIfTI on the
-    volume's own grid. A case named as in the run's dataset gets the noise it had there, so the same mask.
-    Raises InputError naming the file, before anything is written where a mask would replace what is not one of an
-    earlier call.
+    Images give PNG (0 and 255, or label ids where the run has several labels) in the view that is displayed, NIfTI
+    volumes give NIfTI in the file's own order and affine, whatever order the network sees. A case named as in the
+    run's dataset gets the noise it had there, so the same mask. Raises InputError naming the file, before anything is
+    written where a mask would replace what is not one of an earlier call.
     """
     folder = RunFolder(run)
     config = folder.read_config(trust, overrides)
@@ -54,16 +57,19 @@ def segment_folder(
 def _single(source: Path) -> dict[str, Path]:
     if not source.exists():
         raise InputError(f"{source}: no such file or folder; give a folder of images or one image")
-    name = source.name.removesuffix(".gz")
-    return {Path(name).stem: source}
+    suffix = format_suffix(source)
+    return {source.name[: -len(suffix)] if suffix else source.stem: source}
 
 
 def _case(case_id: str, path: Path, task: TaskSpec) -> Case:
-    image = images.read_image(path, task.channels)
+    picture = decode(path, task.channels)
+    if not task.orientation and picture.turn is not None:  # a run that took volumes as they are stored
+        picture = as_stored(picture)
+    image = images.as_image(picture, path, task.channels)
     if image.ndim - 1 != task.dims:
         kinds = {2: "an image", 3: "a volume"}
         raise InputError(f"{path}: {image.ndim - 1}-dimensional; this run segments {kinds[task.dims]} per file")
-    if task.dims == 3 and not path.name.endswith((".nii", ".nii.gz")):
+    if task.dims == 3 and format_suffix(path) not in NIFTI:
         raise InputError(f"{path}: a volume without a grid to write its mask on; save it as NIfTI")
     return Case(case_id, case_id, image, np.zeros((len(task.labels), *image.shape[1:]), bool))
 
@@ -73,7 +79,7 @@ def _write(target: Path, mask: np.ndarray, like: Path, task: TaskSpec) -> None:
     if target.suffix == ".png":
         images.write_mask_png(target, mask[0] if not task.label_ids and len(mask) == 1 else labels)
     else:
-        images.write_nifti(target, labels, like)
+        write_nifti(target, labels, like, turned=bool(task.orientation))
 
 
 def label_map(mask: np.ndarray, task: TaskSpec) -> np.ndarray:

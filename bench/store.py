@@ -23,6 +23,8 @@ from bench.trust import check_code
 
 # Options of a method that may name files; no other is looked up, since a folder may be called "tiny" by chance.
 FILE_OPTIONS = ("root", "autoencoder", "denoiser_weights", "light_decoder", "weights")
+# Options that older runs do not have, and that change nothing where they are not set.
+LATER_OPTIONS = {"resample": False, "mask": "auto", "ignore": None, "background": 0}
 
 
 def digest(content: Any) -> str:
@@ -33,9 +35,9 @@ def digest(content: Any) -> str:
 def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     """What the trained weights depend on; methods that differ only in inference share it."""
     method = cell.config["method"]
-    options = _by_content(method.get("options", {}))
+    options = _by_content(_used(method.get("options", {})))
     # Where the data lies does not matter, what it is does.
-    dataset = {k: v for k, v in cell.config["dataset"].items() if k not in ("name", "root", "manifest")}
+    dataset = {k: v for k, v in _used(cell.config["dataset"]).items() if k not in ("name", "root", "manifest")}
     return {
         "schema": SCHEMA_VERSION,
         "target": method["target"],
@@ -45,6 +47,11 @@ def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
         "data": data,
         "seed": cell.seed,
     }
+
+
+def _used(options: dict[str, Any]) -> dict[str, Any]:
+    """Without what is not asked for: options that came later leave older identities alone."""
+    return {k: v for k, v in options.items() if k not in LATER_OPTIONS or v != LATER_OPTIONS[k]}
 
 
 def _by_content(options: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from bench.datasets.picture import Grid
+
 
 @dataclass(frozen=True)
 class TaskSpec:
@@ -17,6 +19,7 @@ class TaskSpec:
 
     `image_size` is the in-plane size (H, W) a method works at; cases may be of any other size.
     `intensity` is the range of native values (grey levels, HU) that maps to [-1, 1]; values beyond are clipped.
+    `orientation` says how volumes are turned on reading, "" where they are taken as stored.
     """
 
     channels: int
@@ -25,6 +28,7 @@ class TaskSpec:
     dims: int
     intensity: tuple[float, float] = (0.0, 255.0)
     label_ids: tuple[tuple[int, ...], ...] = ()  # the values of each label in a label map; empty for a binary mask
+    orientation: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Case:
     reference: np.ndarray  # (L, *S) bool, one channel per label
     spacing_mm: tuple[float, ...] | None = None
     ignored: np.ndarray | None = None  # (*S) bool, elements that no metric sees; the reference is False there
+    grid: Grid | None = None  # of its file, where it has one
 
 
 class Batch(NamedTuple):

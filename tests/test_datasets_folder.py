@@ -174,7 +174,7 @@ def break_nan(root: Path) -> None:
         (lambda root: (root / "masks").rename(root / "labels"), r"masks: no such folder"),
         (lambda root: (root / "images").rename(root / "pictures"), r"images: no such folder"),
         (break_images, r"images: holds no image"),
-        (break_size, r"masks/p0_0\.png: mask of 6 x 5, but the image has 20 x 24"),
+        (break_size, r"masks/p0_0\.png: size 6 x 5, but its image has 20 x 24.*dataset\.resample=true"),
         (break_grey, r"masks/p0_0\.png: not a mask: 23 values"),
         (break_nan, r"images/p0_0\.npy: holds NaN or infinity"),
         (
@@ -251,12 +251,12 @@ def test_labels_are_complete_or_picked(volumes: Path) -> None:
         Folder(volumes, 8, channels=1).check()
 
 
-def test_a_mask_on_other_axes_is_refused(volumes: Path) -> None:
+def test_a_mask_elsewhere_than_its_image_is_refused(volumes: Path) -> None:
     path = volumes / "masks/v2.nii.gz"
     mask = nib.load(path)
     flipped = mask.affine @ np.diag([-1, 1, 1, 1])
     nib.save(nib.Nifti1Image(np.asarray(mask.dataobj), flipped), path)
-    with pytest.raises(InputError, match=r"v2\.nii\.gz: runs along other axes"):
+    with pytest.raises(InputError, match=r"v2\.nii\.gz: origin \(-18.8, 4, 7\), but its image has \(-10, 4, 7\)"):
         Folder(volumes, 8, labels=["a", "b", "c"], channels=1).check()
 
 

@@ -149,7 +149,9 @@ def test_volumes_use_the_header(tmp_path: Path) -> None:
     summary = score_folder(tmp_path / "pred", tmp_path / "ref", tmp_path / "out")
     assert summary["metrics"]["Dice"]["2"]["mean"] == 1.0
     nib.save(nib.Nifti1Image(ids, affine @ np.diag([1, -1, 1, 1])), tmp_path / "pred/v.nii.gz")
-    with pytest.raises(InputError, match=r"pred/v\.nii\.gz: runs along other axes"):
+    with pytest.raises(
+        InputError, match=r"pred/v\.nii\.gz: origin \(5, 1, 5\), but its reference has \(5, 5, 5\).*--resample"
+    ):
         score_folder(tmp_path / "pred", tmp_path / "ref", tmp_path / "out")
 
 

@@ -214,7 +214,9 @@ def test_a_folder_of_predictions_is_a_method(done: Path, tmp_path: Path) -> None
     with pytest.raises(InputError, match="holds 2 draws; set draws=2"):
         run_cell(cell(tmp_path / "more", *root, "draws=3", method="predictions"))
     np.save(tmp_path / "soft" / f"{next(iter(predictions(done)))}.npy", np.zeros((40, 48)))
-    with pytest.raises(InputError, match="size 40 x 48, its mask 48 x 48"):
+    with pytest.raises(
+        InputError, match=r"size 40 x 48, but its reference has 48 x 48.*method\.options\.resample=true"
+    ):
         run_cell(cell(tmp_path / "other", *soft, method="predictions"))
     first.unlink()
     with pytest.raises(InputError, match="no file named"):

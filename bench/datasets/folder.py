@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from bench import progress
-from bench.datasets.formats import Picture, decode
+from bench.datasets.formats import Picture, decode, is_turned
+from bench.datasets.grids import Onto
 from bench.datasets.splitting import (
     check_groups,
     check_split,
@@ -24,10 +25,11 @@ from bench.datasets.splitting import (
     split_digest,
 )
 from bench.errors import InputError
-from bench.images import as_image, find_files, same_orientation
+from bench.images import as_image, find_files
 from bench.masks import MaskFiles
 from bench.masks.declared import declared
 from bench.masks.files import text_of
+from bench.notes import Notes, heard
 from bench.types import Case, TaskSpec
 
 _PROBED = 16
@@ -43,6 +45,7 @@ class Folder:
     split[, group]) says who is where. `group_regex`: its first group or whole match in the stem names the group;
     groups stay in one split. `intensity`: native values that map to [-1, 1]; None is 0..255 for 8-bit images, else
     percentiles 0.5 and 99.5 of up to 16 training images.
+    `resample` brings masks that lie on another grid to their images', by nearest neighbour.
     Raises InputError for a missing folder, unpaired files and bad options; `check` reads every file.
     """
 
@@ -60,6 +63,7 @@ class Folder:
         mask: str = "auto",
         ignore: int | str | None = None,
         background: int | str = 0,
+        resample: bool = False,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
@@ -77,6 +81,7 @@ class Folder:
             self._split_of = split_by_hash(self._group_of, split, seed)
         check_groups(str(manifest or self.root), self._split_of, self._group_of)
         self._plane, self._channels, self._intensity = plane_size(image_size), channels, intensity
+        self._resample, self._notes = resample, Notes()
 
     @cached_property
     def spec(self) -> TaskSpec:
@@ -87,7 +92,8 @@ class Folder:
     def _images_spec(self) -> TaskSpec:
         first = next(iter(self._images.values()))
         dims = decode(first, self._channels).values.ndim - 1
-        return TaskSpec(self._channels, self._names, self._plane, dims, self._range())
+        orientation = "RAS" if dims == 3 else ""
+        return TaskSpec(self._channels, self._names, self._plane, dims, self._range(), orientation=orientation)
 
     def _range(self) -> tuple[float, float]:
         if self._intensity is not None:
@@ -125,15 +131,9 @@ class Folder:
             )
         if self._intensity is None and self._images_spec.intensity == (0.0, 255.0) and image.max() > 255:
             raise InputError(f"{path}: values up to {image.max():g} among 8-bit images; set intensity")
-        mask = decode(mask_path, indexed=True)
-        reference, ignored = self._reading.read(mask_path, mask)
-        if reference.shape[1:] != image.shape[1:]:
-            raise InputError(
-                f"{mask_path}: mask of {_size(reference)}, but the image has {_size(image)}; make them agree"
-            )
-        if picture.affine is not None and not same_orientation(picture.affine, mask.affine):
-            raise InputError(f"{mask_path}: runs along other axes than its image; save it on the image's grid")
-        return Case(case_id, self._group_of[case_id], image, reference, picture.spacing_mm, ignored)
+        onto = Onto(picture.grid, "its image", "dataset.resample=true", self._resample)
+        reference, ignored = self._reading.read_onto(mask_path, onto)
+        return Case(case_id, self._group_of[case_id], image, reference, picture.spacing_mm, ignored, picture.grid)
 
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all files' contents with the way masks are read, and of the split."""
@@ -150,14 +150,21 @@ class Folder:
         values = None if rule.values is None else dict(zip(rule.labels, map(_one_or_all, rule.values), strict=True))
         content: dict[str, Any] = {"files": files, "labels": [self._names, values]}
         # What runs made earlier could not say stands in it only where it is said.
-        special = {"cut": rule.cut, "ignore": rule.ignore, "background": rule.background or None}
+        special: dict[str, Any] = {"cut": rule.cut, "ignore": rule.ignore, "background": rule.background or None}
+        # Earlier versions read these as they are stored.
+        special["turned"] = [stem for stem, path in self._images.items() if is_turned(path)] or None
         return digest(content | {key: value for key, value in special.items() if value is not None})
 
     def check(self) -> None:
         """Read and validate every pair; raises InputError at the first bad file."""
-        for done, stem in enumerate(self._images, 1):
-            self.case(stem)
-            progress.report("checking files", done, len(self._images))
+        with heard(self._notes):
+            for done, stem in enumerate(self._images, 1):
+                self.case(stem)
+                progress.report("checking files", done, len(self._images))
+
+    def notes(self) -> list[str]:
+        """What `check` noted of files that are read otherwise than they lie on disk."""
+        return self._notes.lines()
 
 
 def _one_or_all(values: tuple[int, ...]) -> int | tuple[int, ...]:
@@ -173,10 +180,6 @@ def _check_pairs(root: Path, images: Mapping[str, Path], masks: Mapping[str, Pat
     for stem, path in masks.items():
         if stem not in images:
             raise InputError(f"{path}: has no image in {root / 'images'}; add a file with the stem {stem!r}")
-
-
-def _size(array: np.ndarray) -> str:
-    return " x ".join(map(str, array.shape[1:]))
 
 
 def _hash(path: Path) -> str:

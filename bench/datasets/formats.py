@@ -1,19 +1,22 @@
 """Decoders of the image formats: a file becomes an array of the stored type, channels first.
 
-Array order: pictures are (H, W). NIfTI stores (X, Y, Z); here it is (D, H, W) = (Z, Y, X), that is, the
-stored array transposed, without reorientation or resampling; `spacing_mm` follows that order. NPY holds
-(H, W), (H, W, C), (C, H, W) or (D, H, W); a multi-page TIFF is (D, H, W). EXIF rotation is not applied.
+Array order: pictures are (H, W). Volumes are (D, H, W) = (Z, Y, X): NIfTI is turned to the nearest order in which X
+runs to the right, Y to the front and Z to the head, without resampling; `spacing_mm` follows that order. NPY holds
+(H, W), (H, W, C), (C, H, W) or (D, H, W); a multi-page TIFF is (D, H, W). EXIF rotation is applied.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
-import nibabel as nib
 import numpy as np
 
-from bench.datasets.picture import Picture
+from bench.datasets.grids import Onto, on_grid
+from bench.datasets.limits import ClaimError
+from bench.datasets.nifti import decode_nifti, nifti_grid
+from bench.datasets.picture import Grid, Picture
 from bench.datasets.raster import decode_picture, decode_tiff
 from bench.errors import InputError
 
@@ -23,8 +26,6 @@ PICTURES = (".png", ".bmp", ".gif", ".pgm", ".ppm", *LOSSY)
 TIFF = (".tif", ".tiff")
 FORMATS = (*NIFTI, *PICTURES, *TIFF, ".npy")
 
-_TO_MM = {"meter": 1000.0, "micron": 0.001}
-
 
 def format_suffix(path: Path) -> str:
     """The suffix that names the format, lower case; empty for a file of no known format."""
@@ -32,47 +33,59 @@ def format_suffix(path: Path) -> str:
     return next((s for s in FORMATS if name.endswith(s)), "")
 
 
-def decode(path: Path, channels: int = 1, indexed: bool = False) -> Picture:
+def decode(path: Path, channels: int = 1, indexed: bool = False, onto: Onto | None = None) -> Picture:
     """Values of a file as stored; `indexed` keeps colour-table indices and transparency, as masks need.
 
-    Without it colours come from the table and transparency of pictures is dropped.
-
-    Raises InputError naming the file when it is missing, damaged or of an unknown format.
+    Without it colours come from the table and transparency of pictures is dropped. `onto` is the grid of the file it
+    belongs to. Raises InputError naming the file when it is missing, damaged, of an unknown format or on another grid.
     """
     suffix = format_suffix(path)
     if not suffix:
         raise InputError(f"{path}: unknown image format; use one of {', '.join(FORMATS)}")
+    with _named(path):
+        picture = _decode(path, suffix, channels, indexed)
+    return picture if onto is None else on_grid(picture, path, onto)
+
+
+def _decode(path: Path, suffix: str, channels: int, indexed: bool) -> Picture:
+    if suffix in NIFTI:
+        return decode_nifti(path)
+    if suffix == ".npy":
+        # A map is refused where the file is shorter than its header says, before anything is allocated.
+        return Picture(_channels_first(np.array(np.load(path, mmap_mode="r", allow_pickle=False)), channels))
+    return decode_tiff(path, indexed) if suffix in TIFF else decode_picture(path, indexed)
+
+
+def grid_of(path: Path) -> Grid | None:
+    """Where a volume's values lie, from its header alone; None for formats without a grid.
+
+    Raises InputError naming the file as `decode` does.
+    """
+    if format_suffix(path) not in NIFTI:
+        return None
+    with _named(path):
+        return nifti_grid(path)
+
+
+def is_turned(path: Path) -> bool:
+    """Whether a file is read in another order than it is stored in: a volume that is not RAS."""
+    grid = grid_of(path)
+    return grid is not None and grid.turn is not None and bool((grid.turn != [[0, 1], [1, 1], [2, 1]]).any())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever goes wrong names the file: every decoder has its own family of errors."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        if suffix in NIFTI:
-            return _decode_nifti(path)
-        if suffix == ".npy":
-            return Picture(_channels_first(np.load(path, allow_pickle=False), channels))
-        return decode_tiff(path, indexed) if suffix in TIFF else decode_picture(path, indexed)
-    except Exception as error:  # every decoder has its own family of errors
+        yield
+    except InputError:
+        raise
+    except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: cannot be read ({reason}); replace the file") from error
-
-
-def _decode_nifti(path: Path) -> Picture:
-    image = cast(nib.Nifti1Image, nib.load(path))
-    values = np.asanyarray(image.dataobj)
-    while values.ndim > 3 and values.shape[-1] == 1:
-        values = values[..., 0]
-    if values.dtype.names or values.ndim not in (2, 3, 4):
-        raise ValueError(f"shape {values.shape}, type {values.dtype}: expected 2 or 3 axes of numbers")
-    axes = min(values.ndim, 3)
-    unit = _TO_MM.get(image.header.get_xyzt_units()[0], 1.0)
-    spacing = tuple(float(z) * unit for z in image.header.get_zooms()[:axes])[::-1]
-    # (X, Y, Z[, C]) -> (C, Z, Y, X)
-    values = values.T if values.ndim == 4 else values.T[None]
-    return Picture(values, spacing, np.asarray(image.affine))
-
-
-def affine_of(path: Path) -> np.ndarray | None:
-    """The affine (4, 4) of a NIfTI file, from its header alone; None for other formats."""
-    return cast(nib.Nifti1Image, nib.load(path)).affine if format_suffix(path) in NIFTI else None
+        remedy = "" if isinstance(error, ClaimError) else "; replace the file"
+        raise InputError(f"{path}: cannot be read ({reason}){remedy}") from error
 
 
 def _channels_first(values: np.ndarray, channels: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a decoder gives: the values of a file, and what its own header says about them."""
+"""What a decoder gives: the values of a file, and what its own header says about them and their grid."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Picture(NamedTuple):
-    """A decoded file: values (C, *S) of the stored type.
+class Grid(NamedTuple):
+    """Where the elements of a file lie; axes run in the order of *S, towards a volume's head, front and right."""
 
-    `spacing_mm` and `affine` are what the header says about the grid. `alpha`: the last channel is transparency, by
-    the file's own header. `palette` (N, 3) uint8: the values of the first channel are indices into it. `lossy`: the
-    content went through a lossy codec, whatever the file is called.
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...] | None = None
+    affine: np.ndarray | None = None  # (4, 4), voxel (X, Y, Z) to millimetres; None where no orientation is stated
+    turn: np.ndarray | None = None  # (3, 2), nibabel's orientation of the axes (X, Y, Z) as they are stored
+
+
+class Picture(NamedTuple):
+    """A decoded file: values (C, *S) of the stored type, and where they lie, as a `Grid` says it.
+
+    `alpha`: the last channel is transparency, by the file's own header. `palette` (N, 3) uint8: the values of the
+    first channel are indices into it. `lossy`: the content went through a lossy codec, whatever the file is called.
     """
 
     values: np.ndarray
-    spacing_mm: tuple[float, ...] | None = None  # in the order of *S
-    affine: np.ndarray | None = None  # (4, 4), voxel (X, Y, Z) to millimetres
+    spacing_mm: tuple[float, ...] | None = None
+    affine: np.ndarray | None = None
     alpha: bool = False
     palette: np.ndarray | None = None
     lossy: bool = False
+    turn: np.ndarray | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """Where the values lie."""
+        return Grid(self.values.shape[1:], self.spacing_mm, self.affine, self.turn)

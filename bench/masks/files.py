@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from bench import progress
-from bench.datasets.formats import Picture
+from bench.datasets.formats import Picture, decode
+from bench.datasets.grids import Onto, check_size
 from bench.errors import InputError
 from bench.masks.declared import Declared
 from bench.masks.levels import FAINTEST, Levels, levels_of, sum_levels, wants_areas
@@ -59,6 +60,12 @@ class MaskFiles:
         if picture.lossy:
             self._check_lossy(path, rule, max(present, default=0))
         return rule.apply(plane), rule.ignored(plane)
+
+    def read_onto(self, path: Path, onto: Onto) -> tuple[np.ndarray, np.ndarray | None]:
+        """The same of a file on the grid of the one it belongs to; InputError where it is on another."""
+        found = self.read(path, decode(path, indexed=True, onto=onto))
+        check_size(found[0].shape[1:], path, onto)
+        return found
 
     def facts(self) -> dict[str, Any]:
         """The rule, and how many elements it ignores of how many, for the record."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.datasets.formats import decode
+from bench.datasets.grids import Onto
 from bench.errors import InputError
 from bench.masks.declared import Declared, declared, show_all
 from bench.masks.files import MaskFiles, text_of
@@ -55,9 +55,9 @@ class PredictedMasks:
         reference = dict(zip(task.labels, values, strict=True)) if values else None
         self._reading = prediction_masks(where, files, task.labels, reference, stated)
 
-    def read(self, path: Path) -> np.ndarray:
-        """Mask (L, *S) bool of one file."""
-        return self._reading.read(path, decode(path, indexed=True))[0]
+    def read(self, path: Path, onto: Onto) -> np.ndarray:
+        """Mask (L, *S) bool of one file on the grid of its case."""
+        return self._reading.read_onto(path, onto)[0]
 
     def text(self) -> str:
         """How they are read, in one line."""

@@ -1,0 +1,46 @@
+"""Remarks about files that are read otherwise than they lie on disk, heard by whoever keeps a record of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Notes:
+    """Remarks by kind, with the files each is true of."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, dict[str, None]] = {}
+
+    def add(self, text: str, path: Path) -> None:
+        """Note once per kind and file."""
+        self._files.setdefault(text, {})[str(path)] = None
+
+    def lines(self) -> list[str]:
+        """One line per kind: the file, or the first of them and how many more."""
+        return sorted(f"{_first(list(files))}: {text}" for text, files in self._files.items())
+
+
+def _first(files: list[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+
+
+_listeners: list[Notes] = []
+
+
+def note(text: str, path: Path) -> None:
+    """Tell every listener what is so about a file."""
+    for listener in _listeners:
+        listener.add(text, path)
+
+
+@contextmanager
+def heard(notes: Notes | None = None) -> Iterator[Notes]:
+    """Collect what is noted inside the block."""
+    notes = Notes() if notes is None else notes
+    _listeners.append(notes)
+    try:
+        yield notes
+    finally:
+        _listeners.remove(notes)
