@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.datasets.grids import Onto, on_grid
-from bench.datasets.limits import ClaimError
+from bench.datasets.limits import UnfitError
 from bench.datasets.nifti import decode_nifti, nifti_grid
 from bench.datasets.picture import Grid, Picture
-from bench.datasets.raster import decode_picture, decode_tiff
+from bench.datasets.raster import decode_picture, decode_tiff, is_displayed_turned
 from bench.errors import InputError
 
 NIFTI = (".nii.gz", ".nii")
@@ -68,7 +68,10 @@ def grid_of(path: Path) -> Grid | None:
 
 
 def is_turned(path: Path) -> bool:
-    """Whether a file is read in another order than it is stored in: a volume that is not RAS."""
+    """Whether a file is read in another order than it is stored in: a volume that is not RAS, a turned photograph."""
+    if format_suffix(path) in (*PICTURES, *TIFF):
+        with _named(path):
+            return is_displayed_turned(path)
     grid = grid_of(path)
     return grid is not None and grid.turn is not None and bool((grid.turn != [[0, 1], [1, 1], [2, 1]]).any())
 
@@ -84,7 +87,7 @@ def _named(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        remedy = "" if isinstance(error, ClaimError) else "; replace the file"
+        remedy = "" if isinstance(error, UnfitError) else "; replace the file"
         raise InputError(f"{path}: cannot be read ({reason}){remedy}") from error
 
 

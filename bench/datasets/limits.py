@@ -14,8 +14,8 @@ _DEFLATE = 1032  # no stream of deflate grows by more
 _ALWAYS = 256 << 20  # bytes; other codecs may pack a plain image of this size in a few
 
 
-class ClaimError(ValueError):
-    """A header that promises more than is there."""
+class UnfitError(ValueError):
+    """A file that is refused although it can be read; says itself what to do."""
 
 
 def allowed_pixels() -> int:
@@ -28,18 +28,18 @@ def allowed_pixels() -> int:
     return largest
 
 
-def too_many(pixels: int) -> ClaimError:
+def too_many(pixels: int, allowed: int) -> UnfitError:
     """The error for an image above the limit."""
-    return ClaimError(f"{pixels} pixels are above the limit of {allowed_pixels()}; set {MAX_PIXELS}={pixels} to allow")
+    return UnfitError(f"{pixels} pixels, more than {allowed}; set the environment variable {MAX_PIXELS}={pixels}")
 
 
 def check_stream(claimed: int, stored: int, packed: bool) -> None:
-    """Raises ClaimError where `stored` bytes, deflated or as they are, cannot hold what the header claims."""
+    """Raises UnfitError where `stored` bytes, deflated or as they are, cannot hold what the header claims."""
     if claimed > stored * (_DEFLATE if packed else 1):
-        raise ClaimError(f"its header claims {claimed} bytes, which {stored} bytes cannot hold")
+        raise UnfitError(f"its header claims {claimed} bytes, which {stored} bytes cannot hold; replace the file")
 
 
 def check_image(pixels: int, claimed: int, stored: int) -> None:
-    """Raises ClaimError for an image (all its pages) that is out of proportion to its file and above the limit."""
+    """Raises UnfitError for an image (all its pages) that is out of proportion to its file and above the limit."""
     if claimed > max(stored * _DEFLATE, _ALWAYS) and pixels > allowed_pixels():
-        raise too_many(pixels)
+        raise too_many(pixels, allowed_pixels())

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
-from bench.datasets.limits import check_stream
+from bench.datasets.limits import UnfitError, check_stream
 from bench.datasets.picture import Grid, Picture
 from bench.errors import InputError
 from bench.files import atomic_path
@@ -109,7 +109,7 @@ def _shape4(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     if len(axes) not in (2, 3, 4):
         raise ValueError(f"shape {shape}: expected 2 or 3 axes")
     if len(axes) == 4 and axes[0] == 1:
-        raise ValueError(f"shape {shape}: a first axis of length 1 before three others; save it as {tuple(axes[1:])}")
+        raise UnfitError(f"shape {shape}: a first axis of length 1 before three others; save it as {tuple(axes[1:])}")
     x, y, z, c = [*axes, 1, 1][:4]
     return x, y, z, c
 
