@@ -20,6 +20,7 @@ from bench.datasets.formats import decode
 from bench.errors import InputError
 from bench.masks import MaskFiles
 from bench.masks.declared import declared, parse_pairs, parse_value
+from bench.masks.plane import read_plane
 
 Y, X = np.mgrid[:96, :128]
 DISC = (Y - 40) ** 2 + (X - 60) ** 2 < 15**2
@@ -221,6 +222,16 @@ def test_files_that_are_clear_are_read_once(tmp_path: Path, monkeypatch: pytest.
     for stated, value in (({"labels": "x"}, 255), ({"labels": ["a", "b"]}, 1), ({"labels": "x", "ignore": 9}, 255)):
         reading, _ = read(tmp_path / "m", {f"{i}.png": grey(DISC, value) for i in range(3)}, **stated)
         assert reading.facts()["files"] == 3
+
+
+@pytest.mark.parametrize("how", [{}, {"imagej": True}, {"photometric": "rgb", "planarconfig": "separate"}])
+def test_three_slices_are_not_taken_for_colours(tmp_path: Path, how: dict[str, Any]) -> None:
+    volume = np.stack([levels((DISC, 1)), levels((DISC, 1), (SPOT, 2)), levels((DISC, 1))])
+    tifffile.imwrite(tmp_path / "v.tif", volume, **how)
+    with pytest.raises(InputError, match=r"v\.tif: 3 planes that may be slices.*minisblack"):
+        read_plane(tmp_path / "v.tif", declared())
+    tifffile.imwrite(tmp_path / "v.tif", volume, photometric="minisblack")
+    assert np.array_equal(read_plane(tmp_path / "v.tif", declared()), volume)
 
 
 def test_what_is_ignored_is_counted(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ class Picture(NamedTuple):
 
     `alpha`: the last channel is transparency, by the file's own header. `palette` (N, 3) uint8: the values of the
     first channel are indices into it. `lossy`: the content went through a lossy codec, whatever the file is called.
+    `planes`: the channels lie one after the other, as slices would.
     """
 
     values: np.ndarray
@@ -30,6 +31,7 @@ class Picture(NamedTuple):
     palette: np.ndarray | None = None
     lossy: bool = False
     turn: np.ndarray | None = None
+    planes: bool = False
 
     @property
     def grid(self) -> Grid:

@@ -42,7 +42,7 @@ def decode_tiff(path: Path, indexed: bool) -> Picture:
     values = values[None] if channel is None else np.moveaxis(values, channel, 0)
     depth = [n for n in values.shape[1:-2] if n > 1]
     values = values.reshape(values.shape[0], *depth, *values.shape[-2:])
-    return Picture(_displayed(values, turn), alpha=alpha and len(values) > 1, lossy=lossy)
+    return Picture(_displayed(values, turn), alpha=alpha and len(values) > 1, lossy=lossy, planes=channel == 0)
 
 
 def _check_pages(file: tifffile.TiffFile, path: Path) -> None:

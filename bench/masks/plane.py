@@ -31,6 +31,11 @@ def plane_of(picture: Picture, path: Path, declared: Declared) -> np.ndarray:
         values = np.moveaxis(picture.palette[values[0]], -1, 0)
     if all(np.array_equal(values[0], other) for other in values[1:]):
         return _whole(values[0], path, declared)
+    if picture.planes and len(values) > 1:
+        raise InputError(
+            f"{path}: {len(values)} planes that may be slices, channels or colours; save a volume as grey pages "
+            f"(tifffile: photometric='minisblack'), or say {declared.named('mask')}onehot"
+        )
     if len(values) == 3 and values.dtype == np.uint8 and format_suffix(path) in (*PICTURES, *TIFF):
         return _lossy_colours(values, path, declared) if picture.lossy else _colours(values)
     raise InputError(

@@ -33,7 +33,9 @@ def prediction_masks(
     if known is not None and stated.mask != "binary":
         missing = [name for name in labels if name not in known]
         if missing:
-            raise InputError(f"{stated.named('labels')}...: no value for the label {missing[0]!r}; name all of them")
+            raise InputError(
+                f"{stated.named(_own_labels(stated))}...: no value for the label {missing[0]!r}; name all of them"
+            )
         wanted = replace(stated, labels={name: known[name] for name in labels}, complete=False)
     else:
         wanted = replace(stated, labels={labels[0]: (1,)}, complete=True)
@@ -76,9 +78,13 @@ def _check(rule: MaskRule, levels: Levels, stated: Declared, where: Path) -> Non
 
 
 def _other_values(where: Path, held: list[int], wanted: list[int], stated: Declared) -> str:
-    option = "pred_labels" if stated.option.startswith("--") else "labels"
     meant = show_all(wanted) if wanted else "1, 255 or any one colour"
     return (
         f"{where}: predictions hold the values {show_all(held)}, references {meant}; name them as the references' "
-        f"labels, {naming(stated, held, option)}, or say {stated.named('mask')}binary if every value is the one label"
+        f"labels, {naming(stated, held, _own_labels(stated))}, or say {stated.named('mask')}binary if every value is the one label"
     )
+
+
+def _own_labels(stated: Declared) -> str:
+    """The option that names the values of predictions: a command that reads references too has one of its own."""
+    return "pred_labels" if stated.option.startswith("--") else "labels"

@@ -88,7 +88,8 @@ def decide(levels: Levels, declared: Declared, where: str) -> MaskRule:
         return _stated(levels, declared, values, shape, where)
     if declared.mask == "binary":
         return _binary(levels, declared, values, shape, where)
-    _check_background(levels, declared, where)
+    if declared.mask != "labels":
+        _check_background(levels, declared, where)
     if shape == "soft":
         _check_soft_files(levels, where)
         return _rule(declared, None, f"binary, greys cut above {_half(levels)} of {levels.full}", cut=_half(levels))
@@ -185,8 +186,8 @@ def _check_background(levels: Levels, declared: Declared, where: str) -> None:
     if value not in (declared.background, declared.ignore):
         raise InputError(
             f"{where}: {show(value)} fills the corners of every mask, so it may be the background; say "
-            f"{declared.named('background')}{show(value)}, or {declared.named('mask')}binary if "
-            f"{show(declared.background)} is"
+            f"{declared.named('background')}{show(value)}, or if {show(declared.background)} is, "
+            f"{declared.named('mask')}binary or {declared.named('mask')}labels"
         )
 
 

@@ -1,0 +1,123 @@
+"""What `score-folder` makes of labels and values that two sides do not share, and of elements to ignore."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench import cli
+from bench.errors import InputError
+from bench.folder_scores import score_folder
+
+Y, X = np.mgrid[:96, :128]
+DISC, MOVED = (Y - 40) ** 2 + (X - 60) ** 2 < 225, (Y - 42) ** 2 + (X - 63) ** 2 < 225
+SPOT = (Y - 75) ** 2 + (X - 20) ** 2 < 36
+
+
+def ids(*pairs: tuple[np.ndarray, int]) -> np.ndarray:
+    plane = np.zeros(DISC.shape, np.uint8)
+    for mask, value in pairs:
+        plane[mask] = value
+    return plane
+
+
+def dice(prediction: np.ndarray, reference: np.ndarray, where: np.ndarray | bool = True) -> float:
+    prediction, reference = prediction & where, reference & where
+    return 2 * float((prediction & reference).sum()) / float(prediction.sum() + reference.sum())
+
+
+def scored(folder: Path, prediction: np.ndarray, reference: np.ndarray, **stated: Any) -> dict[str, Any]:
+    for side, plane in (("pred", prediction), ("ref", reference)):
+        (folder / side).mkdir(exist_ok=True)
+        for name in "ab":
+            Image.fromarray(plane).save(folder / side / f"{name}.png")
+    return score_folder(folder / "pred", folder / "ref", folder / "out", **stated)
+
+
+def means(summary: dict[str, Any], metric: str = "Dice") -> dict[str, float]:
+    return {label: facts["mean"] for label, facts in summary["metrics"][metric].items()}
+
+
+def test_two_sides_with_other_labels_are_named(tmp_path: Path) -> None:
+    reference, prediction = ids((DISC, 1)), ids((MOVED, 1), (SPOT, 2))
+    with pytest.raises(InputError, match=r"pred/a\.png: a mask of several labels, 1, 2; name them: --labels NAME=1"):
+        scored(tmp_path, prediction, reference)
+    summary = scored(tmp_path, prediction, reference, labels={"liver": "1", "spleen": "2"})
+    assert means(summary)["liver"] == pytest.approx(dice(MOVED, DISC))
+    assert summary["metrics"]["hallucinated"]["spleen"]["cases"] == 2
+    merged = scored(tmp_path, prediction, reference, labels={"organ": "1+2"})
+    assert means(merged) == {"organ": pytest.approx(dice(MOVED | SPOT, DISC))}
+
+
+def test_one_value_against_another_is_refused_or_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"predictions hold the values 1, references 2; .*--pred-labels NAME=1"):
+        scored(tmp_path, ids((MOVED, 1)), ids((DISC, 2)))
+    with pytest.raises(InputError, match=r"predictions hold the values 2, references 1, 255"):
+        scored(tmp_path, ids((MOVED, 2)), ids((DISC, 1)))
+    tumour = {"labels": {"tumour": 2}}
+    named = scored(tmp_path, ids((MOVED, 1)), ids((DISC, 2)), **tumour, pred_labels={"tumour": 1})
+    assert means(named) == {"tumour": pytest.approx(dice(MOVED, DISC))}
+    assert means(scored(tmp_path, ids((MOVED, 1)), ids((DISC, 2)), mask="binary")) == {
+        "foreground": pytest.approx(dice(MOVED, DISC))
+    }
+    with pytest.raises(InputError, match=r"--pred-labels .*no value for the label 'tumour'"):
+        scored(tmp_path, ids((MOVED, 1)), ids((DISC, 2)), **tumour, pred_labels={"liver": 1})
+
+
+@pytest.mark.parametrize("metric", ["Dice", "IoU", "Sensitivity", "Precision", "HD95", "VolumeDifference"])
+def test_ignored_elements_leave_both_masks(tmp_path: Path, metric: str) -> None:
+    ring = (Y - 40) ** 2 + (X - 60) ** 2 < 20**2
+    reference = ids((ring, 255), (DISC, 1))
+    summary = scored(tmp_path, ids((MOVED, 1)), reference, ignore=255, metrics=[metric])
+    kept = scored(tmp_path, ids((MOVED & ((reference == 1) | ~ring), 1)), ids((DISC, 1)), metrics=[metric])
+    assert means(summary, metric) == means(kept, metric)
+    assert summary["masks"]["references"]["ignored_elements"] == 2 * (ring & ~DISC).sum()
+
+
+def test_ignored_elements_are_no_part_of_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.folder_scores.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
+    rng = np.random.default_rng(0)
+    reference, soft = ids((X > 90, 9), (DISC, 1)), rng.random((2, 96, 128)).astype(np.float32)
+    (tmp_path / "ref").mkdir()
+    Image.fromarray(reference).save(tmp_path / "ref/a.png")
+    for draw in range(2):
+        for side in ("pred", "soft"):
+            (tmp_path / side / f"draw-{draw}").mkdir(parents=True)
+        Image.fromarray(ids((soft[draw] > 0.5, 1))).save(tmp_path / f"pred/draw-{draw}/a.png")
+        np.save(tmp_path / f"soft/draw-{draw}/a.npy", soft[draw])
+    folders = (tmp_path / side for side in ("pred", "ref", "out"))
+    metrics = ["Brier", "ECE", "Dice"]
+    summary = score_folder(*folders, ignore=9, scores=tmp_path / "soft", metrics=metrics, mask="binary")
+    counted = reference != 9
+    brier = [np.square(s - (reference == 1))[counted].mean() for s in soft.astype(np.float64)]
+    assert means(summary, "Brier")["foreground"] == pytest.approx(np.mean(brier), abs=1e-9)
+    bins = [[(s[counted] * 15).astype(int) == b for b in range(15)] for s in soft]
+    gaps = [
+        sum(abs(((s - (reference == 1))[counted] * chosen).sum()) for chosen in parts) / counted.sum()
+        for s, parts in zip(soft.astype(np.float64), bins, strict=True)
+    ]
+    assert means(summary, "ECE")["foreground"] == pytest.approx(np.mean(gaps), abs=1e-7)
+    flips = ((soft[0] > 0.5) != (soft[1] > 0.5))[counted].mean()
+    assert means(summary, "flip_rate")["foreground"] == pytest.approx(flips, abs=1e-12)
+
+
+def test_the_command_states_and_says_how_masks_are_read(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    fundus = np.full(DISC.shape, 255, np.uint8)
+    fundus[DISC], fundus[SPOT] = 128, 0
+    scored(tmp_path, fundus, fundus, mask="labels")  # 255 counts as a label
+    folders = [str(tmp_path / side) for side in ("pred", "ref")]
+    command = ["score-folder", *folders, "--out", str(tmp_path / "own"), "--metrics", "Dice"]
+    assert cli.main(command) == 2
+    assert "--background 255" in capsys.readouterr().err
+    assert cli.main([*command, "--background", "255", "--labels", "cup=0,disc=0+128"]) == 0
+    said = capsys.readouterr().out
+    assert "references: labels cup = 0, disc = 0+128, background 255" in said
+    summary = json.loads((tmp_path / "own/summary.json").read_text())
+    assert summary["masks"]["predictions"]["values"] == {"cup": [0], "disc": [0, 128]}
+    assert cli.main([*command, "--labels", "cup"]) == 2
+    assert "NAME=VALUE" in capsys.readouterr().err
