@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from bench.masks.files import text_of
 from bench.stats import SMALLEST_INTERVAL, Interval, mean_interval, share_interval
 
 _COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
@@ -77,8 +76,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     listed = any(facts["values"] for *_, facts in shown)
     headers = ("metric", "label", "mean", _spread_header(summary, listed), "median", "n", "undefined")
     values = [(name, label, *_figures(facts)) for name, label, facts in shown]
-    parts = ["\n".join(f"{side}: {text_of(facts)}" for side, facts in summary["masks"].items())]
-    parts += [tabulate(values, headers, disable_numparse=True)] if values else []
+    parts = [tabulate(values, headers, disable_numparse=True)] if values else []
     counted = [metric for metric in _COUNTS if metric in metrics]
     if counted:
         rows = [

@@ -115,8 +115,9 @@ def test_the_command_states_and_says_how_masks_are_read(tmp_path: Path, capsys: 
     assert cli.main(command) == 2
     assert "--background 255" in capsys.readouterr().err
     assert cli.main([*command, "--background", "255", "--labels", "cup=0,disc=0+128"]) == 0
-    said = capsys.readouterr().out
-    assert "references: labels cup = 0, disc = 0+128, background 255" in said
+    said = capsys.readouterr().err.splitlines()
+    for side in ("ref", "pred"):
+        assert f"{tmp_path / side}: labels cup = 0, disc = 0+128, background 255" in said
     summary = json.loads((tmp_path / "own/summary.json").read_text())
     assert summary["masks"]["predictions"]["values"] == {"cup": [0], "disc": [0, 128]}
     assert cli.main([*command, "--labels", "cup"]) == 2

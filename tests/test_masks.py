@@ -234,6 +234,15 @@ def test_three_slices_are_not_taken_for_colours(tmp_path: Path, how: dict[str, A
     assert np.array_equal(read_plane(tmp_path / "v.tif", declared()), volume)
 
 
+def test_files_of_one_name_in_two_draws_are_two(tmp_path: Path) -> None:
+    paths = []
+    for draw, value in enumerate((1, 2)):
+        (tmp_path / f"draw-{draw}").mkdir()
+        paths.append(save(tmp_path / f"draw-{draw}/a.png", grey(DISC, value)))
+    assert MaskFiles(tmp_path, paths, declared()).rule.values == ((1,), (2,))
+    assert MaskFiles(tmp_path, paths, declared("binary")).facts()["files"] == 2
+
+
 def test_what_is_ignored_is_counted(tmp_path: Path) -> None:
     reading, _ = read(tmp_path / "m", {"a.png": levels((DISC, 9), (CUP, 1))}, ignore=9)
     facts = reading.facts()

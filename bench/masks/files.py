@@ -45,7 +45,7 @@ class MaskFiles:
                 if path not in self._seen:
                     self._note(path, read_plane(path, self.declared))
                 progress.report(f"reading masks of {self._where.name}", done, len(self._files))
-            self._rule = self._decide()
+            return self._decide()
         return self._rule
 
     def read(self, path: Path, picture: Picture) -> tuple[np.ndarray, np.ndarray | None]:
@@ -53,7 +53,7 @@ class MaskFiles:
         plane = plane_of(picture, path, self.declared)
         if path not in self._seen:
             self._note(path, plane)
-        present = self._seen[path].by_file[path.name]
+        present = self._seen[path].by_file[self._name(path)]
         early = self._rule is None and len(self._seen) < len(self._files)
         alone = early and self.declared.labels is not None and simple(present, self.declared)
         rule = plain_rule(self.declared) if alone else self.rule
@@ -88,15 +88,20 @@ class MaskFiles:
             raise InputError(f"{path}: was compressed with loss, so it cannot hold label values; save masks as PNG")
 
     def _note(self, path: Path, plane: np.ndarray) -> None:
-        self._seen[path] = levels_of(plane, path.name)
+        self._seen[path] = levels_of(plane, self._name(path))
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self._where))  # draw-000/a.png is another file than draw-001/a.png
 
     def _decide(self) -> MaskRule:
         levels = sum_levels(self._seen.values())
         if wants_areas(levels):
-            levels = sum_levels(levels_of(read_plane(p, self.declared), p.name, areas=True) for p in self._files)
+            levels = sum_levels(levels_of(read_plane(p, self.declared), self._name(p), areas=True) for p in self._files)
         rule = decide(levels, self.declared, str(self._where))
         if self._check is not None:
             self._check(rule, levels)
+        self._rule = rule
+        progress.note(f"{self._where}: {text_of(self.facts())}")
         return rule
 
 

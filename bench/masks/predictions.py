@@ -79,9 +79,10 @@ def _check(rule: MaskRule, levels: Levels, stated: Declared, where: Path) -> Non
 
 def _other_values(where: Path, held: list[int], wanted: list[int], stated: Declared) -> str:
     meant = show_all(wanted) if wanted else "1, 255 or any one colour"
+    named = naming(stated, held, _own_labels(stated))
     return (
         f"{where}: predictions hold the values {show_all(held)}, references {meant}; name them as the references' "
-        f"labels, {naming(stated, held, _own_labels(stated))}, or say {stated.named('mask')}binary if every value is the one label"
+        f"labels, {named}, or say {stated.named('mask')}binary if every value is the one label"
     )
 
 
