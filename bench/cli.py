@@ -202,7 +202,7 @@ def _report(parsed: argparse.Namespace, _: list[str]) -> int:
     result = import_by_name("reports.build.build_report")(parsed.runs, parsed.out, **writer)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    print(import_by_name("reports.build.render_terminal")(parsed.runs))
+    print(result.text)
     print(f"page: {result.index}")
     return DONE
 

@@ -14,6 +14,7 @@ from bench.errors import InputError
 SCHEMA_VERSION = 1
 
 SCORE_COLUMNS = ["case", "group", "label", "draw", "metric", "convention", "value"]
+WORD_COLUMNS = ["case", "group", "label", "metric", "convention"]
 ALL_DRAWS = -1  # `draw` of a row that speaks of all draws together
 
 
@@ -132,13 +133,17 @@ def read_record(path: Path) -> RunRecord:
     return record
 
 
-def read_scores(path: Path) -> pd.DataFrame:
-    """Read `scores.parquet` with the columns of SCORE_COLUMNS; raises BadRecordError naming the file."""
+def read_scores(path: Path, categories: bool = False) -> pd.DataFrame:
+    """Read `scores.parquet` with the columns of SCORE_COLUMNS, words as categories where asked for.
+
+    Raises BadRecordError naming the file.
+    """
     try:
-        frame = pd.read_parquet(path)
+        frame = pd.read_parquet(path, read_dictionary=WORD_COLUMNS if categories else None)
     except Exception as error:
-        raise BadRecordError(f"{path}: not a table of scores ({error})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadRecordError(f"{path}: not a table of scores ({reason}); score again") from error
     missing = [c for c in SCORE_COLUMNS if c not in frame]
     if missing:
-        raise BadRecordError(f"{path}: columns missing: {', '.join(missing)}")
+        raise BadRecordError(f"{path}: columns missing: {', '.join(missing)}; score again")
     return frame[SCORE_COLUMNS]

@@ -12,6 +12,7 @@ from reports.frame import REPORT_FOLDER, read_frame
 from reports.published import read_ledger
 from reports.site.page import render_page
 from reports.site.pictures import read_galleries
+from reports.table import Table
 from reports.tables import build_tables
 from reports.writers import to_csv, to_latex, to_markdown, to_text
 
@@ -20,11 +21,12 @@ WRITERS = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What was written, and one line for everything that could not be read."""
+    """What was written, one line for everything that could not be read, and the tables for a terminal."""
 
     index: Path
     tables: list[Path]
     warnings: list[str]
+    text: str
 
 
 def build_report(
@@ -50,13 +52,17 @@ def build_report(
     galleries = read_galleries(frame, frame.warnings)
     index = out / "index.html"
     write(index, render_page(frame, tables, drawings, galleries, read_ledger()))
-    return ReportResult(index, written, frame.warnings)
+    return ReportResult(index, written, frame.warnings, _text(tables, frame.warnings))
 
 
 def render_terminal(runs_dir: Path, runs: Sequence[Path] | None = None) -> str:
     """The tables as plain text of about 100 columns, for all runs or only the given run folders."""
     frame = read_frame(runs_dir, runs)
-    parts = [to_text(table) for table in build_tables(frame) if table.shown("terminal")]
-    if frame.warnings:
-        parts.append("\n".join(f"warning: {line}" for line in frame.warnings))
+    return _text(build_tables(frame), frame.warnings)
+
+
+def _text(tables: Sequence[Table], warnings: Sequence[str]) -> str:
+    parts = [to_text(table) for table in tables if table.shown("terminal")]
+    if warnings:
+        parts.append("\n".join(f"warning: {line}" for line in warnings))
     return "\n\n".join(parts) + "\n"

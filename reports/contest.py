@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from bench.stats import CaseTable, Comparison, Ranking, case_table, compare, holm, non_inferior, rank_models
+from bench.stats import (
+    ALPHA,
+    CaseTable,
+    Comparison,
+    Ranking,
+    case_table,
+    compare,
+    holm,
+    non_inferior,
+    rank_models,
+    sign_flip_p,
+)
 from reports.frame import Frame
-from reports.summary import per_case
 from reports.variants import unflagged
 
 METRIC = "Dice"
@@ -25,24 +35,34 @@ Pair = tuple[str, str]
 class Contest:
     """Methods of one data set, protocol and convention on one set of cases, best mean first.
 
-    `pairs` holds for every pair (better ranked, worse ranked) the first against the second, `p` its sign-flip p
-    after Holm over all pairs, which holds whichever pair a reader picks. `within` says of every method but the first
-    whether it is not worse than the first by MARGIN. `left_out` names methods that were scored on other cases.
+    `p` holds for every pair (better ranked, worse ranked) its sign-flip p after Holm over all pairs, which holds
+    whichever pair a reader picks; `pair` compares one. `within` says of every method but the first whether it is not
+    worse than the first by MARGIN. `left_out` names methods that were scored on other cases.
     """
 
     dataset: str
     cases: CaseTable
     methods: tuple[str, ...]
     ranking: Ranking
-    pairs: dict[Pair, Comparison]
     p: dict[Pair, float]
     within: dict[str, bool]
     single_training: bool
     left_out: tuple[str, ...]
+    _pairs: dict[Pair, Comparison] = field(default_factory=dict)
+
+    def pair(self, pair: Pair) -> Comparison:
+        """The first against the second, compared when asked for: hundreds of methods have many pairs."""
+        if pair not in self._pairs:
+            self._pairs[pair] = compare(self.cases, *pair)
+        return self._pairs[pair]
+
+    def difference(self, pair: Pair) -> float:
+        """The first minus the second, the mean over the cases that both define."""
+        return float(np.nanmean(self.cases.row(pair[0]) - self.cases.row(pair[1])))
 
     def shown(self, pair: Pair) -> bool:
         """Whether a difference is shown after Holm."""
-        return self.pairs[pair].shown(self.p[pair])
+        return self.p[pair] < ALPHA and self.pair(pair).shown(self.p[pair])
 
     def verdict(self, method: str) -> str:
         """What these cases say of a method beside the first."""
@@ -51,13 +71,17 @@ class Contest:
             return "first"
         if self.shown((first, method)):
             # Means are over each method's own defined cases, a pair over those that both define.
-            ahead = self.pairs[first, method].difference.estimate > 0
+            ahead = self.pair((first, method)).difference.estimate > 0
             return "worse" if ahead else "better where both are defined"
         return f"within {MARGIN:g}" if self.within[method] else "not shown"
 
 
-def contests(frame: Frame) -> Iterator[Contest]:
-    """Every group of two or more methods that may be compared, by data set."""
+def contests(frame: Frame) -> list[Contest]:
+    """Every group of two or more methods that may be compared, by data set; made once for a frame."""
+    return frame.once("contests", lambda: list(_contests(frame)))
+
+
+def _contests(frame: Frame) -> Iterator[Contest]:
     for (dataset, *_), members in sorted(_groups(frame).items()):
         common = Counter(frozenset(values.index) for values, _, _ in members.values()).most_common(1)[0][0]
         same = {name: member for name, member in members.items() if set(member[0].index) == common}
@@ -69,12 +93,13 @@ def _groups(frame: Frame) -> dict[tuple[str, str, str], dict[str, tuple[pd.Serie
     """Values and groups by case, and the number of training runs, of every method in each comparable group."""
     found: dict[tuple[str, str, str], dict[str, tuple[pd.Series, pd.Series, int]]] = {}
     for dataset, method, runs in frame.cells():
-        rows = frame.rows(runs, METRIC)
-        rows = rows[rows["draw"] >= 0]
-        for convention, part in rows.groupby("convention"):
-            key = (dataset, runs[0].comparison, str(convention))
-            groups = part.groupby("case")["group"].first().astype(str)
-            found.setdefault(key, {})[method] = (per_case(part), groups, part["seed"].nunique())
+        for convention in frame.conventions(runs, METRIC):
+            key = (dataset, runs[0].comparison, convention)
+            scored = [run for run in runs if len(frame.cases(run, METRIC, convention))]
+            groups = pd.concat([frame.scores[run.path].groups for run in scored])
+            values = frame.summary(runs, METRIC, convention).every
+            groups = groups[~groups.index.duplicated()].reindex(values.index)
+            found.setdefault(key, {})[method] = (values, groups, len({run.record.seed for run in scored}))
     return found
 
 
@@ -84,14 +109,14 @@ def _contest(dataset: str, members: dict[str, tuple[pd.Series, pd.Series, int]],
     cases = case_table(values, groups)
     ranking = rank_models([cases])
     methods = tuple(cases.models[index] for index in np.argsort(ranking.rank, kind="stable"))
-    pairs = {(a, b): compare(cases, a, b) for a, b in combinations(methods, 2)}
+    pairs = list(combinations(methods, 2))
+    p = sign_flip_p(cases)
     return Contest(
         dataset=dataset,
         cases=cases,
         methods=methods,
         ranking=ranking,
-        pairs=pairs,
-        p=dict(zip(pairs, holm([found.p for found in pairs.values()]), strict=True)),
+        p=dict(zip(pairs, holm([p[pair] if pair in p else p[pair[::-1]] for pair in pairs]), strict=True)),
         within={name: non_inferior(cases, name, methods[0], margin=MARGIN).passed for name in methods[1:]},
         single_training=all(seeds == 1 for _, _, seeds in members.values()),
         left_out=left_out,

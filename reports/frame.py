@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 
-from bench.record import SCORE_COLUMNS, BadRecordError, RunRecord, read_record, read_scores
+from bench.record import SCORE_COLUMNS, BadRecordError, RunRecord, read_record
+from reports.scores import RunScores, read_run_scores
+from reports.summary import Summary, pooled, summarise
 from reports.variants import content_hashes, flag, variant_labels
 
-RUN_COLUMNS = ["run", "dataset", "method", "seed", "hash", "profile", "protocol", "comparison"]
-COLUMNS = RUN_COLUMNS + SCORE_COLUMNS
+COLUMNS = ["run", "seed", *SCORE_COLUMNS]
 REPORT_FOLDER = "report"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Frame:
-    """All runs of a report; `scores` has the fixed columns COLUMNS even when there are no runs.
+    """All runs of a report, and the scores of those that have some.
 
     `runs` are rows of tables; `points` belong to a sweep (over DDIM steps) and appear in its figure only.
     """
 
     runs: list[Run]
-    scores: pd.DataFrame
+    scores: dict[Path, RunScores]
     warnings: list[str] = field(default_factory=list)
     points: list[Run] = field(default_factory=list)
+    _made: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def all_runs(self) -> list[Run]:
@@ -53,28 +55,84 @@ class Frame:
         for (dataset, method), runs in sorted(rows.items()):
             yield dataset, method, runs
 
+    def metrics(self, runs: Sequence[Run]) -> set[str]:
+        """The metrics that were scored in any of some runs."""
+        return {metric for run in self._scored(runs) for metric in self.scores[run.path].metrics}
+
+    def labels(self, runs: Sequence[Run], metric: str) -> set[str]:
+        """The labels of which a metric was scored in any of some runs."""
+        return {label for run in self._scored(runs) for label in self.scores[run.path].rows(metric)["label"].unique()}
+
+    def conventions(self, runs: Sequence[Run], metric: str, single: bool = True) -> list[str]:
+        """The conventions by which a metric of single draws (or of all together) was scored, sorted."""
+        keys = {key for run in self._scored(runs) for key in self.scores[run.path].by_case}
+        return sorted({convention for name, convention, kind in keys if (name, kind) == (metric, single)})
+
+    def cases(self, run: Run, metric: str, convention: str) -> pd.Index:
+        """The cases on which a metric was scored by a convention for every draw, sorted; empty where it was not."""
+        scores = self.scores.get(run.path)
+        key = metric, convention, True
+        return scores.by_case[key][0].index if scores and key in scores.by_case else pd.Index([])
+
     def rows(self, runs: Sequence[Run], metric: str) -> pd.DataFrame:
-        """Score rows of one metric in some runs."""
-        chosen = self.scores["run"].isin([str(run.path) for run in runs])
-        return self.scores[chosen & (self.scores["metric"] == metric)]
+        """Score rows of one metric in some runs, with the columns COLUMNS."""
+        parts = [
+            self.scores[run.path].rows(metric).assign(run=str(run.path), seed=run.record.seed)
+            for run in self._scored(runs)
+        ]
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return pd.DataFrame(columns=COLUMNS).astype({"value": float, "draw": int})
+        return pd.concat(parts, ignore_index=True)[COLUMNS]
+
+    def summary(self, runs: Sequence[Run], metric: str, convention: str | None = None, single: bool = True) -> Summary:
+        """A metric of runs that differ in the seed only, of single draws or (not `single`) of all draws together.
+
+        By one convention, or by all of them. Made once, since several tables and figures show the same.
+        """
+        key = tuple(run.path for run in runs), metric, convention, single
+        return self.once(key, lambda: self._summary(runs, metric, convention, single))
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What `make` returns, made at the first call with this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _summary(self, runs: Sequence[Run], metric: str, convention: str | None, single: bool) -> Summary:
+        found = []
+        for run in sorted(self._scored(runs), key=lambda run: run.record.seed):
+            scores = self.scores[run.path]
+            keys = [k for k in scores.by_case if k[0] == metric and k[2] == single and convention in (None, k[1])]
+            if len(keys) > 1:
+                break
+            found += [(scores.by_case[key], scores.groups) for key in keys]
+        else:
+            if len({run.record.seed for run in runs}) == len(runs):
+                return pooled(found)
+        # Conventions, or two runs of a seed, are pooled row by row.
+        rows = self.rows(runs, metric)
+        chosen = (rows["draw"] >= 0) == single
+        return summarise(rows[chosen & (rows["convention"] == convention)] if convention else rows[chosen])
+
+    def _scored(self, runs: Sequence[Run]) -> list[Run]:
+        return [run for run in runs if run.path in self.scores]
 
 
 def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None) -> Frame:
     """Read every run under `runs_dir`, or only the given folders; what cannot be read becomes a warning."""
     warnings: list[str] = []
     folders = sorted(set(runs)) if runs is not None else _run_folders(runs_dir, warnings)
-    read = [(folder, _record(folder, warnings)) for folder in folders]
-    found = [(folder, record) for folder, record in read if record is not None]
+    found = [(folder, record) for folder in folders if (record := _record(folder, warnings)) is not None]
     kept = _newest_per_seed(found, warnings)
     labels = variant_labels([record for _, record in kept])
     named = [
         Run(path, record, label + flag(record), comparison_key(record))
         for (path, record), label in zip(kept, labels, strict=True)
     ]
-    parts = [part for run in named if (part := _scores(run, warnings)) is not None]
-    scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
-    rows, points = ([run for run in named if is_point(run.record) == point] for point in (False, True))
-    return Frame(rows, scores.astype({"value": np.float64}), warnings, points)
+    scores = {run.path: rows for run in named if (rows := _scores(run, warnings)) is not None}
+    plain, points = ([run for run in named if is_point(run.record) == point] for point in (False, True))
+    return Frame(plain, scores, warnings, points)
 
 
 def is_point(record: RunRecord) -> bool:
@@ -120,30 +178,16 @@ def _record(folder: Path, warnings: list[str]) -> RunRecord | None:
         return None
 
 
-def _scores(run: Run, warnings: list[str]) -> pd.DataFrame | None:
+def _scores(run: Run, warnings: list[str]) -> RunScores | None:
     path = run.path / "scores.parquet"
     if not path.is_file():
         warnings.append(f"{run.path}: no scores.parquet, only the run-level scores are shown")
         return None
     try:
-        frame = read_scores(path)
-        frame = frame.astype({"value": np.float64, "draw": np.int64})
-    except (BadRecordError, ValueError, TypeError) as error:
-        warnings.append(f"{str(error).splitlines()[0]}, its case scores are not shown")
+        return read_run_scores(path)
+    except BadRecordError as error:
+        warnings.append(f"{error}, its case scores are not shown")
         return None
-    # A case of no group is a group of its own.
-    frame["group"] = frame["group"].where(frame["group"].notna(), frame["case"])
-    facts: dict[str, Any] = {
-        "run": str(run.path),
-        "dataset": run.record.dataset,
-        "method": run.method,
-        "seed": run.record.seed,
-        "hash": run.record.hash,
-        "profile": run.record.profile,
-        "protocol": run.record.protocol,
-        "comparison": run.comparison,
-    }
-    return frame.assign(**facts)[COLUMNS]
 
 
 def _newest_per_seed(found: list[tuple[Path, RunRecord]], warnings: list[str]) -> list[tuple[Path, RunRecord]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from bench.stats import RELIABLE, SMALLEST_INTERVAL, mean_interval
+
+CaseMeans = tuple[pd.Series, int, int]  # by case; rows that are undefined, and infinite
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Summary:
     identical: int
     per_case: pd.Series
     groups: list[str]
+    every: pd.Series  # as `per_case`, with the cases that are NaN
 
 
 def within_unit(summary: Summary) -> tuple[float, float] | None:
@@ -36,13 +40,48 @@ def within_unit(summary: Summary) -> tuple[float, float] | None:
     return summary.interval and (max(0.0, summary.interval[0]), min(1.0, summary.interval[1]))
 
 
+def best(summaries: dict[str, Summary], count: int) -> dict[str, Summary]:
+    """The `count` with the highest means, in the order given."""
+    means = sorted((summary.mean for summary in summaries.values()), reverse=True)[:count]
+    kept = [name for name, summary in summaries.items() if summary.mean >= means[-1]][:count]
+    return {name: summaries[name] for name in kept}
+
+
 def summarise(rows: pd.DataFrame) -> Summary:
     """Average score rows within a case (labels, then draws, then seeds) and then over cases."""
     undefined = int(rows["value"].isna().sum())
-    identical = int(np.isinf(rows["value"]).sum())
-    values = per_case(rows)
+    infinite = int(np.isinf(rows["value"]).sum())
+    groups = rows.groupby("case", observed=True)["group"].first().astype(str)
+    groups.index = groups.index.astype(str)
+    return _over_cases(per_case(rows), groups, undefined, infinite)
+
+
+def pooled(found: Sequence[tuple[CaseMeans, pd.Series]]) -> Summary:
+    """The same from the means of every case in each of some runs, by seed, and the groups of their cases."""
+    if not found:
+        return _over_cases(pd.Series(dtype=float), pd.Series(dtype=str), 0, 0)
+    (values, undefined, infinite), groups = found[0]
+    if len(found) > 1:
+        values = _over_runs([means for (means, _, _), _ in found])
+        undefined = sum(count for (_, count, _), _ in found)
+        infinite = sum(count for (_, _, count), _ in found)
+        if any(not groups.index.equals(other.index) for _, other in found):
+            groups = pd.concat([groups for _, groups in found]).groupby(level=0).first()
+    return _over_cases(values, groups, undefined, infinite)
+
+
+def _over_runs(runs: Sequence[pd.Series]) -> pd.Series:
+    table = pd.concat(runs, axis=1, sort=True)  # (cases, runs)
+    values = table.to_numpy()
+    defined = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        means = np.where(defined, values, 0.0).sum(axis=1) / defined.sum(axis=1)
+    return pd.Series(means, table.index)
+
+
+def _over_cases(values: pd.Series, groups: pd.Series, undefined: int, infinite: int) -> Summary:
     defined = values.dropna()
-    groups = rows.groupby("case")["group"].first().reindex(defined.index).astype(str)
+    groups = groups.reindex(defined.index)
     units = int(groups.nunique())
     return Summary(
         mean=float(defined.mean()) if len(defined) else math.nan,
@@ -52,17 +91,20 @@ def summarise(rows: pd.DataFrame) -> Summary:
         units=units,
         excluded=len(values) - len(defined),
         undefined=undefined,
-        identical=identical,
+        identical=infinite,
         per_case=defined,
         groups=groups.tolist(),
+        every=values,
     )
 
 
 def per_case(rows: pd.DataFrame) -> pd.Series:
     """One value per case: the mean over labels, then draws, then seeds of finite values; NaN if none is."""
     finite = rows.assign(value=rows["value"].where(np.isfinite(rows["value"])))
-    by_draw = finite.groupby(["case", "seed", "draw"])["value"].mean()
-    return by_draw.groupby(["case", "seed"]).mean().groupby("case").mean()
+    by_draw = finite.groupby(["case", "seed", "draw"], observed=True)["value"].mean()
+    by_seed = by_draw.groupby(["case", "seed"], observed=True).mean()
+    found = by_seed.groupby("case", observed=True).mean()
+    return found.set_axis(pd.Index(found.index.astype(str), name="case"))
 
 
 def reliability_notes(found: list[tuple[str, Summary]], digits: int = 3) -> list[str]:

@@ -54,7 +54,7 @@ class Table:
         return [column for column in self.columns if _LEVELS[column.level] <= _LEVELS[level]]
 
     def is_text(self, column: Column) -> bool:
-        """Whether a column holds words rather than numbers."""
+        """Whether a column holds words rather than numbers; looks at every row."""
         values = [row.get(column.key) for row in self.rows]
         numbers = any(isinstance(value, (int, float, tuple)) for value in values)
         return not numbers and any(isinstance(value, str) for value in values)

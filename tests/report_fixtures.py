@@ -18,6 +18,10 @@ OVER_DRAWS = {
     "SSIM": (0.97, 0.01),
     "MS-SSIM": (0.985, 0.005),
 }
+PER_DRAW = (
+    *("Dice", "IoU", "HD95", "ASSD", "NSD", "Sensitivity", "Precision", "VolumeDifference"),
+    *("RelativeVolumeDifference", "VolumeBias", "ECE", "Brier", "missed", "hallucinated", "both_empty"),
+)
 
 
 def score_rows(values: list[tuple[Any, ...]], convention: str = "strict") -> pd.DataFrame:
@@ -91,6 +95,33 @@ def made_up_scores(quality: float, n: int = 40, draws: int = 5, seed: int = 0, l
                 infinite = name == "PSNR" and part == "seg" and (empty or index % 13 == 5)
                 values.append((case, group, "", -1, f"{name}/{part}", np.inf if infinite else rng.normal(mean, sd)))
     return score_rows(values)
+
+
+def write_many(
+    runs_dir: Path,
+    methods: int,
+    seeds: int,
+    cases: int,
+    draws: int = 5,
+    dataset: str = "phantom/polyp",
+) -> list[Path]:
+    """Runs with all metrics that score writes by default, a little different from method to method and seed to seed."""
+    over_draws = ["Dice/pairs", "flip_rate", "volume_cv", *(f"{n}/{p}" for n in OVER_DRAWS for p in ("seg", "score"))]
+    keys = [(draw, name) for draw in range(draws) for name in PER_DRAW] + [(-1, name) for name in over_draws]
+    case, (draw, metric) = np.repeat(np.arange(cases), len(keys)), zip(*(keys * cases), strict=True)
+    rng = np.random.default_rng(0)
+    difficulty = rng.beta(8, 2, cases)[case]
+    empty = (case % 17 == 3) & np.isin(metric, ["Dice", "IoU", "HD95", "ASSD", "NSD"])
+    facts = {"case": [f"case-{i:04d}" for i in case], "group": [f"patient-{i // 2:04d}" for i in case]}
+    facts |= {"label": "lesion", "draw": draw, "metric": metric, "convention": "strict"}
+    frame = pd.DataFrame(facts)
+    folders = []
+    for method in range(methods):
+        for seed in range(seeds):
+            values = np.clip(difficulty + rng.normal(0, 0.02, len(frame)) - 0.002 * method, 0, 1)
+            run = frame.assign(value=np.where(empty, np.nan, values))[SCORE_COLUMNS]
+            folders.append(write_run(runs_dir, f"method{method:03d}", dataset, seed, run, {"parameters_m": 3.2}))
+    return folders
 
 
 def write_picture(folder: Path, rank: int, case: str, dice: float, seed: int = 0, labels: int = 1) -> None:

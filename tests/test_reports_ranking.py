@@ -68,7 +68,7 @@ def test_ranking_orders_and_judges(frame: Frame) -> None:
 def test_p_is_holm_over_all_pairs(frame: Frame) -> None:
     (contest,) = contests(frame)
     runs = {m: dict(zip(contest.cases.cases, contest.cases.row(m), strict=True)) for m in contest.methods}
-    plain = [compare(case_table(runs), a, b).p for a, b in contest.pairs]
+    plain = [compare(case_table(runs), a, b).p for a, b in contest.p]
     assert len(plain) == 3
     assert list(contest.p.values()) == pytest.approx(holm(plain))
 

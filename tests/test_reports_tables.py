@@ -36,7 +36,7 @@ def test_no_runs_still_render_with_fixed_columns(tmp_path: Path, make: bool) -> 
     if make:
         runs_dir.mkdir()
     frame = read_frame(runs_dir)
-    assert list(frame.scores) == COLUMNS
+    assert list(frame.rows(frame.runs, "Dice")) == COLUMNS
     result = build_report(runs_dir)
     assert "No runs" in result.index.read_text()
     assert len(result.tables) == 12
@@ -54,7 +54,7 @@ def test_foreign_and_broken_folders_are_one_warning_each(tmp_path: Path) -> None
     (tmp_path / "report").mkdir()
     frame = read_frame(tmp_path)
     assert [run.path for run in frame.runs] == [bad_scores, good]
-    assert set(frame.scores["run"]) == {str(good)}
+    assert set(frame.scores) == {good}
     for part in ("notes", "seed0-unfinished", str(bad_record), str(bad_scores)):
         assert sum(part in line for line in frame.warnings) == 1
     assert len(frame.warnings) == 4

@@ -10,7 +10,7 @@ from bench.stats.intervals import (
     share_interval,
 )
 from bench.stats.multiple import holm
-from bench.stats.paired import Comparison, NonInferiority, compare, non_inferior
+from bench.stats.paired import ALPHA, Comparison, NonInferiority, compare, non_inferior, sign_flip_p
 from bench.stats.power import power, smallest_detectable
 from bench.stats.published import ASSUMED_CORRELATION, ASSUMED_SD, FalseClaim, false_claim
 from bench.stats.ranking import Ranking, rank_models
@@ -20,6 +20,7 @@ from bench.stats.table import CaseTable, case_table
 from bench.stats.variance import Headline, VarianceSplit, headline, split_variance
 
 __all__ = [
+    "ALPHA",
     "ASSUMED_CORRELATION",
     "ASSUMED_SD",
     "CONFIDENCE",
@@ -48,6 +49,7 @@ __all__ = [
     "power",
     "rank_models",
     "share_interval",
+    "sign_flip_p",
     "smallest_detectable",
     "speed_ratio",
     "split_variance",

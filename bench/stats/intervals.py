@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from bench.errors import InputError
 from bench.stats.sample import (
@@ -158,7 +158,7 @@ def bca_bounds(sample: Clusters, z: float, deviations: Array) -> tuple[float, fl
     influence -= influence.mean()
     influence /= max(float(np.abs(influence).max()), np.finfo(float).tiny)  # cubes of tiny values are 0
     acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
-    bias = stats.norm.ppf(below)
+    bias = special.ndtri(below)
     shifted = bias + np.array([-z, z])
     slope = 1 - acceleration * shifted
     if not (np.isfinite(shifted).all() and (slope > 0).all()):  # also where the slope is NaN
@@ -176,13 +176,23 @@ def bootstrap_medians(
     found = []
     for block in resampled_counts(int(numbers.max()) + 1, resamples, seed):
         rows = max(1, 4_000_000 // len(values))
-        for start in range(0, len(block), rows):
-            reached = np.cumsum(block[start : start + rows, group], axis=1)
-            half = reached[:, -1:] / 2
-            # The lower and the upper middle value differ where exactly half of the cases lie below.
-            middle = ordered[(reached >= half).argmax(axis=1)] + ordered[(reached > half).argmax(axis=1)]
-            found.append(middle / 2)
+        found += [_medians(block[start : start + rows], ordered, group) for start in range(0, len(block), rows)]
     return np.concatenate(found)
+
+
+def _medians(counts: Array, ordered: Array, group: npt.NDArray[np.int64]) -> Array:
+    """Medians of resamples that draw group g `counts[:, g]` times, of values in order with their groups."""
+    groups, half = counts.shape[1], counts @ np.bincount(group) / 2
+    # Medians of resamples lie in the middle; where one does not, all values are looked at.
+    width = 3 * math.isqrt(len(ordered)) + 3
+    for first, last in ((max(0, len(ordered) // 2 - width), len(ordered) // 2 + width), (0, len(ordered))):
+        below = counts @ np.bincount(group[:first], minlength=groups).astype(np.float64)
+        reached = below[:, None] + np.cumsum(counts[:, group[first:last]], axis=1)
+        if (below < half).all() and (reached[:, -1] > half).all():
+            break
+    inside, half = ordered[first:last], half[:, None]
+    # The lower and the upper middle value differ where exactly half of the cases lie below.
+    return (inside[(reached >= half).argmax(axis=1)] + inside[(reached > half).argmax(axis=1)]) / 2
 
 
 def _interval(estimate: float, bounds: tuple[float, float], method: str, sample: Clusters, undefined: int) -> Interval:

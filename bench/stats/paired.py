@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.errors import InputError
 from bench.stats.intervals import Interval, mean_interval
@@ -139,13 +143,65 @@ def sign_flip_test(sample: Clusters, *, resamples: int = RESAMPLES, seed: int = 
         for total in totals[1:]:  # the first sign may stay: a pattern and its opposite are equally extreme
             sums = np.concatenate([sums + total, sums - total])
         return float(np.mean(np.abs(sums + totals[:1].sum()) >= observed)), True
-    generator = np.random.default_rng(seed)
-    rows = max(1, _BLOCK_ELEMENTS // totals.size)
     extreme = 0
-    for start in range(0, resamples, rows):
-        flips = generator.integers(2, size=(min(rows, resamples - start), totals.size), dtype=np.int8)
+    for flips in _flips(totals.size, resamples, seed):
         extreme += int((np.abs(totals.sum() - 2 * (flips @ totals)) >= observed).sum())
     return (extreme + 1) / (resamples + 1), False
+
+
+def sign_flip_p(table: CaseTable) -> dict[tuple[str, str], float]:
+    """p of `sign_flip_test` for every pair of models of a table, in its order.
+
+    Pairs whose groups all differ share their flips, of which each model then needs the sums once.
+    """
+    groups, numbers = np.unique(np.array(table.groups, dtype=str), return_inverse=True)
+    found: dict[tuple[str, str], float] = {}
+    if len(groups) > EXACT_GROUPS and np.isfinite(table.values).all(axis=0).any():
+        found = _shared_flips(table, numbers)
+    for a, b in combinations(table.models, 2):
+        if (a, b) not in found:
+            defined = _defined(table, a, b)
+            found[a, b], _ = sign_flip_test(_sample(table, defined, (table.row(a) - table.row(b))[defined]))
+    return found
+
+
+def _shared_flips(table: CaseTable, numbers: npt.NDArray[np.int64]) -> dict[tuple[str, str], float]:
+    """p of the pairs that are defined on the same cases as the first model and differ in every group of them."""
+    defined = np.isfinite(table.values)
+    same = (defined == defined[0]).all(axis=1)
+    names = [model for model, kept in zip(table.models, same, strict=True) if kept]
+    values, (_, kept) = table.values[same][:, defined[0]], np.unique(numbers[defined[0]], return_inverse=True)
+    totals = np.stack([np.bincount(kept, row) for row in values], axis=1)  # (groups, models)
+    if len(totals) <= EXACT_GROUPS:
+        return {}
+    blocks = [totals.sum(axis=0) - 2 * (flips @ totals) for flips in _flips(len(totals), RESAMPLES, SEED)]
+    flipped = np.ascontiguousarray(np.concatenate(blocks).T)  # (models, resamples)
+    found = {}
+    for i, a in enumerate(names):
+        differences = totals[:, i : i + 1] - totals[:, i + 1 :]
+        observed = np.abs(differences.sum(axis=0)) - 1e-12 * np.abs(differences).sum(axis=0)
+        for j in np.flatnonzero((differences != 0).all(axis=0)):
+            extreme = int((np.abs(flipped[i] - flipped[i + 1 + j]) >= observed[j]).sum())
+            found[a, names[i + 1 + j]] = (extreme + 1) / (RESAMPLES + 1)
+    return found
+
+
+def _flips(size: int, resamples: int, seed: int) -> Iterator[Array]:
+    """Blocks (b, size), `resamples` rows in all, of 1 where a sign is flipped and 0 where it is not."""
+    rows = max(1, _BLOCK_ELEMENTS // size)
+    if resamples <= rows:
+        yield _all_flips(size, resamples, seed)
+        return
+    generator = np.random.default_rng(seed)
+    for start in range(0, resamples, rows):
+        yield generator.integers(2, size=(min(rows, resamples - start), size), dtype=np.int8).astype(np.float64)
+
+
+@lru_cache(maxsize=4)  # a table compares many pairs over the same cases
+def _all_flips(size: int, resamples: int, seed: int) -> Array:
+    flips = np.random.default_rng(seed).integers(2, size=(resamples, size), dtype=np.int8).astype(np.float64)
+    flips.flags.writeable = False
+    return flips
 
 
 def _defined(table: CaseTable, a: str, b: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from bench.stats.sample import CONFIDENCE, SEED, Array, resampled_counts
 from bench.stats.table import Better, CaseTable, check_better
 
 RANKING_RESAMPLES = 1_000
+_BLOCK_ELEMENTS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,13 @@ def _rank(costs: Array) -> tuple[Array, Array]:
 
 def _kendall_tau(rank: Array, ranks: Array) -> float:
     one = np.sign(rank[:, None] - rank[None, :]).ravel()
-    many = np.sign(ranks[:, :, None] - ranks[:, None, :]).reshape(len(ranks), -1)
+    agree, pairs = np.zeros((2, len(ranks)))
+    rows = max(1, _BLOCK_ELEMENTS // one.size)
+    for start in range(0, len(ranks), rows):
+        block = ranks[start : start + rows]
+        many = np.sign(block[:, :, None] - block[:, None, :]).reshape(len(block), -1)
+        agree[start : start + rows], pairs[start : start + rows] = many @ one, (many**2).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        taus = (many @ one) / np.sqrt((one @ one) * (many**2).sum(axis=1))
+        taus = agree / np.sqrt((one @ one) * pairs)
     defined = taus[np.isfinite(taus)]
     return float(defined.mean()) if defined.size else float("nan")

@@ -83,7 +83,7 @@ def resampled_counts(groups: int, resamples: int = RESAMPLES, seed: int = SEED) 
         yield _counts(generator, groups, min(rows, resamples - start))
 
 
-@lru_cache(maxsize=2)  # a table asks for many intervals over the same cases
+@lru_cache(maxsize=4)  # a table asks for many intervals over the same cases
 def _all_counts(groups: int, resamples: int, seed: int) -> Array:
     counts = _counts(np.random.default_rng(seed), groups, resamples)
     counts.flags.writeable = False
@@ -98,6 +98,9 @@ def _counts(generator: np.random.Generator, groups: int, rows: int) -> Array:
 
 def bootstrap_deviations(sample: Clusters, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
     """Mean of every cluster bootstrap resample minus the mean of the sample, (resamples,)."""
-    columns = np.stack([sample.residuals, sample.sizes], axis=1)
-    sums = [block @ columns for block in resampled_counts(sample.sizes.size, resamples, seed)]
-    return np.concatenate([block[:, 0] / block[:, 1] for block in sums])
+    residuals, sizes = sample.residuals, sample.sizes
+    blocks = resampled_counts(sizes.size, resamples, seed)
+    if (sizes == 1).all():
+        return np.concatenate([block @ residuals for block in blocks]) / sizes.size
+    # Two products by a vector: one by a matrix of two columns takes several times as long.
+    return np.concatenate([(block @ residuals) / (block @ sizes) for block in blocks])

@@ -6,6 +6,8 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from bench.stats.intervals import Interval, mean_interval
 from bench.stats.sample import CONFIDENCE, SEED, Array, cluster, resampled_counts
 
 HIERARCHICAL_RESAMPLES = 1_999
+Counts = npt.NDArray[np.uint16]
 ONE_RUN = "conditional on one training run"
 _BLOCK_ELEMENTS = 4_000_000
 
@@ -143,27 +146,60 @@ def _t_bounds(cells: Array, by_case: Array, by_seed: Array, groups: Sequence[str
 
 def _resampled_means(table: Array, groups: Sequence[str]) -> Array:
     """Means of resamples of seeds, of groups (the same for all seeds, as all predict the same cases), and of draws."""
-    seeds, _, draws = table.shape
     _, numbers = np.unique(np.array(groups, dtype=str), return_inverse=True)
-    generator = np.random.default_rng(SEED + 1)
+    seeds, cases, draws = table.shape
+    drawn = _drawn((seeds, cases, draws), tuple(numbers.tolist()))
+    finite = np.isfinite(table)
+    # Where a case is defined throughout, all that counts is how often each of its values was drawn.
+    whole, some = np.asarray(finite.all(axis=(0, 2))), np.asarray(finite.any(axis=(0, 2)))
+    partly = some & ~whole
+    sums = _products(drawn.values, np.where(whole[:, None], table, 0.0).ravel()) / (seeds * draws)
+    sizes = _products(drawn.cases, whole.astype(np.float64))
     rows = max(1, _BLOCK_ELEMENTS // table.size)
-    found = []
-    for block in resampled_counts(int(numbers.max()) + 1, HIERARCHICAL_RESAMPLES):
-        for start in range(0, len(block), rows):
-            weights = block[start : start + rows, numbers]
-            drawn = table[generator.integers(seeds, size=(len(weights), seeds))]  # (rows, seeds, cases, draws)
-            if draws > 1:
-                drawn = np.take_along_axis(drawn, generator.integers(draws, size=drawn.shape), axis=3)
-            found.append(_weighted_means(drawn, weights))
-    return np.concatenate(found)
-
-
-def _weighted_means(drawn: Array, weights: Array) -> Array:
-    if np.isfinite(drawn).all():  # np.nanmean takes several times as long
-        return (drawn.mean(axis=(1, 3)) * weights).sum(axis=1) / weights.sum(axis=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        by_case = np.nanmean(np.nanmean(drawn, axis=3), axis=1)  # (rows, cases)
-    defined = np.isfinite(by_case)
+    for start in range(0, len(sums) if partly.any() else 0, rows):
+        block = slice(start, start + rows)
+        means = _defined_means(_defined_means(table.ravel()[drawn.picks[block][:, :, partly]], 3), 1)  # (rows, cases)
+        times, defined = drawn.cases[block][:, partly], np.isfinite(means)
+        sums[block] += (np.where(defined, means, 0.0) * times).sum(axis=1)
+        sizes[block] += (times * defined).sum(axis=1)
     with np.errstate(invalid="ignore"):
-        return (np.where(defined, by_case, 0.0) * weights).sum(axis=1) / (weights * defined).sum(axis=1)
+        return sums / sizes
+
+
+class _Drawn(NamedTuple):
+    """Of every resample, how often it draws each value and each case, and which value at (seed, case, draw)."""
+
+    values: Counts
+    cases: Counts
+    picks: npt.NDArray[np.unsignedinteger]
+
+
+@lru_cache(maxsize=2)  # a table has many models of one shape
+def _drawn(shape: tuple[int, int, int], numbers: tuple[int, ...]) -> _Drawn:
+    seeds, cases, draws = shape
+    size = math.prod(shape)
+    generator = np.random.default_rng(SEED + 1)
+    values, times, picks = [], [], []
+    for block in resampled_counts(max(numbers) + 1, HIERARCHICAL_RESAMPLES):
+        rows = max(1, _BLOCK_ELEMENTS // size)
+        for start in range(0, len(block), rows):
+            times.append(block[start : start + rows, numbers].astype(np.uint16))
+            count = len(times[-1])
+            seed = generator.integers(seeds, size=(count, seeds))[:, :, None, None]
+            draw = generator.integers(draws, size=(count, *shape)) if draws > 1 else np.zeros((1, 1, 1, 1), int)
+            pick = (seed * cases + np.arange(cases)[:, None]) * draws + draw  # (rows, seeds, cases, draws)
+            picks.append(pick.astype(np.min_scalar_type(size)))
+            places = pick + size * np.arange(count)[:, None, None, None]
+            found = np.bincount(places.ravel(), minlength=count * size).astype(np.uint16)
+            values.append((found.reshape(count, *shape) * times[-1][:, None, :, None]).reshape(count, size))
+    return _Drawn(np.concatenate(values), np.concatenate(times), np.concatenate(picks))
+
+
+def _products(counts: Counts, values: Array) -> Array:
+    return np.concatenate([block.astype(np.float64) @ values for block in np.array_split(counts, 32)])
+
+
+def _defined_means(values: Array, axis: int) -> Array:
+    defined = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(defined, values, 0.0).sum(axis=axis) / defined.sum(axis=axis))

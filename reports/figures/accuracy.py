@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.style import Drawing, colour, finish, house_style, marker
+from reports.figures.style import LARGEST, Drawing, colour, cut, finish, house_style, marker
 from reports.frame import Frame
-from reports.summary import Summary, summarise, within_unit
+from reports.summary import Summary, best, within_unit
 
 NAME = "figure_accuracy"
 CAPTION = (
@@ -21,12 +21,13 @@ def build(frame: Frame) -> Drawing | None:
     """One panel per data set; None where no Dice was scored."""
     panels: dict[str, dict[str, Summary]] = {}
     for dataset, method, runs in frame.cells():
-        scores = frame.rows(runs, "Dice")
-        summary = summarise(scores[scores["draw"] >= 0])
+        summary = frame.summary(runs, "Dice")
         if summary.cases:
             panels.setdefault(dataset, {})[method] = summary
     if not panels:
         return None
+    caption = cut(CAPTION, map(len, panels.values()))
+    panels = {dataset: best(rows, LARGEST) for dataset, rows in panels.items()}
     methods = sorted({method for rows in panels.values() for method in rows})
     heights = [0.55 * len(rows) + 0.5 for rows in panels.values()]
     with house_style(NAME):
@@ -36,7 +37,7 @@ def build(frame: Frame) -> Drawing | None:
             _panel(ax, dataset, rows, methods)
         _share_range(list(axes))
         axes[-1].set_xlabel("Dice (higher is better)")
-        return finish(figure, NAME, "Dice per case", _alt(panels), CAPTION)
+        return finish(figure, NAME, "Dice per case", _alt(panels), caption)
 
 
 def _panel(ax: Axes, dataset: str, rows: dict[str, Summary], methods: list[str]) -> None:

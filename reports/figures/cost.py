@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from reports.figures.style import Drawing, colour, finish, house_style, marker
+from reports.figures.style import LARGEST, Drawing, colour, cut, finish, house_style, marker
 from reports.frame import Frame, Run
 from reports.provenance import device, threads
-from reports.summary import Summary, summarise, within_unit
+from reports.summary import Summary, best, within_unit
 
 NAME = "figure_cost"
 CAPTION = (
@@ -26,13 +26,16 @@ def build(frame: Frame) -> Drawing | None:
     """One panel per data set; None where no method has both a Dice and a time."""
     panels: dict[str, dict[str, Point]] = {}
     for dataset, method, runs in frame.cells():
-        rows = frame.rows(runs, "Dice")
-        summary = summarise(rows[rows["draw"] >= 0])
+        summary = frame.summary(runs, "Dice")
         times = [t for run in runs if math.isfinite(t := _time(run)) and t > 0]
         if summary.cases and times:
             panels.setdefault(dataset, {})[method] = (math.fsum(times) / len(times), summary)
     if not panels:
         return None
+    caption = cut(CAPTION.format(machines=_machines(frame)), map(len, panels.values()))
+    for dataset, points in panels.items():
+        kept = best({method: summary for method, (_, summary) in points.items()}, LARGEST)
+        panels[dataset] = {method: points[method] for method in kept}
     methods = sorted({method for rows in panels.values() for method in rows})
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
@@ -43,7 +46,7 @@ def build(frame: Frame) -> Drawing | None:
             _panel(ax, dataset, points, methods)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
-        return finish(figure, NAME, "Accuracy against time", _alt(panels), CAPTION.format(machines=_machines(frame)))
+        return finish(figure, NAME, "Accuracy against time", _alt(panels), caption)
 
 
 def _time(run: Run) -> float:

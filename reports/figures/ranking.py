@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from reports.contest import Contest, contests
-from reports.figures.style import FAINT, Drawing, colour, finish, house_style
+from reports.figures.style import FAINT, LARGEST, Drawing, colour, cut, finish, house_style
 from reports.frame import Frame
 from reports.variants import unflagged
 
@@ -22,10 +24,11 @@ CAPTION = (
 
 def build(frame: Frame) -> Drawing | None:
     """Two panels per data set; None where fewer than two methods can be compared."""
-    found = list(contests(frame))
+    found = contests(frame)
     if not found:
         return None
-    heights = [0.42 * len(contest.methods) + 1.0 for contest in found]
+    heights = [0.42 * len(contest.methods[:LARGEST]) + 1.0 for contest in found]
+    caption = cut(CAPTION, (len(contest.methods) for contest in found))
     with house_style(NAME):
         figure = Figure(figsize=(10.5, sum(heights)), layout="constrained")
         axes = figure.subplots(
@@ -34,15 +37,17 @@ def build(frame: Frame) -> Drawing | None:
         for (left, right), contest in zip(axes, found, strict=True):
             _ranks(left, contest)
             _pairs(right, contest)
-        return finish(figure, NAME, "Ranks and pairs", _alt(found), CAPTION)
+        return finish(figure, NAME, "Ranks and pairs", _alt(found), caption)
 
 
 def _ranks(ax: Axes, contest: Contest) -> None:
     ax.set_title(contest.dataset)
-    count = len(contest.methods)
-    for height, method in enumerate(contest.methods):
+    methods = contest.methods[:LARGEST]
+    count = last = len(methods)
+    for height, method in enumerate(methods):
         index = contest.cases.models.index(method)
         ranks, shares = np.unique(contest.ranking.ranks[:, index], return_counts=True)
+        last = max(last, int(ranks[-1]))
         ax.plot(
             [contest.ranking.low[index], contest.ranking.high[index]],
             [height] * 2,
@@ -51,9 +56,9 @@ def _ranks(ax: Axes, contest: Contest) -> None:
             zorder=1,
         )
         ax.scatter(ranks, [height] * len(ranks), s=240 * shares / shares.sum(), color=colour(0), linewidths=0, zorder=2)
-    ax.set_yticks(range(count), [unflagged(method) for method in contest.methods])
-    ax.set_xticks(range(1, count + 1))
-    ax.set_xlim(0.4, count + 0.6)
+    ax.set_yticks(range(count), [unflagged(method) for method in methods])
+    ax.set_xticks(range(1, last + 1, -(-last // LARGEST)))
+    ax.set_xlim(0.4, last + 0.6)
     ax.set_ylim(count - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
@@ -62,19 +67,23 @@ def _ranks(ax: Axes, contest: Contest) -> None:
 
 
 def _pairs(ax: Axes, contest: Contest) -> None:
-    count = len(contest.methods)
-    for row, a in enumerate(contest.methods):
-        for column, b in enumerate(contest.methods):
+    methods = contest.methods[:LARGEST]
+    count = len(methods)
+    for row, a in enumerate(methods):
+        for column, b in enumerate(methods):
             if row == column:
                 continue
             pair = (a, b) if row < column else (b, a)
-            difference = 100 * contest.pairs[pair].difference.estimate * (1 if row < column else -1)
+            difference = 100 * contest.difference(pair) * (1 if row < column else -1)
             shown, ink = contest.shown(pair), colour(0) if difference > 0 else colour(1)
             if shown:
                 ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=ink, edgecolor="white", linewidth=1))
             text = f"{difference:+.1f}".replace("-", "\u2212")
-            ax.annotate(text, (column, row), ha="center", va="center", fontsize=8, color="white" if shown else None)
-    names = [unflagged(method) for method in contest.methods]
+            number = ax.annotate(
+                text, (column, row), ha="center", va="center", fontsize=8, color="white" if shown else None
+            )
+            number.set_in_layout(False)  # it lies inside; measuring hundreds of them takes long
+    names = [unflagged(method) for method in methods]
     ax.set_yticks(range(count), names)
     ax.set_xticks(range(count), names, rotation=30, ha="right", fontsize=8)
     ax.set_xlim(-0.5, count - 0.5)
@@ -85,7 +94,9 @@ def _pairs(ax: Axes, contest: Contest) -> None:
 def _alt(found: list[Contest]) -> str:
     parts = []
     for contest in found:
-        shown = sum(contest.shown(pair) for pair in contest.pairs)
-        order = ", ".join(unflagged(method) for method in contest.methods)
-        parts.append(f"{contest.dataset}, best first: {order}; {shown} of {len(contest.pairs)} pairs differ")
+        methods = contest.methods[:LARGEST]
+        pairs = list(combinations(methods, 2))
+        shown = sum(contest.shown(pair) for pair in pairs)
+        order = ", ".join(unflagged(method) for method in methods)
+        parts.append(f"{contest.dataset}, best first: {order}; {shown} of {len(pairs)} pairs differ")
     return "Ranks over resamples and a matrix of paired differences. " + "; ".join(parts) + "."

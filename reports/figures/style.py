@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito, without the yellow that fades on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+LARGEST = 20  # methods of a data set: of more than so many a figure shows the best, a table has all
 INK = "#1b2430"
 FAINT = "#8a94a3"
 # On the page the ink follows the reader's light or dark scheme.
@@ -69,6 +70,14 @@ def colour(index: int) -> str:
 def marker(index: int) -> str:
     """Mark of the index-th method; with the colour it repeats only after 56 methods."""
     return MARKERS[index % len(MARKERS)]
+
+
+def cut(caption: str, numbers: Iterable[int]) -> str:
+    """The caption, which says so where a data set has more methods than a figure shows."""
+    left_out = [str(number) for number in numbers if number > LARGEST]
+    return caption + (
+        f" The best {LARGEST} of {', '.join(left_out)} methods by mean Dice are shown." if left_out else ""
+    )
 
 
 def finish(figure: Figure, name: str, title: str, alt: str, caption: str) -> Drawing:

@@ -140,7 +140,7 @@ def _tested(ranked: list[dict[str, Any]], method: str) -> str:
 def _table(table: Table) -> dict[str, Any]:
     grouped = table.name != "table1"
     columns = [column for column in table.shown("page") if not (grouped and column.key == "dataset")]
-    best = table.best()
+    best, words = table.best(), {column.key for column in columns if table.is_text(column)}
     groups: list[dict[str, Any]] = []
     for index, row in enumerate(table.rows):
         group = row["dataset"] if grouped else ""
@@ -150,14 +150,14 @@ def _table(table: Table) -> dict[str, Any]:
             {
                 "text": cell(column, row.get(column.key)),
                 "best": (index, column.key) in best,
-                "is_text": table.is_text(column),
+                "is_text": column.key in words,
             }
             for column in columns
         ]
         head, _, flag = cells[0]["text"].partition(" [")
         published = bool(row.get("published"))
         groups[-1]["rows"].append({"head": head, "flag": flag.rstrip("]"), "published": published, "cells": cells[1:]})
-    headings = [{"text": column.heading, "is_text": table.is_text(column)} for column in columns]
+    headings = [{"text": column.heading, "is_text": column.key in words} for column in columns]
     return {"table": table, "headings": headings, "groups": groups, "grouped": grouped, "width": len(columns)}
 
 

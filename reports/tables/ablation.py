@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from bench.stats import SMALLEST_INTERVAL, mean_interval
 from reports.frame import Frame, Run
 from reports.published import read_ledger
-from reports.summary import Summary, reliability_notes, summarise
+from reports.summary import Summary, reliability_notes
 from reports.table import Column, Table, number
 from reports.tables import accuracy
 from reports.variants import settings_of
@@ -116,10 +116,9 @@ def _order(dataset: str, members: Sequence[tuple[Switches, str, list[Run]]], fra
     found: dict[Switches, Summary] = {}
     groups: dict[str, str] = {}
     for setting, _, runs in members:
-        scores = frame.rows(runs, "Dice")
-        scores = scores[scores["draw"] >= 0]
-        found.setdefault(setting, summarise(scores))
-        groups |= dict(zip(scores["case"], scores["group"].astype(str), strict=True))
+        summary = frame.summary(runs, "Dice")
+        found.setdefault(setting, summary)
+        groups |= dict(zip(summary.per_case.index, summary.groups, strict=True))
     absent = [name for name, setting in PAPER.items() if setting not in found or not found[setting].cases]
     if absent:
         return f"{dataset}: the paper's order of Dice cannot be checked without {', '.join(absent)}."

@@ -10,7 +10,7 @@ import pandas as pd
 from bench.stats import SMALLEST_INTERVAL, median_interval
 from reports.frame import Frame, Run
 from reports.published import Published, read_ledger, same_dataset
-from reports.summary import Summary, reliability_notes, summarise, within_unit
+from reports.summary import Summary, reliability_notes, within_unit
 from reports.table import Column, Table
 from reports.variants import unflagged
 
@@ -78,19 +78,17 @@ def measured_rows(
     small: list[tuple[str, Summary]],
 ) -> list[dict[str, Any]]:
     """One row per convention for runs that differ in the seed only; what needs saying goes to `notes` and `small`."""
-    scores = {metric: frame.rows(runs, metric) for metric in METRICS}
-    scores = {metric: part[part["draw"] >= 0] for metric, part in scores.items()}
-    conventions = sorted({name for part in scores.values() for name in part["convention"].unique()})
+    conventions = sorted({name for metric in METRICS for name in frame.conventions(runs, metric)})
     if not conventions:
         notes.append(f"{unflagged(method)} on {dataset}: no Dice or IoU was scored.")
     rows = []
-    for convention in conventions or [None]:
-        parts = {metric: part[part["convention"] == convention] for metric, part in scores.items()}
-        summaries = {metric: summarise(part) for metric, part in parts.items()}
+    either: list[str | None] = [*conventions] or [None]
+    for convention in either:
+        summaries = {metric: frame.summary(runs, metric, convention) for metric in METRICS}
         rows.append(_row(dataset, method, runs, convention, summaries))
         where = f"{unflagged(method)} on {dataset}" + (f" ({convention})" if len(conventions) > 1 else "")
         small += _small(where, summaries)
-        notes += _case_notes(where, parts["Dice"], summaries)
+        notes += _case_notes(where, [frame.cases(run, "Dice", convention or "") for run in runs], summaries)
     return rows
 
 
@@ -128,13 +126,13 @@ def _small(where: str, summaries: dict[str, Summary]) -> list[tuple[str, Summary
     return [(f"{where}, {metric}", summary) for metric, summary in summaries.items()]
 
 
-def _case_notes(where: str, rows: pd.DataFrame, summaries: dict[str, Summary]) -> list[str]:
+def _case_notes(where: str, cases: list[pd.Index], summaries: dict[str, Summary]) -> list[str]:
     notes = []
     dice, iou = summaries["Dice"], summaries["IoU"]
     if (dice.cases, dice.undefined) != (iou.cases, iou.undefined):
         notes.append(f"{where}: IoU rests on {iou.cases} cases with {iou.undefined} undefined values.")
-    by_seed = {seed: frozenset(part["case"]) for seed, part in rows.groupby("seed")}
-    if len(set(by_seed.values())) > 1:
+    scored = [of_run for of_run in cases if len(of_run)]
+    if any(not of_run.equals(scored[0]) for of_run in scored):
         notes.append(f"{where}: the seeds were scored on different cases; each case is averaged over its own seeds.")
     return notes
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.stats import SMALLEST_INTERVAL
 from reports.frame import Frame, Run
-from reports.summary import Summary, reliability_notes, summarise, within_unit
+from reports.summary import Summary, reliability_notes, within_unit
 from reports.table import Column, Table, number
 from reports.variants import variant_labels
 
@@ -58,8 +58,7 @@ def steps_of(run: Run) -> int:
 
 def dice(frame: Frame, runs: list[Run]) -> Summary:
     """Dice over cases of one point."""
-    rows = frame.rows(runs, "Dice")
-    return summarise(rows[rows["draw"] >= 0])
+    return frame.summary(runs, "Dice")
 
 
 def build(frame: Frame) -> Table | None:

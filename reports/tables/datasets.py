@@ -53,7 +53,7 @@ def _row(frame: Frame, runs: list[Run]) -> dict[str, Any]:
     for split in SPLITS:
         row[f"cases_{split}"] = record.n_cases.get(split)
         row[f"groups_{split}"] = record.n_cases.get(f"{split}_groups")
-    scores = frame.scores[frame.scores["run"].isin([str(run.path) for run in runs])]
-    if row["groups_test"] is None and len(scores):
-        row["groups_test"] = int(scores["group"].nunique())
+    groups = {group for run in runs if run.path in frame.scores for group in frame.scores[run.path].groups}
+    if row["groups_test"] is None and groups:
+        row["groups_test"] = len(groups)
     return row

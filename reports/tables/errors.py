@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
-
-import pandas as pd
 
 from bench.stats import SMALLEST_INTERVAL, share_interval
 from reports.frame import Frame, Run
-from reports.summary import Summary, reliability_notes, summarise
+from reports.summary import Summary, reliability_notes
 from reports.table import Column, Table
 from reports.variants import unflagged
 
@@ -52,18 +51,16 @@ def build(frame: Frame) -> Table | None:
     unscored: list[str] = []
     found: list[tuple[str, dict[str, Summary]]] = []
     for dataset, method, runs in frame.cells():
-        parts = {column.key: frame.rows(runs, column.key) for column in [*means, *_COUNTS]}
-        parts = {metric: part[part["draw"] >= 0] for metric, part in parts.items()}
-        conventions = sorted({name for part in parts.values() for name in part["convention"].unique()})
+        by_metric = {column.key: frame.conventions(runs, column.key) for column in [*means, *_COUNTS]}
+        conventions = sorted({convention for names in by_metric.values() for convention in names})
         where = f"{unflagged(method)} on {dataset}"
         if not conventions:
             unscored.append(where)
         for convention in conventions:
-            chosen = {metric: part[part["convention"] == convention] for metric, part in parts.items()}
-            chosen = {metric: part for metric, part in chosen.items() if len(part)}
-            summaries = {metric: summarise(part) for metric, part in chosen.items()}
+            chosen = [metric for metric, names in by_metric.items() if convention in names]
+            summaries = {metric: frame.summary(runs, metric, convention) for metric in chosen}
             which = f" ({convention})" if len(conventions) > 1 else ""
-            rows.append(_row(dataset, method + which, runs, convention, chosen, summaries))
+            rows.append(_row(frame, dataset, method + which, runs, convention, summaries))
             found.append((where + which, summaries))
     if not rows:
         return None
@@ -76,7 +73,7 @@ def build(frame: Frame) -> Table | None:
 
 def _further(frame: Frame) -> list[Column]:
     """Surface Dice at tolerances of their own, as NSD@1."""
-    names = sorted(str(name) for name in frame.scores["metric"].unique() if str(name).startswith("NSD@"))
+    names = sorted(name for name in frame.metrics(frame.all_runs) if name.startswith("NSD@"))
     return [Column(name, name, better="higher", level="page", within=_RANKED) for name in names]
 
 
@@ -105,22 +102,25 @@ def _columns(means: list[Column]) -> list[Column]:
 
 
 def _row(
+    frame: Frame,
     dataset: str,
     method: str,
     runs: list[Run],
     convention: str,
-    parts: dict[str, pd.DataFrame],
     summaries: dict[str, Summary],
 ) -> dict[str, Any]:
     record = runs[0].record
     row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": runs[0].comparison}
     row |= {"convention": convention, "draws": record.draws, "fidelity": record.fidelity, "profile": record.profile}
     row |= {"protocol": record.protocol, "seeds": ", ".join(str(run.record.seed) for run in runs)}
-    row |= {"unit": _unit(runs, ("HD95", "ASSD"), parts), "volume_unit": _unit(runs, ("VolumeDifference",), parts)}
+    row |= {
+        "unit": _unit(runs, ("HD95", "ASSD"), summaries),
+        "volume_unit": _unit(runs, ("VolumeDifference",), summaries),
+    }
     counts = {column.key for column in _COUNTS}
     for metric, summary in summaries.items():
         if metric in counts:
-            row |= _count(metric, summary, parts[metric])
+            row |= _count(metric, summary, len(frame.labels(runs, metric)))
         else:
             row |= {metric: _mean(summary), f"{metric}_interval": _bounds(metric, summary)}
             row[f"{metric}_undefined"] = summary.undefined
@@ -129,8 +129,8 @@ def _row(
     return row
 
 
-def _unit(runs: list[Run], metrics: tuple[str, ...], parts: dict[str, pd.DataFrame]) -> str | None:
-    facts = [run.record.data.get(f"metric {metric}", "") for run in runs for metric in metrics if metric in parts]
+def _unit(runs: list[Run], metrics: tuple[str, ...], scored: Collection[str]) -> str | None:
+    facts = [run.record.data.get(f"metric {metric}", "") for run in runs for metric in metrics if metric in scored]
     return next((fact.partition(";")[0].replace("mm2", "mm²") for fact in facts if fact), None)
 
 
@@ -148,9 +148,9 @@ def _bounds(metric: str, summary: Summary) -> tuple[float, float] | None:
     return low if metric == "VolumeBias" else max(0.0, low), min(1.0, high) if share else high
 
 
-def _count(metric: str, summary: Summary, rows: pd.DataFrame) -> dict[str, Any]:
+def _count(metric: str, summary: Summary, labels: int) -> dict[str, Any]:
     """Cases and labels of a kind; where a sample holds none, its interval is not [0, 0]."""
-    size = summary.cases * rows["label"].nunique()
+    size = summary.cases * labels
     found = share_interval(summary.per_case.tolist(), summary.groups)
     interval = (found.low * size, found.high * size) if summary.units >= SMALLEST_INTERVAL else None
     return {metric: summary.mean * size, f"{metric}_interval": interval}
@@ -180,6 +180,6 @@ def _tolerances(frame: Frame, means: list[Column]) -> list[str]:
         for column in means
         if column.key.startswith("NSD")
         for run in frame.runs
-        if len(frame.rows([run], column.key)) and (fact := run.record.data.get(f"metric {column.key}"))
+        if column.key in frame.metrics([run]) and (fact := run.record.data.get(f"metric {column.key}"))
     }
     return sorted(facts)

@@ -42,7 +42,7 @@ ACROSS = "over data sets"
 
 def build(frame: Frame) -> Table | None:
     """One row per method and data set, best first; over several data sets the mean rank. None below two methods."""
-    found = list(contests(frame))
+    found = contests(frame)
     if not found:
         return None
     rows = [_row(contest, method) for contest in found for method in contest.methods] + _across(found)
@@ -64,7 +64,7 @@ def _row(contest: Contest, method: str) -> dict[str, Any]:
     if method == contest.methods[0]:
         return row
     pair = (contest.methods[0], method)
-    found = contest.pairs[pair]
+    found = contest.pair(pair)
     interval = found.difference
     return row | {
         "difference": -interval.estimate,
@@ -107,7 +107,7 @@ def _notes(contest: Contest) -> list[str]:
     notes = [
         f"{contest.dataset}: Kendall's tau between this order and those of its resamples {tau} (1: always the same)."
     ]
-    warning = next(iter(contest.pairs.values())).difference.warning
+    warning = contest.pair((contest.methods[0], contest.methods[1])).difference.warning
     if warning:
         notes.append(f"{contest.dataset}: {warning}.")
     if contest.single_training:

@@ -105,7 +105,7 @@ def _row(
     draws = runs[0].record.draws
     row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": runs[0].comparison}
     row |= {"draws": draws, "seeds": ", ".join(str(run.record.seed) for run in runs)}
-    row["convention"] = _RELEASED if len(frame.rows(runs, _PAPER_ROW)) else "strict" if draws > 1 else None
+    row["convention"] = _RELEASED if _PAPER_ROW in frame.metrics(runs) else "strict" if draws > 1 else None
     summaries = {column.key: _summarise(frame, runs, column) for column in METRIC_COLUMNS}
     for key, summary in summaries.items():
         row |= {
@@ -126,11 +126,11 @@ def _row(
 
 
 def _summarise(frame: Frame, runs: list[Run], column: Column) -> Summary:
-    rows = frame.rows(runs, column.key)
-    if _RELEASED in set(rows["convention"]):
-        return _over_images(rows, frame.rows(runs, f"images/{column.key}"))
+    if _RELEASED in frame.conventions(runs, column.key, single=False):
+        return _over_images(frame.rows(runs, column.key), frame.rows(runs, f"images/{column.key}"))
     if column.unit != "dB":
-        return summarise(rows)
+        return frame.summary(runs, column.key, single=False)
+    rows = frame.rows(runs, column.key)
     # A mean of PSNRs is infinite as soon as one case agrees fully, and leaving such cases out hides agreement.
     identical = int(np.isinf(rows["value"]).sum())
     errors = summarise(rows.assign(value=10 ** (-rows["value"] / 10)))

@@ -1,0 +1,83 @@
+"""Large reports: what is read or computed once, and that the short ways end at the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import cli
+from bench.stats import case_table, compare, sign_flip_p
+from bench.stats.intervals import bootstrap_medians
+from bench.stats.sample import resampled_counts
+from reports import frame as frames
+from reports.figures import build_figures
+from reports.figures.style import LARGEST
+from reports.frame import read_frame
+from reports.scores import read_run_scores
+from reports.summary import summarise
+from reports.tables import build_tables
+from tests.report_fixtures import made_up_scores, write_many, write_run
+
+
+def test_a_report_reads_every_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_many(tmp_path, methods=3, seeds=2, cases=12)
+    read: list[Path] = []
+    monkeypatch.setattr(frames, "read_run_scores", lambda path: (read.append(path), read_run_scores(path))[1])
+    assert cli.main(["report", "--runs", str(tmp_path)]) == 0
+    assert len(read) == len(set(read)) == 6
+
+
+def test_means_of_runs_are_those_of_their_rows(tmp_path: Path) -> None:
+    """Undefined and infinite values, labels, draws, seeds that lack a case: as if all rows were averaged at once."""
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        scores = made_up_scores(0.8, n=20, labels=2, seed=seed)
+        scores.loc[rng.random(len(scores)) < 0.1, "value"] = np.nan
+        write_run(tmp_path, seed=seed, scores=scores[scores["case"] != f"case-{seed:03d}"])
+    frame = read_frame(tmp_path)
+    ((_, _, runs),) = frame.cells()
+    for metric, single in (("Dice", True), ("Dice/pairs", False), ("PSNR/seg", False)):
+        short, long = frame.summary(runs, metric, single=single), summarise(frame.rows(runs, metric))
+        pd.testing.assert_series_equal(short.per_case, long.per_case, check_names=False, check_dtype=False)
+        assert short.interval == pytest.approx(long.interval)
+        for name in ("cases", "units", "excluded", "undefined", "identical", "groups"):
+            assert getattr(short, name) == getattr(long, name), name
+
+
+def test_p_of_all_pairs_is_that_of_each() -> None:
+    rng = np.random.default_rng(0)
+    cases = [str(i) for i in range(60)]
+    base = rng.beta(8, 2, 60)
+    runs = {f"m{k}": dict(zip(cases, base + rng.normal(0, 0.01, 60), strict=True)) for k in range(4)}
+    runs["tied"] = {**runs["m0"], "0": 0.1}
+    runs["partly"] = {**runs["m1"], "3": np.nan}
+    table = case_table(runs, {case: f"g{int(case) // 2}" for case in cases})
+    found = sign_flip_p(table)
+    assert len(found) == 15
+    assert found == {pair: compare(table, *pair).p for pair in found}
+
+
+@pytest.mark.parametrize("cases", [1, 7, 60, 400])
+def test_medians_of_resamples_are_exact(cases: int) -> None:
+    """The middle is looked at first: all values where groups of very unequal size carry a median out of it."""
+    rng = np.random.default_rng(cases)
+    values = rng.normal(size=cases)
+    numbers = np.unique(np.minimum(rng.geometric(0.4, cases), 5), return_inverse=True)[1]
+    found = bootstrap_medians(values, numbers, resamples=200)
+    (counts,) = resampled_counts(int(numbers.max()) + 1, 200)
+    by_hand = [np.median(np.repeat(values, times[numbers].astype(int))) for times in counts]
+    assert found == pytest.approx(by_hand, abs=0)
+
+
+def test_figures_of_many_methods_show_the_best_and_say_so(tmp_path: Path) -> None:
+    write_many(tmp_path, methods=LARGEST + 5, seeds=1, cases=12, draws=1)
+    frame = read_frame(tmp_path)
+    (ranking,) = (table for table in build_tables(frame) if table.name == "ranking")
+    assert len(ranking.rows) == LARGEST + 5
+    for drawing in build_figures(frame):
+        assert f"The best {LARGEST} of {LARGEST + 5} methods" in drawing.caption
+        assert "method000" in drawing.alt
+        assert f"method{LARGEST + 4:03d}" not in drawing.alt
