@@ -114,11 +114,12 @@ def predictions_segmenter(
     read_masks: str,
     read_score: str,
     resample: bool = False,
+    suffix: str | None = None,
 ) -> PredictionFolder:
     """The folders `root` and `scores`, read by the functions that the configuration names.
 
-    `resample` brings files that lie on another grid to their cases'.
+    `resample` brings files that lie on another grid to their cases'; `suffix` ends their stems, and not the cases'.
     """
     open_masks = partial(_by_name(read_masks), labels=labels, mask=mask, background=background)
-    readers = (_by_name(find), open_masks, _by_name(read_score))
+    readers = (partial(_by_name(find), ending=suffix or ""), open_masks, _by_name(read_score))
     return PredictionFolder(Path(root), Path(scores) if scores else None, task, *readers, resample)

@@ -96,6 +96,9 @@ def _add_scoring(score: argparse.ArgumentParser) -> None:
     score.add_argument("--metrics", type=_names, metavar="NAMES", help=names)
     sized = "in-plane size in pixels of protocols that score at their network's (sdseg, medsegdiff); default: 256"
     score.add_argument("--size", type=int, default=256, metavar="N", help=sized)
+    score.add_argument("--pred-suffix", default="", metavar="TEXT", help="ending of stems in PRED, such as _mask")
+    score.add_argument("--ref-suffix", default="", metavar="TEXT", help="the same in REF, such as _segmentation")
+    score.add_argument("--subset", action="store_true", help="leave out references that have no prediction")
     _add_masks(score)
     other = "bring predictions on another grid or of another size to their references' (masks by nearest neighbour)"
     score.add_argument("--resample", action="store_true", help=other)

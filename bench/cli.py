@@ -17,6 +17,7 @@ from bench.errors import InputError, NotApplicableError, RunError
 from bench.quoting import quote_overrides
 
 DONE, GATE_FAILED, BAD_INPUT, RUN_FAILED = 0, 1, 2, 3
+_PAIRING = ("pred_suffix", "ref_suffix", "subset")
 _HEADLINE = ("Dice", "IoU", "HD95", "NSD")
 
 
@@ -155,7 +156,7 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.locking import locked
     from bench.masks.declared import parse_pairs
 
-    names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions", "resample")
+    names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions", "resample", *_PAIRING)
     options = {name: getattr(parsed, name) for name in (*names, "mask", "ignore", "background")}
     for name in ("labels", "pred_labels"):
         options[name] = parse_pairs(given) if (given := getattr(parsed, name)) else None

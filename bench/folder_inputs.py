@@ -13,10 +13,11 @@ from bench.datasets.formats import decode
 from bench.datasets.grids import Onto
 from bench.datasets.splitting import read_groups
 from bench.errors import InputError
-from bench.images import find_files, read_score
+from bench.images import read_score
 from bench.masks import Declared, MaskFiles
 from bench.masks.declared import COLOUR, show
 from bench.masks.predictions import prediction_masks
+from bench.pairing import check_stems, find_draws, find_files
 from bench.stored import StoredCase
 from bench.types import Case
 
@@ -28,7 +29,7 @@ class FolderInputs:
     """Files by stem: of the references, and of masks and scores one mapping per draw; `groups` by stem.
 
     `reference_masks` and `predicted_masks` know how the masks of either side are read. `resample` is for predictions
-    on other grids than their references.
+    on other grids than their references; `left_out` counts references that have no prediction.
     """
 
     references: dict[str, Path]
@@ -39,6 +40,7 @@ class FolderInputs:
     scores: list[dict[str, Path]]
     groups: Mapping[str, str]
     resample: bool = False
+    left_out: int = 0
 
     def read(self, stem: str) -> StoredCase:
         """One case whole; raises InputError naming a file that does not fit its reference."""
@@ -77,30 +79,38 @@ def open_folders(
     groups: Path | None = None,
     group_regex: str | None = None,
     resample: bool = False,
+    pred_suffix: str = "",
+    ref_suffix: str = "",
+    subset: bool = False,
 ) -> FolderInputs:
     """Pair the files of the folders by stem; where nothing names the labels, all references are read for them.
 
     `masks` says what is stated about the references' masks, `predicted` about the predictions'.
 
-    `pred` and `scores` hold files or sub-folders `draw-*`, the same in both. Raises InputError for missing or extra
-    files, another number of draws, unreadable references, and cases without a group.
+    `pred` and `scores` hold files or sub-folders `draw-*`, the same in both; stems are compared without the suffixes.
+    With `subset` references without a prediction are left out. Raises InputError for missing or extra files, another
+    number of draws, unreadable references, and cases without a group.
     """
-    references, draws = find_files(ref), _draws(pred)
+    references, draws = find_files(ref, ref_suffix), find_draws(pred, pred_suffix)
     if not references:
         raise InputError(f"{ref}: holds no reference mask; give PNG, TIFF, NPY or NIfTI files")
-    _check_stems(ref, references, draws, "prediction")
-    soft = {} if scores is None else _draws(scores)
+    check_stems(ref, references, draws, "prediction", subset=subset)
+    soft = {} if scores is None else find_draws(scores, pred_suffix)
     if scores is not None and list(soft) != list(draws):
         ours, theirs = (", ".join(found) if "" not in found else "no draw-* folders" for found in (soft, draws))
         raise InputError(f"{scores}: has {ours}, but {pred} has {theirs}; give scores of the same draws")
-    _check_stems(ref, references, soft, "score")
+    total = len(references)
+    references = {stem: path for stem, path in references.items() if all(stem in draw for draw in draws.values())}
+    if not references:
+        raise InputError(f"{pred}: holds no prediction for any reference of {ref}; give files of the same stems")
+    check_stems(ref, references, soft, "score")
     group_of = read_groups(references, groups, group_regex)
     reading = MaskFiles(ref, list(references.values()), masks)
     labels, values = _labels(reading)
     files = [path for draw in draws.values() for path in draw.values()]
     answers = prediction_masks(pred, files, labels, values, predicted)
     kinds = (list(draws.values()), list(soft.values()))
-    return FolderInputs(references, labels, reading, answers, *kinds, group_of, resample)
+    return FolderInputs(references, labels, reading, answers, *kinds, group_of, resample, total - len(references))
 
 
 def _labels(reading: MaskFiles) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]] | None]:
@@ -110,26 +120,3 @@ def _labels(reading: MaskFiles) -> tuple[tuple[str, ...], dict[str, tuple[int, .
         return tuple(stated.labels), dict(stated.labels)
     rule = reading.rule
     return rule.labels, None if rule.values is None else dict(zip(rule.labels, rule.values, strict=True))
-
-
-def _draws(folder: Path) -> dict[str, dict[str, Path]]:
-    """Files by stem, one mapping per draw, by the draw's folder; one without a name where there are none."""
-    loose = find_files(folder)
-    repeated = sorted(path for path in folder.glob("draw-*") if path.is_dir())
-    if repeated and loose:
-        raise InputError(f"{folder}: holds both files and draw-* folders; keep one of the two")
-    return {path.name: find_files(path) for path in repeated} or {"": loose}
-
-
-def _check_stems(ref: Path, files: Mapping[str, Path], draws: Mapping[str, dict[str, Path]], what: str) -> None:
-    for name, draw in draws.items():
-        where = f" in {name}" if name else ""
-        missing, extra = sorted(set(files) - set(draw)), sorted(set(draw) - set(files))
-        if missing:
-            raise InputError(f"{files[missing[0]]}: no {what}{where} for this reference{_more(missing)}; add it")
-        if extra:
-            raise InputError(f"{draw[extra[0]]}: no reference of that stem in {ref}{_more(extra)}; remove or rename it")
-
-
-def _more(names: list[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

@@ -63,6 +63,9 @@ def score_folder(
     ignore: Any = None,
     background: Any = 0,
     resample: bool = False,
+    pred_suffix: str = "",
+    ref_suffix: str = "",
+    subset: bool = False,
 ) -> dict[str, Any]:
     """Score masks in `pred` (or in its sub-folders `draw-*`) against `ref`, paired by file stem.
 
@@ -82,6 +85,9 @@ def score_folder(
     `resample` brings predictions that lie on another grid to their references' (masks by nearest neighbour, scores
     linearly), which the notes say.
 
+    Stems are compared without `pred_suffix` and `ref_suffix`. With `subset` references that have no prediction are left
+    out, which the summary counts.
+
     Raises InputError, with no scores written, for missing or extra predictions, other grids and sizes,
     unreadable files, values that are no mask or no score, cases without a group, unknown protocols or metrics, and
     metrics that need a soft score, and where `out` holds a file of such a name that is not an earlier call's. Cases
@@ -98,18 +104,28 @@ def score_folder(
     output.check(name for name in _FILES if conventions or name != _CONVENTIONS)
     stated = declared(mask, labels, ignore, background)
     predicted = declared(mask, pred_labels, None, 0 if pred_labels else background)
-    paths = {"scores": scores and Path(scores), "groups": groups and Path(groups)}
-    inputs = open_folders(Path(pred), Path(ref), stated, predicted, group_regex=group_regex, resample=resample, **paths)
+    paths: dict[str, Any] = {"scores": scores and Path(scores), "groups": groups and Path(groups)}
+    options: dict[str, Any] = {
+        "resample": resample,
+        "pred_suffix": pred_suffix,
+        "ref_suffix": ref_suffix,
+        "subset": subset,
+    }
+    inputs = open_folders(Path(pred), Path(ref), stated, predicted, group_regex=group_regex, **paths, **options)
     scratch = output.path / _SCRATCH
     with heard() as notes:
         scored = _score(inputs, names, rules, size if conventions else None, scratch)
     scored.facts["notes"] += notes.lines()
+    if inputs.left_out:
+        total = len(inputs.references) + inputs.left_out
+        scored.facts["notes"] += [f"{inputs.left_out} of {total} references have no prediction and are left out"]
     facts = _conventions(chosen, scored.spacings, protocol, inputs)
     summary = {
         "protocol": protocol,
         "rules": {"targets": rules.targets, "grid": rules.grid, "empty": rules.empty},
         "conventions": facts,
         "n_cases": len(inputs.references),
+        **({"references_left_out": inputs.left_out} if subset else {}),
         "n_groups": len(set(inputs.groups.values())),
         "draws": len(inputs.draws),
         "labels": list(inputs.labels),

@@ -11,28 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.datasets.formats import Picture, decode, format_suffix
+from bench.datasets.formats import Picture, decode
 from bench.datasets.grids import Onto, check_size
 from bench.errors import InputError
 from bench.files import atomic_path
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-
-
-def find_files(folder: Path) -> dict[str, Path]:
-    """Image files of a folder by stem, sorted; raises InputError for a missing folder or a repeated stem."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give a folder of images")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        suffix = format_suffix(path)
-        if path.name.startswith(".") or not suffix or not path.is_file():
-            continue
-        stem = path.name[: -len(suffix)]
-        if stem in found:
-            raise InputError(f"{path}: same stem as {found[stem].name}; keep one file per case")
-        found[stem] = path
-    return dict(sorted(found.items()))
 
 
 def read_image(path: Path, channels: int) -> np.ndarray:

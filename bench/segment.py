@@ -14,6 +14,7 @@ from bench.datasets.nifti import write_nifti
 from bench.errors import InputError
 from bench.masks.declared import LARGEST
 from bench.outputs import OutputFolder, check_apart
+from bench.pairing import find_files
 from bench.runner import load_segmenter, predict_cases, set_threads, task_of
 from bench.store import RunFolder
 from bench.types import Case, TaskSpec
@@ -32,7 +33,7 @@ def segment_folder(
     folder = RunFolder(run)
     config = folder.read_config(trust, overrides)
     task = task_of(config["task"])
-    files = images.find_files(source) if source.is_dir() else _single(source)
+    files = find_files(source) if source.is_dir() else _single(source)
     if not files:
         raise InputError(f"{source}: no images; expected PNG, JPEG, TIFF, BMP, NPY or NIfTI files")
     if folder.fit_facts() is None:

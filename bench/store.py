@@ -24,7 +24,14 @@ from bench.trust import check_code
 # Options of a method that may name files; no other is looked up, since a folder may be called "tiny" by chance.
 FILE_OPTIONS = ("root", "autoencoder", "denoiser_weights", "light_decoder", "weights")
 # Options that older runs do not have, and that change nothing where they are not set.
-LATER_OPTIONS = {"resample": False, "mask": "auto", "ignore": None, "background": 0}
+LATER_OPTIONS = {
+    "resample": False,
+    "mask": "auto",
+    "ignore": None,
+    "background": 0,
+    "suffix": None,
+    "mask_suffix": None,
+}
 
 
 def digest(content: Any) -> str:

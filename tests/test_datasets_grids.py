@@ -163,7 +163,7 @@ def test_score_folder_resamples_on_request_and_notes_it(tmp_path: Path) -> None:
 def read_as_method(root: Path, case: Case, *, resample: bool = False) -> np.ndarray:
     task = TaskSpec(1, ("a", "b"), (8, 8), case.image.ndim - 1)
     stated = {"labels": None, "mask": "auto", "background": 0, "resample": resample}
-    readers = {"find": "bench.images.find_files", "read_score": "bench.images.read_score"}
+    readers = {"find": "bench.pairing.find_files", "read_score": "bench.images.read_score"}
     readers["read_masks"] = "bench.masks.predictions.PredictedMasks"
     segmenter = predictions_segmenter(task, 0, "cpu", {}, str(root), scores=None, **stated, **readers)
     (found,) = predict_cases(segmenter, task, [case], [0], {"seed": 0, "predict_batch_size": 1})

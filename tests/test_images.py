@@ -16,9 +16,10 @@ from PIL import Image
 from bench.datasets.formats import decode, grid_of
 from bench.datasets.nifti import write_nifti
 from bench.errors import InputError
-from bench.images import find_files, read_image, write_mask_png
+from bench.images import read_image, write_mask_png
 from bench.masks import Declared
 from bench.masks.plane import read_plane
+from bench.pairing import find_files
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

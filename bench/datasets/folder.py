@@ -25,11 +25,12 @@ from bench.datasets.splitting import (
     split_digest,
 )
 from bench.errors import InputError
-from bench.images import as_image, find_files
+from bench.images import as_image
 from bench.masks import MaskFiles
 from bench.masks.declared import declared
 from bench.masks.files import text_of
 from bench.notes import Notes, heard
+from bench.pairing import find_files
 from bench.types import Case, TaskSpec
 
 _PROBED = 16
@@ -45,7 +46,8 @@ class Folder:
     split[, group]) says who is where. `group_regex`: its first group or whole match in the stem names the group;
     groups stay in one split. `intensity`: native values that map to [-1, 1]; None is 0..255 for 8-bit images, else
     percentiles 0.5 and 99.5 of up to 16 training images.
-    `resample` brings masks that lie on another grid to their images', by nearest neighbour.
+    Stems of masks are compared without `mask_suffix`. `resample` brings masks that lie on another grid to their
+    images', by nearest neighbour.
     Raises InputError for a missing folder, unpaired files and bad options; `check` reads every file.
     """
 
@@ -64,11 +66,12 @@ class Folder:
         ignore: int | str | None = None,
         background: int | str = 0,
         resample: bool = False,
+        mask_suffix: str | None = None,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise InputError(f"{self.root}: no such folder; give a root that holds images/ and masks/")
-        self._images, self._masks = find_files(self.root / "images"), find_files(self.root / "masks")
+        self._images, self._masks = find_files(self.root / "images"), find_files(self.root / "masks", mask_suffix or "")
         _check_pairs(self.root, self._images, self._masks)
         stated = declared(mask, labels or ["foreground"], ignore, background, option="dataset.{}")
         self._names = tuple(stated.labels or ())
@@ -176,10 +179,17 @@ def _check_pairs(root: Path, images: Mapping[str, Path], masks: Mapping[str, Pat
         raise InputError(f"{root / 'images'}: holds no image; put PNG, JPEG, TIFF, NPY or NIfTI files there")
     for stem, path in images.items():
         if stem not in masks:
-            raise InputError(f"{path}: has no mask in {root / 'masks'}; add a file with the stem {stem!r}")
+            raise InputError(
+                f"{path}: has no mask in {root / 'masks'}; add a file with the stem {stem!r}{_suffix(stem, masks)}"
+            )
     for stem, path in masks.items():
         if stem not in images:
             raise InputError(f"{path}: has no image in {root / 'images'}; add a file with the stem {stem!r}")
+
+
+def _suffix(stem: str, masks: Mapping[str, Path]) -> str:
+    longer = next((other.removeprefix(stem) for other in masks if other.startswith(stem)), "")
+    return f", or give dataset.mask_suffix={longer}" if longer else ""
 
 
 def _hash(path: Path) -> str:

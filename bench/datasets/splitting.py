@@ -135,6 +135,8 @@ def _read_cases(path: Path, known: Iterable[str], column: str) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from error
     rows = rows.map(plain_text)  # ids copied from a table written here
+    if "case" in rows:
+        rows["case"] = rows["case"].str.normalize("NFC")  # as stems are
     missing = [c for c in ("case", column) if c not in rows]
     if missing:
         raise InputError(f"{path}: no column {missing[0]!r}; expected case, {_EXPECTED[column]}")
