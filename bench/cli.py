@@ -1,4 +1,4 @@
-"""The `sdseg` command: verbs, exit codes, one-line errors. The only module that prints."""
+"""The `sdseg` command: verbs, exit codes, one-line errors."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench import progress
 from bench.arguments import STEPS, build_parser
-from bench.config import CONF_DIR, expand, register_schema, sweep_jobs
-from bench.errors import InputError, NotApplicableError, RunError
-from bench.quoting import quote_overrides
+from bench.errors import BAD_INPUT, DONE, GATE_FAILED, RUN_FAILED, InputError, RunError
+from bench.steps import run_cells
+from bench.sweeps import is_sweep, sweep
+from bench.terminal import complain, prepare_output, say
 
-DONE, GATE_FAILED, BAD_INPUT, RUN_FAILED = 0, 1, 2, 3
 _PAIRING = ("pred_suffix", "ref_suffix", "subset")
-_HEADLINE = ("Dice", "IoU", "HD95", "NSD")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 done, 1 a gate failed, 2 bad input, 3 a run failed)."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     warnings.filterwarnings("ignore")
+    prepare_output()
     try:
         parsed, rest = build_parser(VERBS).parse_known_args(arguments)
         takes_overrides = parsed.verb in (*STEPS, "gate")
@@ -39,25 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("SDSEG_DEBUG") == "1":
             raise
         _silence()
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        complain(f"error: {error}")
         return BAD_INPUT if isinstance(error, InputError) else RUN_FAILED
     except KeyboardInterrupt:
         _silence()
-        print("stopped; the same command continues where it was", file=sys.stderr)
+        complain("stopped; the same command continues where it was")
         return 130
     except Exception as error:
         if os.environ.get("SDSEG_DEBUG") == "1":
             raise
         _silence()
-        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        print(f"error: {message} (SDSEG_DEBUG=1 shows where)", file=sys.stderr)
+        complain(f"error: {type(error).__name__}: {error} (SDSEG_DEBUG=1 shows where)")
         return RUN_FAILED
 
 
 def _listen() -> None:
     terminal = sys.stderr.isatty()
-    write = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-    progress.listen(progress.BarHandler() if terminal else progress.LineHandler(write))
+    progress.listen(progress.BarHandler() if terminal else progress.LineHandler(complain))
 
 
 def _silence() -> None:
@@ -67,84 +64,16 @@ def _silence() -> None:
 def _steps(parsed: argparse.Namespace, overrides: list[str]) -> int:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and parsed.verb != "fit":
         raise InputError(f"several processes train only: torchrun -m bench.cli fit, then sdseg {parsed.verb} alone")
-    if {"-m", "--multirun"} & set(overrides):
-        return _sweep(parsed.verb, overrides)
+    if is_sweep(overrides):
+        return sweep(parsed.verb, overrides)
     return run_cells(parsed.verb, overrides)
-
-
-def run_cells(verb: str, overrides: list[str]) -> int:
-    """Do a verb for every cell; a run that fails does not keep the others from finishing."""
-    from bench.runner import run_cell
-
-    steps, code = STEPS[verb][0], DONE
-    said: set[str] = set()
-    cells = expand(overrides)
-    for cell in cells:
-        try:
-            folder = run_cell(cell, steps)
-        except NotApplicableError as error:
-            print(f"{'left out' if len(cells) > 1 else 'error'}: {error}", file=sys.stderr)
-            code = max(code, BAD_INPUT if len(cells) == 1 else DONE)
-        except Exception as error:
-            if os.environ.get("SDSEG_DEBUG") == "1":
-                raise
-            bad_input = isinstance(error, InputError)
-            where = "" if bad_input else f"{cell.id}: "
-            message = f"error: {where}{' '.join(str(error).split())}"
-            if message not in said:  # bad data is bad for every method alike
-                print(message, file=sys.stderr)
-            said.add(message)
-            code = max(code, BAD_INPUT if bad_input else RUN_FAILED)
-        else:
-            if os.environ.get("RANK", "0") == "0":
-                print(f"{cell.id}: {folder}{_summary(folder)}")
-    return code
-
-
-def _summary(folder: Path) -> str:
-    from bench.record import read_scores
-
-    if not (folder / "scores.parquet").exists():
-        return ""
-    frame = read_scores(folder / "scores.parquet")
-    # As the tables do: labels within a draw, draws within a case, then cases.
-    by_draw = frame[frame["draw"] >= 0].groupby(["metric", "case", "draw"], sort=False)["value"].mean()
-    means = by_draw.groupby(["metric", "case"], sort=False).mean().groupby("metric", sort=False).mean()
-    shown = [name for name in _HEADLINE if name in means] or list(means.index[:4])
-    return "".join(f"  {name} {means[name]:.4f}" for name in shown)
-
-
-def _sweep(verb: str, overrides: list[str]) -> int:
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
-
-    plain = quote_overrides((o for o in overrides if o not in ("-m", "--multirun")), sweep=True)
-    for job_overrides in sweep_jobs(plain):
-        expand(job_overrides)  # every job is checked before the first one starts
-    codes: list[int] = []
-    register_schema()
-
-    @hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")
-    def job(config: DictConfig) -> None:
-        codes.append(run_cells(verb, list(HydraConfig.get().overrides.task)))
-
-    quiet = [
-        "hydra.output_subdir=null",
-        "hydra.sweep.dir=runs/sweeps",
-        "hydra.sweep.subdir=.",
-        "hydra/job_logging=none",
-    ]
-    sys.argv = [f"sdseg-{verb}", "--multirun", "hydra/hydra_logging=none", *quiet, *plain]
-    job()
-    return max(codes, default=DONE)
 
 
 def _segment(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from bench.segment import segment_folder
 
     written = segment_folder(parsed.images, parsed.model, parsed.out, parsed.trust, overrides)
-    print(f"{len(written)} masks written to {parsed.out}")
+    say(f"{len(written)} masks written to {parsed.out}")
     return DONE
 
 
@@ -162,10 +91,10 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
         options[name] = parse_pairs(given) if (given := getattr(parsed, name)) else None
     with locked(parsed.out):
         summary = score_folder(parsed.pred, parsed.ref, parsed.out, **options)
-    print(summary_text(summary))
+    say(summary_text(summary))
     if parsed.conventions:
-        print(f"\nthe same masks under every protocol\n{conventions_text(pd.read_csv(parsed.out / 'conventions.csv'))}")
-    print(f"\nscores written to {parsed.out}")
+        say(f"\nthe same masks under every protocol\n{conventions_text(pd.read_csv(parsed.out / 'conventions.csv'))}")
+    say(f"\nscores written to {parsed.out}")
     return DONE
 
 
@@ -178,7 +107,7 @@ def _import_weights(parsed: argparse.Namespace, _: list[str]) -> int:
             what = import_by_name("sdseg.weights.importing.import_weights")(parsed.src, folder)
         except ValueError as error:
             raise InputError(str(error)) from error
-    print(f"{what}; written to {parsed.out}")
+    say(f"{what}; written to {parsed.out}")
     return DONE
 
 
@@ -187,7 +116,7 @@ def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
     found = export_run(parsed.run, parsed.out, parsed.trust, overrides)
     difference = f"scores differ by at most {found.score_difference:.1e}"
-    print(f"{parsed.out}: {difference}, {found.flipped} of {found.pixels} mask pixels fell on the other side")
+    say(f"{parsed.out}: {difference}, {found.flipped} of {found.pixels} mask pixels fell on the other side")
     return DONE
 
 
@@ -202,9 +131,9 @@ def _report(parsed: argparse.Namespace, _: list[str]) -> int:
     writer = {} if own else {"write": OutputFolder(parsed.out).put}
     result = import_by_name("reports.build.build_report")(parsed.runs, parsed.out, **writer)
     for warning in result.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(result.text)
-    print(f"page: {result.index}")
+        complain(f"warning: {warning}")
+    say(result.text)
+    say(f"page: {result.index}")
     return DONE
 
 
@@ -213,33 +142,33 @@ def _compare(parsed: argparse.Namespace, _: list[str]) -> int:
 
     a, b = (find_run(run, parsed.runs) for run in (parsed.a, parsed.b))
     found = compare_runs(a, b, parsed.metric, parsed.margin)
-    print(f"{found.answer}\n{found.condition}\n\n{found.table()}")
+    say(f"{found.answer}\n{found.condition}\n\n{found.table()}")
     return DONE
 
 
 def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from bench.gate import judge_disk, promote
 
-    if {"-m", "--multirun"} & set(overrides):
+    if is_sweep(overrides):
         raise InputError("the gate does not sweep: name the runs as methods=[a,b] seeds=[0,1]")
     if not parsed.promote:
         if parsed.out or parsed.accept:
             raise InputError("--out and --accept belong to --promote")
         verdict = judge_disk(parsed.reference, overrides)
         if parsed.needs:
-            print(verdict.needs())
+            say(verdict.needs())
             return DONE
-        print(verdict.table(parsed.all))
+        say(verdict.table(parsed.all))
         return DONE if verdict.passed else GATE_FAILED
     if parsed.reference:
         raise InputError("--promote takes --out FILE and no --reference")
     done = promote(parsed.out, overrides, parsed.accept)
     if done.verdict is not None and not done.verdict.passed:
-        print(done.verdict.table(parsed.all))
+        say(done.verdict.table(parsed.all))
     for reason in done.refused:
-        print(f"refused: {reason}", file=sys.stderr)
+        complain(f"refused: {reason}")
     if not done.refused:
-        print(f"reference written to {done.path}; commit it")
+        say(f"reference written to {done.path}; commit it")
     return GATE_FAILED if done.refused else DONE
 
 
@@ -247,9 +176,9 @@ def _doctor(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.doctor import doctor_report
 
     for check in doctor_report(parsed.runs):
-        print(f"{'ok     ' if check.ok else 'missing'} {check.name}: {check.detail}")
+        say(f"{'ok     ' if check.ok else 'warning'} {check.name}: {check.detail}")
         if not check.ok and check.remedy:
-            print(f"        {check.remedy}")
+            say(f"        {check.remedy}")
     return DONE
 
 

@@ -288,7 +288,7 @@ def sweep_jobs(overrides: list[str]) -> list[list[str]]:
     for override, text in zip(parsed, overrides, strict=True):
         if override.is_sweep_override():
             axes.append([f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()])
-        elif not text.startswith("hydra"):
+        elif not text.startswith("hydra") or text.startswith("hydra.searchpath="):
             axes.append([text])
     return [list(job) for job in itertools.product(*axes)]
 

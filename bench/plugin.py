@@ -58,9 +58,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config._sdseg_runs = []  # type: ignore[attr-defined]
     config._sdseg_cells = {}  # type: ignore[attr-defined]
     config._sdseg_matrix = []  # type: ignore[attr-defined]
+    _refuse_parallel(config)
     gate = config.getoption("--gate", None)
     if gate is not None and not config.getoption("benchmark_only", False):
-        raise pytest.UsageError("error: --gate judges benchmarks: add --benchmark-only")
+        raise pytest.UsageError("--gate judges benchmarks: add --benchmark-only")
     if not config.getoption("benchmark_only", False):
         return
     try:
@@ -69,10 +70,19 @@ def pytest_configure(config: pytest.Config) -> None:
             found = SessionGate(Path(gate) if gate else None, overrides(config), cells[0])
             config.pluginmanager.register(found, "sdseg_gate")
     except InputError as error:
-        raise pytest.UsageError(f"error: {error}") from error
+        raise pytest.UsageError(str(error)) from error
     config._sdseg_matrix = _remember(config, cells)  # type: ignore[attr-defined]
     config._sdseg_runs_dir = Path(cells[0].config["runs_dir"])  # type: ignore[attr-defined]
     progress.listen(progress.LineHandler(lambda line: _write_line(config, line)))
+
+
+def _refuse_parallel(config: pytest.Config) -> None:
+    """Benchmarks of several processes at once would time one another."""
+    suites = config.rootpath / "suites"
+    named = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
+    asked = config.getoption("benchmark_only", False) or any(path.resolve().is_relative_to(suites) for path in named)
+    if asked and config.getoption("numprocesses", None):
+        raise pytest.UsageError("-n: benchmarks run one after another, or they would time each other; leave -n out")
 
 
 def _write_line(config: pytest.Config, line: str) -> None:

@@ -85,7 +85,7 @@ class RunRecord(BaseModel):
     hash: str
     profile: str
     protocol: str
-    fidelity: str = "reimplemented"
+    fidelity: str = "external"
     config: dict[str, Any]
     labels: list[str]
     dims: int

@@ -172,7 +172,7 @@ def _record(
         hash=digest(run_identity(cell, data)),
         profile=cell.config["profile_name"],
         protocol=cell.config["protocol"]["name"],
-        fidelity=cell.config["method"].get("fidelity", "reimplemented"),
+        fidelity=cell.config["method"].get("fidelity", "external"),
         pretrained=cell.config["method"].get("pretrained") or "",
         config=cell.config,
         labels=list(dataset.spec.labels),

@@ -12,7 +12,7 @@ from reports.provenance import device, threads
 
 # Names and places, which change no number.
 PLACES = {"name", "pretrained", "fidelity", "dataset.root", "dataset.manifest"}
-FAITHFUL = ("library", "reimplemented")
+FAITHFUL = ("library", "reimplemented", "external")
 _LONGEST = 3
 
 

@@ -45,3 +45,14 @@ def test_what_is_unknown_or_failed_on_both_sides_fails(good: RunFacts) -> None:
 def test_a_new_run_that_cannot_be_read_fails(good: RunFacts) -> None:
     runs = {good.key: good, ("phantom/polyp", "sdseg", 0): "record.json: not a run record"}
     assert "not a run record" in judge(Reference(profile="smoke", runs=[good]), runs, SETTINGS, COMMIT).table()
+
+
+def test_what_is_left_out_need_not_be_measured(good: RunFacts) -> None:
+    unmeasured = {name: how for name, how in good.benchmarks.items() if not name.startswith("test_speed")}
+    now = good.model_copy(update={"speed": {}, "benchmarks": unmeasured})
+    assert good.benchmarks != unmeasured
+    assert not verdict(good, now).passed
+    assert verdict(good, now, without=["speed"]).passed
+    assert not verdict(good, now, without=["memory"]).passed
+    broken = now.model_copy(update={"benchmarks": {**unmeasured, "test_speed[batch_size=1]": "failed"}})
+    assert not verdict(good, broken, without=["speed"]).passed

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,10 +44,21 @@ def suites(*arguments: str) -> subprocess.CompletedProcess:
 def test_an_unknown_method_is_one_line_and_no_benchmark_runs() -> None:
     done = suites("suites/", "--methods", "sdsegg")
     assert done.returncode == 4
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if "error:" in line]
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR:")]
     assert len(lines) == 1
     assert "sdsegg" in lines[0]
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_benchmarks_are_not_shared_out(tmp_path: Path) -> None:
+    option = "def pytest_addoption(parser):\n    parser.getgroup('x')._addoption('-n', dest='numprocesses', type=int)\n"
+    (tmp_path / "has_n.py").write_text(option)
+    command = [sys.executable, "-m", "pytest", "-q", "suites/", "-n", "2", "--collect-only"]
+    command += [] if find_spec("xdist") else ["-p", "has_n"]
+    path = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=path)
+    assert done.returncode == 4
+    assert "ERROR: -n: benchmarks run one after another" in done.stderr
 
 
 def test_one_test_per_cell_and_none_is_skipped_under_benchmark_only() -> None:

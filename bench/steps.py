@@ -1,0 +1,63 @@
+"""The verbs run, fit, predict and score: a step for every cell of a matrix, here or as the jobs of a sweep."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.arguments import STEPS
+from bench.config import expand
+from bench.errors import BAD_INPUT, DONE, RUN_FAILED, InputError, NotApplicableError
+from bench.terminal import complain, say
+
+_HEADLINE = ("Dice", "IoU", "HD95", "NSD")
+Printer = Callable[[str], None]
+
+
+def run_cells(verb: str, overrides: list[str], out: Printer = say, err: Printer = complain) -> int:
+    """Do a verb for every cell and return the exit code; a run that fails does not keep the others from finishing."""
+    from bench.runner import run_cell
+
+    code = DONE
+    said: set[str] = set()
+    cells = expand(overrides)
+    for cell in cells:
+        try:
+            folder = run_cell(cell, STEPS[verb][0])
+        except NotApplicableError as error:
+            err(f"{'left out' if len(cells) > 1 else 'error'}: {error}")
+            code = max(code, BAD_INPUT if len(cells) == 1 else DONE)
+        except Exception as error:
+            if os.environ.get("SDSEG_DEBUG") == "1":
+                raise
+            bad_input = isinstance(error, InputError)
+            message = f"error: {'' if bad_input else f'{cell.id}: '}{error}"
+            if message not in said:  # bad data is bad for every method alike
+                err(message)
+            said.add(message)
+            code = max(code, BAD_INPUT if bad_input else RUN_FAILED)
+        else:
+            if os.environ.get("RANK", "0") == "0":
+                out(f"{cell.id}: {folder}{summary(folder)}")
+    return code
+
+
+def summary(folder: Path) -> str:
+    """The headline metrics of a run folder, behind one another; of several labels their Dice too."""
+    from bench.record import read_scores
+
+    if not (folder / "scores.parquet").exists():
+        return ""
+    frame = read_scores(folder / "scores.parquet")
+    frame = frame[frame["draw"] >= 0]
+    # As the tables do: labels within a draw, draws within a case, then cases.
+    by_draw = frame.groupby(["metric", "case", "draw"], sort=False)["value"].mean()
+    means = by_draw.groupby(["metric", "case"], sort=False).mean().groupby("metric", sort=False).mean()
+    shown = [name for name in _HEADLINE if name in means] or list(means.index[:4])
+    text = "".join(f"  {name} {means[name]:.4f}" for name in shown)
+    dice = frame[frame["metric"] == "Dice"]
+    if dice["label"].nunique() < 2:
+        return text
+    of_label = dice.groupby(["label", "case"], sort=False)["value"].mean().groupby("label", sort=False).mean()
+    return f"{text}  Dice by label: " + ", ".join(f"{label} {value:.4f}" for label, value in of_label.items())

@@ -1,0 +1,111 @@
+"""Sweeps: every combination of values is a job, in this process or, with a launcher, in others that may die."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.config import CONF_DIR, expand, register_schema, sweep_jobs
+from bench.errors import BAD_INPUT, DONE, RUN_FAILED, InputError, one_line
+from bench.files import write_json
+from bench.quoting import quote_overrides
+from bench.steps import run_cells
+from bench.terminal import complain, say
+
+_FLAGS = ("-m", "--multirun")
+# Hidden, so that a report does not take it for results.
+_FOLDER = Path("runs") / ".sweeps"
+
+
+def is_sweep(overrides: list[str]) -> bool:
+    """Whether a sweep was asked for."""
+    return not set(_FLAGS).isdisjoint(overrides)
+
+
+def sweep(verb: str, overrides: list[str]) -> int:
+    """Do a verb for every job and return the largest exit code; a job whose process died is a run that failed."""
+    plain = quote_overrides((o for o in overrides if o not in _FLAGS), sweep=True)
+    jobs = sweep_jobs(plain)
+    for job in jobs:
+        expand(job)  # every job is checked before the first one starts
+    folder = next((Path(o.partition("=")[2]) for o in plain if o.startswith("hydra.sweep.dir=")), _FOLDER)
+    answers = folder.absolute() / f"answers-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        fault = _launch(verb, jobs, [o for o in plain if o.startswith(("hydra.", "hydra/"))], answers)
+        codes = [_outcome(job, answers / f"{number}.json", fault) for number, job in enumerate(jobs)]
+    finally:
+        shutil.rmtree(answers, ignore_errors=True)
+    return max(codes, default=DONE)
+
+
+def _launch(verb: str, jobs: list[list[str]], settings: list[str], answers: Path) -> str:
+    """Have Hydra's launcher do the jobs, each of which leaves an answer; what the launcher died of, or nothing.
+
+    Hydra sees their numbers alone: a job composes its own configuration, which may come from a plug-in.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig
+
+    register_schema()
+    parent = os.getpid()
+
+    @hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")
+    def job(config: DictConfig) -> None:
+        number = HydraConfig.get().job.num
+        run_job(verb, answers, parent, number, jobs[number])
+
+    quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none", "hydra.output_subdir=null"]
+    quiet += [f"hydra.sweep.dir={_FOLDER}", "hydra.sweep.subdir=."]
+    numbers = ",".join(map(str, range(len(jobs))))
+    before, sys.argv = sys.argv, [f"sdseg-{verb}", "--multirun", *quiet, *settings, f"+job={numbers}"]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise what went wrong, instead of printing a traceback and leaving with 1
+    try:
+        job()
+    except HydraException as error:
+        if "hydra/launcher" in str(error):
+            raise InputError(
+                f"{one_line(error)}; pip install 'sdseg-bench[sweep]' brings joblib and submitit"
+            ) from error
+        return one_line(error)
+    except Exception as error:
+        if os.environ.get("SDSEG_DEBUG") == "1":
+            raise
+        return one_line(error)
+    finally:
+        sys.argv = before
+    return ""
+
+
+def run_job(verb: str, answers: Path, parent: int, number: int, overrides: list[str]) -> None:
+    """Do one job and keep its exit code; in another process than `parent` also what it would have printed."""
+    here = os.getpid() == parent
+    lines: list[tuple[str, str]] = []
+    out, err = (say, complain) if here else (lambda t: lines.append(("out", t)), lambda t: lines.append(("err", t)))
+    write_json(answers / f"{number}.json", {"code": None})
+    try:
+        code = run_cells(verb, overrides, out, err)
+    except Exception as error:
+        if here and os.environ.get("SDSEG_DEBUG") == "1":
+            raise
+        err(f"error: {one_line(error)}")
+        code = BAD_INPUT if isinstance(error, InputError) else RUN_FAILED
+    write_json(answers / f"{number}.json", {"code": code, "lines": lines})
+
+
+def _outcome(job: list[str], path: Path, fault: str) -> int:
+    """The exit code of a job, whose words are printed now where its own process could not."""
+    answer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for stream, text in answer.get("lines", ()):
+        (say if stream == "out" else complain)(text)
+    if answer.get("code") is not None:
+        return answer["code"]
+    what = "its process ended, killed or out of memory" if answer else "was not started"
+    complain(f"error: job {' '.join(job)}: {what}{f' ({fault})' if fault else ''}; the same command goes on")
+    return RUN_FAILED

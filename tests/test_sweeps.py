@@ -1,0 +1,47 @@
+"""Sweeps in other processes: exit code 3 and one line for every job that failed, also for one that was killed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from bench import cli
+from tests.test_cli import make_folder
+
+METHOD = "name: ends\ntarget: sweep_method.build\noptions: {}\ninference: {}\nrecipe: {}\n"
+CODE = """
+import os, signal, time
+
+def build(task, seed, device, recipe):
+    if seed == 1:
+        time.sleep(8)  # the other job ends first
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise RuntimeError("out of memory\\nsecond line")
+"""
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_every_failed_job_is_one_line(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    package = launcher.partition("_")[0]
+    if find_spec(f"hydra_plugins.hydra_{package}_launcher") is None:
+        pytest.skip(f"hydra-{package}-launcher is not installed (extra sweep)")
+    (tmp_path / "conf" / "method").mkdir(parents=True)
+    (tmp_path / "conf" / "method" / "ends.yaml").write_text(METHOD)
+    (tmp_path / "sweep_method.py").write_text(CODE)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[1]}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    data = ["dataset=folder", f"dataset.root={make_folder(tmp_path / 'data')}", "draws=1"]
+    workers = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else ["hydra.launcher.timeout_min=5"]
+    sweep = ["-m", "seed=1,2", f"hydra/launcher={launcher}", *workers, f"hydra.searchpath=[{tmp_path / 'conf'}]"]
+    assert cli.main(["fit", "method=ends", *data, *sweep]) == 3
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 2, lines
+    assert "seed=1" in lines[0]
+    assert "its process ended" in lines[0]
+    assert lines[1] == "error: folder-ends-seed2: out of memory second line"
+    assert not list((tmp_path / "runs" / ".sweeps").glob("answers-*"))
