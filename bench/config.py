@@ -19,6 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.errors import InputError
+from bench.limits import check_numbers
 from bench.quoting import quote_overrides
 from bench.trust import CONF_DIR, check_code
 
@@ -180,6 +181,7 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
     assert isinstance(content, dict)
     sections = {str(key): value for key, value in content.items()}
     check_code(sections, overrides)
+    check_numbers(sections)
     for group in ("method", "dataset"):
         sections[group].pop("code", None)  # for the check alone
     return json.loads(json.dumps(sections))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from importlib.util import find_spec
@@ -51,6 +52,7 @@ class Run:
         check_applicable(cell, self.dataset.spec)
         self.data = self.dataset.fingerprint()
         self.folder = RunFolder.of(cell, self.data)
+        check_names(self.dataset, self.folder.path)
         self._segmenter: Segmenter | None = None
 
     @property
@@ -155,6 +157,16 @@ def check_applicable(cell: Cell, task: TaskSpec) -> None:
         raise NotApplicableError(
             f"method {cell.method} needs the package {package}: pip install 'sdseg-bench[{method['extra']}]'"
         )
+
+
+def check_names(dataset: Dataset, folder: Path) -> None:
+    """Raises InputError for a test case whose name is too long to name the files of its results."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    longest = os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    room = longest - len("00-.npz")  # the gallery's names are the longest
+    for case_id in dataset.case_ids("test"):
+        if (length := len(os.fsencode(case_id))) > room:
+            raise InputError(f"case {case_id}: its name has {length} bytes, here {room} at most; rename its files")
 
 
 def set_threads(threads: int | None) -> None:

@@ -16,6 +16,7 @@ from sdseg.config import SDSegConfig
 from sdseg.files import write_atomically
 from sdseg.inference import InferenceSettings, optimize, policy
 from sdseg.labels import Prediction
+from sdseg.light_decoder import load_light_decoder
 from sdseg.model import SDSeg
 from sdseg.recipe import Recipe
 from sdseg.sampling import ddim_timesteps
@@ -49,6 +50,8 @@ class TrainedSegmenter:
         self._ready: dict[str, Any] | None = None
         if settings is not None:
             policy(model, settings, self.device)  # refuses before hours of training
+            if settings.decoder == "light":
+                load_light_decoder(model.config.architecture, settings.light_decoder)
 
     def fit(self, train_data: Any, val_data: Any, workdir: Path) -> dict[str, Any]:
         """Train (or continue) in `workdir`; leaves `model.safetensors` and the best weights in memory."""
