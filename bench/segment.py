@@ -10,6 +10,7 @@ import numpy as np
 from bench import images, progress
 from bench.datasets.formats import NIFTI, decode, format_suffix
 from bench.datasets.grids import as_stored
+from bench.datasets.intensity import check_range, ranges_of_run
 from bench.datasets.nifti import write_nifti
 from bench.errors import InputError
 from bench.masks.declared import LARGEST
@@ -66,6 +67,7 @@ def _case(case_id: str, path: Path, task: TaskSpec) -> Case:
     picture = decode(path, task.channels)
     if not task.orientation and picture.turn is not None:  # a run that took volumes as they are stored
         picture = as_stored(picture)
+    check_range(picture.values, path, ranges_of_run(task), "save it with such values")
     image = images.as_image(picture, path, task.channels)
     if image.ndim - 1 != task.dims:
         kinds = {2: "an image", 3: "a volume"}

@@ -19,7 +19,8 @@ class TaskSpec:
 
     `image_size` is the in-plane size (H, W) a method works at; cases may be of any other size.
     `intensity` is the range of native values (grey levels, HU) that maps to [-1, 1]; values beyond are clipped.
-    `orientation` says how volumes are turned on reading, "" where they are taken as stored.
+    `orientation` says how volumes are turned on reading, "" where they are taken as stored. `ranges`:
+    what the values of images for training may be (`bench.datasets.intensity`), empty where that is not known.
     """
 
     channels: int
@@ -29,6 +30,7 @@ class TaskSpec:
     intensity: tuple[float, float] = (0.0, 255.0)
     label_ids: tuple[tuple[int, ...], ...] = ()  # the values of each label in a label map; empty for a binary mask
     orientation: str = ""
+    ranges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 from bench import progress
 from bench.datasets.formats import Picture, decode, is_turned
 from bench.datasets.grids import Onto
+from bench.datasets.intensity import check_range, common_ranges
 from bench.datasets.splitting import (
     check_groups,
     check_split,
@@ -93,20 +94,24 @@ class Folder:
 
     @cached_property
     def _images_spec(self) -> TaskSpec:
-        first = next(iter(self._images.values()))
-        dims = decode(first, self._channels).values.ndim - 1
-        orientation = "RAS" if dims == 3 else ""
-        return TaskSpec(self._channels, self._names, self._plane, dims, self._range(), orientation=orientation)
+        pictures = self._probe()
+        dims = pictures[0][1].values.ndim - 1
+        ranges = common_ranges((path, picture.values) for path, picture in pictures)
+        task = TaskSpec(self._channels, self._names, self._plane, dims, self._range(pictures), ranges=ranges)
+        return replace(task, orientation="RAS" if dims == 3 else "")
 
-    def _range(self) -> tuple[float, float]:
+    def _probe(self) -> list[tuple[Path, Picture]]:
+        """Up to 16 images for training, decoded; the first image alone where the range is stated."""
+        train = self.case_ids("train") or sorted(self._images)
+        chosen = [min(self._images)] if self._intensity is not None else train[:: max(1, -(-len(train) // _PROBED))]
+        return [(self._images[stem], self._decode(stem)) for stem in chosen]
+
+    def _range(self, pictures: list[tuple[Path, Picture]]) -> tuple[float, float]:
         if self._intensity is not None:
             low, high = (float(v) for v in self._intensity)
             if not low < high:
                 raise InputError(f"intensity {[low, high]}: expected [low, high] with low < high")
             return low, high
-        train = self.case_ids("train") or sorted(self._images)
-        chosen = train[:: max(1, -(-len(train) // _PROBED))]
-        pictures = [(self._images[stem], self._decode(stem)) for stem in chosen]
         if all(picture.values.dtype == np.uint8 for _, picture in pictures):
             return 0.0, 255.0
         ends = [np.percentile(as_image(p, path, self._channels), [0.5, 99.5]) for path, p in pictures]
@@ -132,8 +137,9 @@ class Folder:
             raise InputError(
                 f"{path}: {image.ndim - 1} axes where other images have {self._images_spec.dims}; do not mix them"
             )
-        if self._intensity is None and self._images_spec.intensity == (0.0, 255.0) and image.max() > 255:
-            raise InputError(f"{path}: values up to {image.max():g} among 8-bit images; set intensity")
+        if self._intensity is None:
+            remedy = "save it alike, or set dataset.intensity=[LOW,HIGH]"
+            check_range(picture.values, path, self._images_spec.ranges, remedy)
         onto = Onto(picture.grid, "its image", "dataset.resample=true", self._resample)
         reference, ignored = self._reading.read_onto(mask_path, onto)
         return Case(case_id, self._group_of[case_id], image, reference, picture.spacing_mm, ignored, picture.grid)
