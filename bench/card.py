@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.build import import_by_name
@@ -53,6 +54,9 @@ def _means(record: RunRecord, scores: pd.DataFrame) -> dict[str, str]:
         values = found.groupby(["group", "case"], sort=False)["value"].mean().dropna()
         unit = record.data.get(f"metric {metric}", "").partition(";")[0]
         if len(values) and unit != "cases":  # counts are not means
+            if np.isinf(values).any():
+                rows[f"test {metric}"] = f"infinite {unit}".rstrip()
+                continue
             groups = values.index.get_level_values("group")
             interval = mean_interval(values.to_list(), list(groups))
             words = f"{interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}] {unit}"

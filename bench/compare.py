@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class LabelComparison:
     found: Comparison
     margin: NonInferiority
     p: float
+    infinite: tuple[bool, bool] = (False, False)  # whether a value of the first, of the second, is infinite
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,14 @@ class RunComparison:
         cells = []
         for row in self.rows:
             found, interval = row.found, row.found.difference
+            means = found.mean_a, found.mean_b
             cells.append(
                 (
                     row.label,
-                    f"{found.mean_a:.4f}",
-                    f"{found.mean_b:.4f}",
+                    *(
+                        "infinite" if infinite else f"{mean:.4f}"
+                        for mean, infinite in zip(means, row.infinite, strict=True)
+                    ),
                     f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]",
                     _p(row.p),
                     f"{found.improved:.0%}",
@@ -144,10 +148,11 @@ def compare_runs(a: Path, b: Path, metric: str = "Dice", margin: float = 0.01) -
         table = case_table(runs, groups)
         result = compare(table, *names, better=better)
         inside = non_inferior(table, *names, margin=margin, better=better)
-        found.append(LabelComparison(label, result, inside, result.p))
+        first, second = (any(map(math.isinf, runs[name].values())) for name in names)
+        found.append(LabelComparison(label, result, inside, result.p, (first, second)))
     single = found[1:] or found
     adjusted = zip(single, holm([row.p for row in single]), strict=True)
-    corrected = [LabelComparison(row.label, row.found, row.margin, p) for row, p in adjusted]
+    corrected = [replace(row, p=p) for row, p in adjusted]
     rows = (*(found[:1] if found[1:] else ()), *corrected)
     condition = CONDITIONAL if sides[0].is_run else FOLDERS
     return RunComparison(metric, sides[0].units.get(metric, unit) if unit else "", *names, rows, condition)

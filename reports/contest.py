@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,13 +33,23 @@ MARGIN = 0.01
 Pair = tuple[str, str]
 
 
+class Member(NamedTuple):
+    """A method's values and groups by case, its number of training runs, and whether a value is infinite."""
+
+    values: pd.Series
+    groups: pd.Series
+    seeds: int
+    infinite: bool
+
+
 @dataclass(frozen=True)
 class Contest:
     """Methods of one data set, protocol and convention on one set of cases, best mean first.
 
     `p` holds for every pair (better ranked, worse ranked) its sign-flip p after Holm over all pairs, which holds
     whichever pair a reader picks; `pair` compares one. `within` says of every method but the first whether it is not
-    worse than the first by MARGIN. `left_out` names methods that were scored on other cases.
+    worse than the first by MARGIN. `left_out` names methods that were scored on other cases, `infinite` those
+    with an infinite value, which come last and are compared with none.
     """
 
     dataset: str
@@ -48,6 +60,7 @@ class Contest:
     within: dict[str, bool]
     single_training: bool
     left_out: tuple[str, ...]
+    infinite: frozenset[str]
     _pairs: dict[Pair, Comparison] = field(default_factory=dict)
 
     def pair(self, pair: Pair) -> Comparison:
@@ -67,6 +80,8 @@ class Contest:
     def verdict(self, method: str) -> str:
         """What these cases say of a method beside the first."""
         first = self.methods[0]
+        if method in self.infinite:
+            return "infinite values"
         if method == first:
             return "first"
         if self.shown((first, method)):
@@ -83,29 +98,31 @@ def contests(frame: Frame) -> list[Contest]:
 
 def _contests(frame: Frame) -> Iterator[Contest]:
     for (dataset, *_), members in sorted(_groups(frame).items()):
-        common = Counter(frozenset(values.index) for values, _, _ in members.values()).most_common(1)[0][0]
-        same = {name: member for name, member in members.items() if set(member[0].index) == common}
+        common = Counter(frozenset(member.values.index) for member in members.values()).most_common(1)[0][0]
+        same = {name: member for name, member in members.items() if set(member.values.index) == common}
         if len(same) > 1:
             yield _contest(dataset, same, tuple(unflagged(name) for name in members if name not in same))
 
 
-def _groups(frame: Frame) -> dict[tuple[str, str, str], dict[str, tuple[pd.Series, pd.Series, int]]]:
+def _groups(frame: Frame) -> dict[tuple[str, str, str], dict[str, Member]]:
     """Values and groups by case, and the number of training runs, of every method in each comparable group."""
-    found: dict[tuple[str, str, str], dict[str, tuple[pd.Series, pd.Series, int]]] = {}
+    found: dict[tuple[str, str, str], dict[str, Member]] = {}
     for dataset, method, runs in frame.cells():
         for convention in frame.conventions(runs, METRIC):
             key = (dataset, runs[0].comparison, convention)
             scored = [run for run in runs if len(frame.cases(run, METRIC, convention))]
             groups = pd.concat([frame.scores[run.path].groups for run in scored])
-            values = frame.summary(runs, METRIC, convention).every
+            summary = frame.summary(runs, METRIC, convention)
+            values = summary.every * math.nan if summary.infinite else summary.every
             groups = groups[~groups.index.duplicated()].reindex(values.index)
-            found.setdefault(key, {})[method] = (values, groups, len({run.record.seed for run in scored}))
+            seeds = len({run.record.seed for run in scored})
+            found.setdefault(key, {})[method] = Member(values, groups, seeds, bool(summary.infinite))
     return found
 
 
-def _contest(dataset: str, members: dict[str, tuple[pd.Series, pd.Series, int]], left_out: tuple[str, ...]) -> Contest:
-    values = {name: {str(case): value for case, value in found.items()} for name, (found, _, _) in members.items()}
-    groups = {str(case): group for case, group in next(iter(members.values()))[1].items()}
+def _contest(dataset: str, members: dict[str, Member], left_out: tuple[str, ...]) -> Contest:
+    values = {name: {str(case): value for case, value in found.values.items()} for name, found in members.items()}
+    groups = {str(case): group for case, group in next(iter(members.values())).groups.items()}
     cases = case_table(values, groups)
     ranking = rank_models([cases])
     methods = tuple(cases.models[index] for index in np.argsort(ranking.rank, kind="stable"))
@@ -118,6 +135,7 @@ def _contest(dataset: str, members: dict[str, tuple[pd.Series, pd.Series, int]],
         ranking=ranking,
         p=dict(zip(pairs, holm([p[pair] if pair in p else p[pair[::-1]] for pair in pairs]), strict=True)),
         within={name: non_inferior(cases, name, methods[0], margin=MARGIN).passed for name in methods[1:]},
-        single_training=all(seeds == 1 for _, _, seeds in members.values()),
+        single_training=all(member.seeds == 1 for member in members.values()),
         left_out=left_out,
+        infinite=frozenset(name for name, member in members.items() if member.infinite),
     )

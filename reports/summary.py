@@ -19,7 +19,8 @@ class Summary:
     """Mean over cases with what it rests on; NaN and None where there is nothing to say.
 
     `units` counts independent groups, `undefined` single score rows that are NaN, `excluded` cases of which
-    no value is defined, `identical` infinite score rows (two draws alike have infinite PSNR).
+    no value is defined, `infinite` score rows that are infinite: then so is the mean, without spread and interval.
+    `per_case` and `groups` are of cases with a finite value.
     """
 
     mean: float
@@ -29,7 +30,7 @@ class Summary:
     units: int
     excluded: int
     undefined: int
-    identical: int
+    infinite: int
     per_case: pd.Series
     groups: list[str]
     every: pd.Series  # as `per_case`, with the cases that are NaN
@@ -84,14 +85,14 @@ def _over_cases(values: pd.Series, groups: pd.Series, undefined: int, infinite: 
     groups = groups.reindex(defined.index)
     units = int(groups.nunique())
     return Summary(
-        mean=float(defined.mean()) if len(defined) else math.nan,
-        sd=float(defined.std(ddof=1)) if len(defined) > 1 else math.nan,
-        interval=_interval(defined, groups) if units >= SMALLEST_INTERVAL else None,
+        mean=math.inf if infinite else float(defined.mean()) if len(defined) else math.nan,
+        sd=float(defined.std(ddof=1)) if len(defined) > 1 and not infinite else math.nan,
+        interval=_interval(defined, groups) if units >= SMALLEST_INTERVAL and not infinite else None,
         cases=len(defined),
         units=units,
         excluded=len(values) - len(defined),
         undefined=undefined,
-        identical=infinite,
+        infinite=infinite,
         per_case=defined,
         groups=groups.tolist(),
         every=values,

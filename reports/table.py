@@ -75,7 +75,10 @@ class Table:
         groups: dict[tuple[Any, ...], dict[int, float]] = {}
         for index, row in enumerate(self.rows):
             value = row.get(column.key)
-            if not row.get("published") and isinstance(value, (int, float)) and not math.isnan(value):
+            if row.get("published") or not isinstance(value, (int, float)) or math.isnan(value):
+                continue
+            # Infinite is no value to be best with, but for PSNR, where nothing differs.
+            if column.unit == "dB" or value != (math.inf if column.better == "higher" else -math.inf):
                 groups.setdefault(tuple(row.get(key) for key in column.within), {})[index] = float(value)
         return groups
 

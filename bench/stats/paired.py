@@ -156,7 +156,7 @@ def sign_flip_p(table: CaseTable) -> dict[tuple[str, str], float]:
     """
     groups, numbers = np.unique(np.array(table.groups, dtype=str), return_inverse=True)
     found: dict[tuple[str, str], float] = {}
-    if len(groups) > EXACT_GROUPS and np.isfinite(table.values).all(axis=0).any():
+    if len(groups) > EXACT_GROUPS:
         found = _shared_flips(table, numbers)
     for a, b in combinations(table.models, 2):
         if (a, b) not in found:
@@ -166,11 +166,12 @@ def sign_flip_p(table: CaseTable) -> dict[tuple[str, str], float]:
 
 
 def _shared_flips(table: CaseTable, numbers: npt.NDArray[np.int64]) -> dict[tuple[str, str], float]:
-    """p of the pairs that are defined on the same cases as the first model and differ in every group of them."""
-    defined = np.isfinite(table.values)
-    same = (defined == defined[0]).all(axis=1)
+    """p of the pairs of models that are defined on the most cases, alike, and differ in every group of them."""
+    finite = np.isfinite(table.values)
+    cases = finite[finite.sum(axis=1).argmax()]
+    same = (finite == cases).all(axis=1)
     names = [model for model, kept in zip(table.models, same, strict=True) if kept]
-    values, (_, kept) = table.values[same][:, defined[0]], np.unique(numbers[defined[0]], return_inverse=True)
+    values, (_, kept) = table.values[same][:, cases], np.unique(numbers[cases], return_inverse=True)
     totals = np.stack([np.bincount(kept, row) for row in values], axis=1)  # (groups, models)
     if len(totals) <= EXACT_GROUPS:
         return {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,7 +24,7 @@ def build(frame: Frame) -> Drawing | None:
     panels: dict[str, dict[str, Summary]] = {}
     for dataset, method, runs in frame.cells():
         summary = frame.summary(runs, "Dice")
-        if summary.cases:
+        if math.isfinite(summary.mean):
             panels.setdefault(dataset, {})[method] = summary
     if not panels:
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
@@ -24,7 +26,7 @@ def build(frame: Frame) -> Drawing | None:
     for dataset, by_series in curves(frame).items():
         for series, by_steps in by_series.items():
             points = {steps: dice(frame, runs) for steps, runs in by_steps.items()}
-            points = {steps: summary for steps, summary in points.items() if summary.cases}
+            points = {steps: summary for steps, summary in points.items() if math.isfinite(summary.mean)}
             if points:
                 panels.setdefault(dataset, {})[series] = points
     if not panels:

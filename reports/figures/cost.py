@@ -28,7 +28,7 @@ def build(frame: Frame) -> Drawing | None:
     for dataset, method, runs in frame.cells():
         summary = frame.summary(runs, "Dice")
         times = [t for run in runs if math.isfinite(t := _time(run)) and t > 0]
-        if summary.cases and times:
+        if math.isfinite(summary.mean) and times:
             panels.setdefault(dataset, {})[method] = (math.fsum(times) / len(times), summary)
     if not panels:
         return None

@@ -119,7 +119,7 @@ def _order(dataset: str, members: Sequence[tuple[Switches, str, list[Run]]], fra
         summary = frame.summary(runs, "Dice")
         found.setdefault(setting, summary)
         groups |= dict(zip(summary.per_case.index, summary.groups, strict=True))
-    absent = [name for name, setting in PAPER.items() if setting not in found or not found[setting].cases]
+    absent = [name for name, setting in PAPER.items() if setting not in found or not math.isfinite(found[setting].mean)]
     if absent:
         return f"{dataset}: the paper's order of Dice cannot be checked without {', '.join(absent)}."
     chain = [found[setting] for setting in PAPER.values()]

@@ -109,7 +109,7 @@ def _row(
 
 def _spread(dice: Summary) -> dict[str, Any]:
     """What a mean hides: the median, and how bad the bad cases are."""
-    if not dice.cases:
+    if not dice.cases or dice.infinite:
         return {}
     found = median_interval(dice.per_case.tolist(), dice.groups)
     row: dict[str, Any] = {"Dice_median": found.estimate}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from bench.stats import SMALLEST_INTERVAL
@@ -95,7 +96,7 @@ def _small(where: str, found: dict[int, Summary]) -> list[tuple[str, Summary]]:
 
 def _words(dataset: str, series: str, found: dict[int, Summary]) -> list[str]:
     """How far the fewest steps are from the best number of them."""
-    defined = {steps: summary.mean for steps, summary in found.items() if summary.cases}
+    defined = {steps: summary.mean for steps, summary in found.items() if math.isfinite(summary.mean)}
     if len(defined) < 2:
         return []
     first, best = min(defined), max(defined, key=lambda steps: defined[steps])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import Any
 
@@ -135,13 +134,12 @@ def _unit(runs: list[Run], metrics: tuple[str, ...], scored: Collection[str]) ->
 
 
 def _mean(summary: Summary) -> float | None:
-    # Infinite is what some protocols call a mask that is empty; the mean over the others would hide it.
-    return math.inf if summary.identical else summary.mean if summary.cases else None
+    return summary.mean if summary.cases or summary.infinite else None
 
 
 def _bounds(metric: str, summary: Summary) -> tuple[float, float] | None:
-    """The interval without what the metric cannot be; none where a value is infinite."""
-    if summary.interval is None or summary.identical:
+    """The interval without what the metric cannot be."""
+    if summary.interval is None:
         return None
     low, high = summary.interval
     share = metric.partition("@")[0] in _SHARES
@@ -167,7 +165,7 @@ def _undefined_notes(found: list[tuple[str, dict[str, Summary]]], means: list[Co
     for column in means:
         of = [(where, summaries[column.key]) for where, summaries in found if column.key in summaries]
         counts = [f"{where} {s.undefined} ({s.cases} cases remain)" for where, s in of if s.undefined]
-        infinite = [f"{where} {s.identical}" for where, s in of if s.identical]
+        infinite = [f"{where} {s.infinite}" for where, s in of if s.infinite]
         for word, listed in (("undefined", counts), ("infinite", infinite)):
             if listed:
                 lines.setdefault(f"{word}: {'; '.join(listed)}.", []).append(column.title)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,10 @@ def _row(contest: Contest, method: str) -> dict[str, Any]:
         "rank": _whole(float(ranking.rank[index])),
         "rank_interval": (float(ranking.low[index]), float(ranking.high[index])),
         "p_first": float(ranking.p_first[index]),
-        METRIC: float(ranking.score[index]),
+        METRIC: math.inf if method in contest.infinite else float(ranking.score[index]),
         "verdict": contest.verdict(method),
     }
-    if method == contest.methods[0]:
+    if method == contest.methods[0] or method in contest.infinite:
         return row
     pair = (contest.methods[0], method)
     found = contest.pair(pair)

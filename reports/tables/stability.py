@@ -115,7 +115,7 @@ def _row(
         }
     row["cases"] = max(summary.cases + summary.excluded for summary in summaries.values())
     row["undefined"] = sum(summary.undefined for summary in summaries.values())
-    row["identical"] = sum(summary.identical for summary in summaries.values())
+    row["identical"] = sum(summary.infinite for summary in summaries.values())
     where = f"{unflagged(method)} on {dataset}"
     found.append((where, summaries))
     if draws < 2:
@@ -136,7 +136,7 @@ def _summarise(frame: Frame, runs: list[Run], column: Column) -> Summary:
     errors = summarise(rows.assign(value=10 ** (-rows["value"] / 10)))
     interval = errors.interval and (_decibel(errors.interval[1]), _decibel(max(0.0, errors.interval[0])))
     per_case = errors.per_case.map(_decibel)
-    return replace(errors, mean=_decibel(errors.mean), interval=interval, identical=identical, per_case=per_case)
+    return replace(errors, mean=_decibel(errors.mean), interval=interval, infinite=identical, per_case=per_case)
 
 
 def _over_images(rows: pd.DataFrame, images: pd.DataFrame) -> Summary:
@@ -159,10 +159,10 @@ def _value(summary: Summary) -> float | None:
 def _count_notes(found: list[tuple[str, dict[str, Summary]]]) -> list[str]:
     notes = []
     for column in METRIC_COLUMNS:
-        infinite = [(where, s[column.key]) for where, s in found if s[column.key].identical]
+        infinite = [(where, s[column.key]) for where, s in found if s[column.key].infinite]
         undefined = [(where, s[column.key]) for where, s in found if s[column.key].undefined]
         if infinite:
-            counts = "; ".join(f"{where} {summary.identical}" for where, summary in infinite)
+            counts = "; ".join(f"{where} {summary.infinite}" for where, summary in infinite)
             notes.append(f"{column.title} infinite (identical draws): {counts} cases.")
         if undefined:
             counts = "; ".join(f"{where} {s.undefined} ({s.cases} cases remain)" for where, s in undefined)
@@ -183,7 +183,7 @@ def _collect_missing(
 ) -> None:
     for key in (column.key for column in METRIC_COLUMNS):
         summary = summaries[key]
-        if not summary.cases and not summary.identical:
+        if not summary.cases and not summary.infinite:
             title = {"Dice/pairs": "Dice pairs", "volume_cv": "Volume CV"}.get(key, key.split("/")[0])
             entry = (where, reason(runs, key))
             if entry not in missing.setdefault(title, []):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,10 @@ def _row(frame: Frame, dataset: str, method: str, runs: list[Run]) -> dict[str, 
     if rows["value"].notna().sum() == 0:
         return None
     values, groups = _values(rows)
+    if np.isinf(values).any():
+        seeds, cases, draws = values.shape
+        sizes = {"cases": cases, "draws": draws, "seeds": seeds}
+        return {"dataset": dataset, "method": method, METRIC: math.inf, **sizes}
     found, parts = headline(values, groups), split_variance(values)
     return {
         "dataset": dataset,

@@ -1,0 +1,98 @@
+"""Infinite values have one rule: shown as infinite, ranked last, without an interval, and no reason to stop."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import cli
+from bench.card import card_facts
+from bench.record import read_record
+from bench.stats import case_table, sign_flip_p
+from reports.frame import read_frame
+from reports.tables import build_tables
+from tests.report_fixtures import made_up_scores, rows_of, write_run
+
+
+def with_infinite(metric: str = "Dice") -> pd.DataFrame:
+    scores = made_up_scores(0.86, n=24, draws=2)
+    first = scores.index[scores["metric"] == metric][0]
+    scores.loc[first, "value"] = np.inf
+    return scores
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> dict[str, Any]:
+    write_run(tmp_path, "a", scores=with_infinite(), draws=2)
+    for method, quality in (("b", 0.6), ("c", 0.7)):
+        write_run(tmp_path, method, scores=made_up_scores(quality, n=24, draws=2), draws=2)
+    assert cli.main(["report", "--runs", str(tmp_path)]) == 0
+    return {table.name: table for table in build_tables(read_frame(tmp_path))}
+
+
+def test_a_mean_with_an_infinite_value_is_infinite(tables: dict[str, Any]) -> None:
+    (row,) = rows_of(tables["table2"], method="a")
+    assert row["Dice"] == math.inf
+    assert row["Dice_interval"] is None
+    assert "Dice_median" not in row
+    assert math.isfinite(row["IoU"])
+
+
+def test_it_is_never_best(tables: dict[str, Any]) -> None:
+    best = {(tables["table2"].rows[index]["method"], key) for index, key in tables["table2"].best()}
+    assert ("c", "Dice") in best
+    assert ("a", "Dice") not in best
+
+
+def test_it_is_ranked_last(tables: dict[str, Any]) -> None:
+    assert [row["method"] for row in tables["ranking"].rows] == ["c", "b", "a"]
+    last = tables["ranking"].rows[-1]
+    assert (last["Dice"], last["verdict"]) == (math.inf, "infinite values")
+    assert "difference_interval" not in last
+    assert tables["ranking"].rows[1]["verdict"] == "worse"
+
+
+def test_its_spread_is_not_split(tables: dict[str, Any]) -> None:
+    (row,) = rows_of(tables["variance"], method="a")
+    assert row["Dice"] == math.inf
+    assert "Dice_interval" not in row
+
+
+def test_the_card_says_infinite(tmp_path: Path) -> None:
+    run = write_run(tmp_path, scores=with_infinite(), config={"method": {}, "metrics": ["Dice", "IoU"]})
+    facts = card_facts(read_record(run / "record.json"), with_infinite())
+    assert facts["scores"]["test Dice"] == "infinite"
+    assert facts["scores"]["test IoU"].startswith("0.")
+
+
+def test_compare_says_which_mean_is_infinite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write_run(tmp_path, "a", scores=with_infinite(), draws=2)
+    b = write_run(tmp_path, "b", scores=made_up_scores(0.8, n=24, draws=2), draws=2)
+    assert cli.main(["compare", str(a), str(b), "--runs", str(tmp_path)]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("lesion"))
+    assert line.split()[1] == "infinite"
+    assert float(line.split()[2]) < 1
+
+
+def test_a_model_without_values_does_not_change_p_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    cases = [str(i) for i in range(40)]
+    runs = {name: dict(zip(cases, rng.beta(8, 2, 40), strict=True)) for name in "bcd"}
+    alone = sign_flip_p(case_table(runs))
+    found = sign_flip_p(case_table({"a": dict.fromkeys(cases, np.nan), **runs}))
+    assert {pair: found[pair] for pair in alone} == alone
+    assert math.isnan(found["a", "b"])
+
+
+def test_a_run_that_misses_a_case_ends_well_under_monai(tmp_path: Path) -> None:
+    """ASSD of a missed case is infinite there, and so is its mean."""
+    overrides = ["methods=[unet]", "datasets=[phantom/polyp]", "seeds=[0]", "profile=smoke", "protocol=monai"]
+    assert cli.main(["run", *overrides, "train.steps=1", "draws=1", "metrics=[Dice,ASSD]", f"runs_dir={tmp_path}"]) == 0
+    (record,) = tmp_path.glob("*/*/*/record.json")
+    assert json.loads(record.read_text())["protocol"] == "monai"
