@@ -9,17 +9,16 @@ import numpy as np
 import pandas as pd
 
 from bench.build import import_by_name
-from bench.record import RunRecord, read_scores
+from bench.record import RunRecord
 from bench.stats import mean_interval
 from bench.store import RunFolder
 
 
-def write_card(folder: RunFolder) -> None:
+def write_card(folder: RunFolder, record: RunRecord, scores: pd.DataFrame) -> None:
     """Write the card beside the weights, by the function that the method's configuration names; none without one."""
-    record = folder.read_record()
     writer = record.config["method"].get("card")
     if writer and folder.model.is_dir():
-        import_by_name(writer)(folder.model, card_facts(record, read_scores(folder.scores_path)))
+        import_by_name(writer)(folder.model, card_facts(record, scores))
 
 
 def card_facts(record: RunRecord, scores: pd.DataFrame) -> dict[str, Any]:

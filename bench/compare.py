@@ -14,6 +14,7 @@ from tabulate import tabulate
 from bench.errors import InputError
 from bench.gate.reference import metric_facts
 from bench.record import read_scores
+from bench.seals import check_seals
 from bench.stats import Comparison, NonInferiority, case_table, compare, holm, non_inferior
 from bench.store import RunFolder
 
@@ -201,6 +202,7 @@ def _read_folder(path: Path) -> Scored:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{file}: not a summary of score-folder ({reason}); score the masks again") from error
+    check_seals(summary.get("files", {}), path, "score the masks again")
     whole = path.resolve()
     return Scored(
         path, False, (whole.name, f"{whole.parent.name}/{whole.name}", str(whole)), summary["labels"], units, same
@@ -227,7 +229,7 @@ def _names(first: Scored, second: Scored) -> tuple[str, str]:
 
 def _rows_of(side: Scored, metric: str) -> pd.DataFrame:
     path = side.path / "scores.parquet"
-    frame = read_scores(path)
+    frame = RunFolder(side.path).read_scores() if side.is_run else read_scores(path)
     rows = frame[frame["metric"] == metric].astype({"case": str, "group": str})
     if rows.empty:
         known = ", ".join(sorted(frame["metric"].unique()))

@@ -28,6 +28,7 @@ from bench.protocols.gap import GapValue, case_values, gap_table
 from bench.protocols.stability import stability_mode
 from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, spreadsheet_text
 from bench.scoring import open_lpips, score_case
+from bench.seals import seal
 from bench.stored import StoredCase
 
 _CONVENTIONS = "conventions.csv"
@@ -217,5 +218,6 @@ def _write(output: OutputFolder, frame: pd.DataFrame, summary: dict[str, Any], g
     else:
         with output.write(_CONVENTIONS) as part:
             gap.to_csv(part, index=False)
+    summary["files"] = seal([output.path / "scores.parquet"], output.path)
     with output.write("summary.json") as part:
         part.write_text(strict_json(summary), encoding="utf-8")

@@ -19,7 +19,7 @@ from bench.environment import revision
 from bench.errors import InputError, NotApplicableError
 from bench.gate.session import SessionGate
 from bench.metrics import select
-from bench.record import Score, Timing, read_scores
+from bench.record import Score, Timing
 from bench.runner import Run
 from bench.scoring import score_case
 from bench.store import RunFolder
@@ -241,7 +241,7 @@ def publish_accuracy(benchmark: Any, run: Run, publish: Any) -> Any:
 
         benchmark.pedantic(score_case, setup=unscored, rounds=5)
         rows = len(cases) * len(dataset.spec.labels) * run.cell.config["draws"]
-        publish(accuracy_scores(read_scores(run.folder.scores_path), metrics, rows), into_record=False)
+        publish(accuracy_scores(run.folder.read_scores(), metrics, rows), into_record=False)
         benchmark.extra_info.update(facts)
 
     return _publish

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -92,6 +93,7 @@ class RunRecord(BaseModel):
     draws: int
     n_cases: dict[str, int]
     data: dict[str, str]
+    files: dict[str, str] = Field(default_factory=dict)  # sha256 of the tables, and of all predictions together
     environment: dict[str, Any]
     pretrained: str = ""
     fit: dict[str, Any] = Field(default_factory=dict)
@@ -133,11 +135,20 @@ def read_record(path: Path) -> RunRecord:
     return record
 
 
-def read_scores(path: Path, categories: bool = False) -> pd.DataFrame:
+def check_table(path: Path, record: RunRecord) -> None:
+    """BadRecordError naming a table beside a record that is not the one the record speaks of."""
+    sealed = record.files.get(path.name)
+    if sealed is not None and path.is_file() and sealed != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise BadRecordError(f"{path}: damaged, or not the table of its record.json; score again")
+
+
+def read_scores(path: Path, record: RunRecord | None = None, categories: bool = False) -> pd.DataFrame:
     """Read `scores.parquet` with the columns of SCORE_COLUMNS, words as categories where asked for.
 
-    Raises BadRecordError naming the file.
+    Raises BadRecordError naming the file, with `record` also where the table is not that record's.
     """
+    if record is not None:
+        check_table(path, record)
     try:
         frame = pd.read_parquet(path, read_dictionary=WORD_COLUMNS if categories else None)
     except Exception as error:

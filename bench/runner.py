@@ -93,9 +93,10 @@ class Run:
         """Predict every test case `draws` times; predictions on disk stay."""
         progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
         task, missing = self.dataset.spec, set(self.missing_predictions())
-        if not missing:
+        if not missing and self.folder.is_described():
             return
-        self.folder.note_revisions(revision())
+        if missing:
+            self.folder.note_revisions(revision())
         segmenter = self.segmenter()
         # Stored predictions come at their own sizes, which cannot be stacked.
         single = task.dims == 3 or segmenter.model is None
@@ -122,8 +123,7 @@ class Run:
         if notes.lines():
             known = self.folder.inference_facts().get("notes", [])
             facts = {**facts, "notes": sorted({*known, *notes.lines()})}
-        if facts:
-            self.folder.write_inference_facts(facts)
+        self.folder.write_inference_facts(facts)
 
     def predictions(self) -> list[tuple[str, int]]:
         """All (case id, draw) pairs of the test split, the draws of a case together."""
@@ -203,6 +203,7 @@ def checked_dataset(cell: Cell) -> Dataset:
 
 def load_segmenter(config: dict[str, Any], task: TaskSpec, folder: RunFolder) -> Segmenter:
     """The fitted method of a run folder; raises InputError naming weights that do not fit."""
+    folder.check_fit()
     segmenter = build_segmenter(config, task)
     try:
         segmenter.load(folder.model)

@@ -90,12 +90,14 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     """Score a run's predictions, also under every protocol; cases scored before a kill are not scored again."""
     draws, mode = cell.config["draws"], stability_mode(cell.config["protocol"]["name"])
     stamp = digest(_settings(cell))
-    known = _scored_as(folder, stamp)
+    known = _scored_as(cell, folder)
     # A run that was scored with LPIPS stays so, also where the trunk cannot be had today.
     if known is not None and (draws == 1 or "lpips_trunk" in known):
+        _clear(folder)
         return
     lpips, reason = open_lpips() if draws > 1 else (None, "")
     if known is not None and lpips is None:
+        _clear(folder)
         return
     folder.note_revisions(revision())
     scratch = folder.path / f"scoring-{stamp[:8]}{'-lpips' if lpips else ''}"
@@ -103,7 +105,8 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     gap: list[GapValue] = []
     ids = dataset.case_ids("test")
     for done, case_id in enumerate(ids, 1):
-        found = kept(scratch / f"{case_id}.json", partial(_score_case, cell, dataset, folder, case_id, lpips))
+        kept_at = scratch / f"{folder.predictions_digest(draws, case_id)}.json"
+        found = kept(kept_at, partial(_score_case, cell, dataset, folder, case_id, lpips))
         rows.extend(found.rows)
         gap.extend(found.gap)
         progress.report("scoring", done, len(ids))
@@ -120,8 +123,13 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     chosen = build_protocol(**cell.config["protocol"]).select(cell.config["metrics"])
     scoring = {"scoring": stamp, **metric_facts(chosen, first.spacing_mm), **(lpips.facts() if lpips else {})}
     scoring |= {"stability": mode} if draws > 1 else {}
-    folder.write_record(_record(cell, dataset, data, scoring, folder, notes))
-    write_card(folder)
+    record = _record(cell, dataset, data, scoring, folder, notes)
+    write_card(folder, record, frame)
+    folder.write_record(record)  # marks a whole scoring, so it comes last
+    _clear(folder)
+
+
+def _clear(folder: RunFolder) -> None:
     for left in folder.path.glob("scoring-*"):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -137,12 +145,14 @@ def _settings(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _scored_as(folder: RunFolder, stamp: str) -> dict[str, str] | None:
-    """What the record says of a scoring with these settings, whose files are all there; None without one."""
+def _scored_as(cell: Cell, folder: RunFolder) -> dict[str, str] | None:
+    """What the record says of a scoring with a cell's settings of the predictions that are there; None without one."""
     if not all(path.exists() for path in (folder.scores_path, folder.conventions_path, folder.record_path)):
         return None
-    data = folder.read_record().data
-    return data if data.get("scoring") == stamp else None
+    record = folder.read_record()
+    # Records of earlier versions do not say what was scored.
+    same = not record.files or record.files == folder.score_files(cell.config["draws"])
+    return record.data if same and record.data.get("scoring") == digest(_settings(cell)) else None
 
 
 def _score_case(cell: Cell, dataset: Dataset, folder: RunFolder, case_id: str, lpips: Lpips | None) -> CaseScores:
@@ -180,6 +190,7 @@ def _record(
         draws=cell.config["draws"],
         n_cases={split: len(dataset.case_ids(split)) for split in ("train", "val", "test")},
         data={**data, **dataset_facts(dataset), **scoring},
+        files=folder.score_files(cell.config["draws"]),
         environment=facts_now,
         fit=facts,
         inference=folder.inference_facts(),

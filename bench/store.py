@@ -18,7 +18,8 @@ from bench.config import Cell
 from bench.errors import InputError
 from bench.files import atomic_path, write_json
 from bench.locking import locked
-from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, read_record
+from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, read_record, read_scores
+from bench.seals import broken, check_seals, fitted_files, predictions_digest, seal
 from bench.trust import check_code
 
 # Options of a method that may name files; no other is looked up, since a folder may be called "tiny" by chance.
@@ -152,14 +153,24 @@ class RunFolder:
                 raise InputError(f"{error}; --trust runs whatever this file names") from error
         return content
 
+    def check_fit(self) -> None:
+        """InputError naming a file of the fitted model, or config.yaml, that is not as `fit` left it."""
+        sealed = (self.fit_facts() or {}).get("files", {})
+        check_seals(sealed, self.path, f"bring it back, or delete {self.model} and fit again")
+
     def fit_facts(self) -> dict[str, Any] | None:
         """What `fit` reported, or None where the fit has not ended."""
         path = self.model / "fit.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def write_fit_facts(self, facts: dict[str, Any]) -> None:
-        """Mark the fit as done."""
-        write_json(self.model / "fit.json", facts)
+        """Mark the fit as done, and bind to it the files that it left."""
+        files = seal([*fitted_files(self.model), self.path / "config.yaml"], self.path)
+        write_json(self.model / "fit.json", {**facts, "files": files})
+
+    def is_described(self) -> bool:
+        """Whether it is known how the predictions were made."""
+        return (self.path / "predictions" / "inference.json").exists()
 
     def inference_facts(self) -> dict[str, Any]:
         """How the predictions were made, as the method described it; empty where it did not."""
@@ -199,6 +210,19 @@ class RunFolder:
         except Exception as error:
             raise InputError(f"{path}: not a stored prediction; delete it and predict again") from error
 
+    def predictions_digest(self, draws: int, case_id: str | None = None) -> str:
+        """sha256 of the stored predictions of these draws, or of a case's, by content."""
+        root = self.path / "predictions"
+        if case_id is not None:
+            return predictions_digest((self.prediction_path(draw, case_id) for draw in range(draws)), root)
+        folders = [self.prediction_path(draw, "").parent for draw in range(draws)]
+        return predictions_digest((path for folder in folders for path in folder.rglob("[!.]*.npz")), root)
+
+    def score_files(self, draws: int) -> dict[str, str]:
+        """What the record binds to itself: the tables, and all predictions."""
+        tables = seal([self.scores_path, self.conventions_path], self.path)
+        return {"predictions": self.predictions_digest(draws), **tables}
+
     def write_scores(self, frame: pd.DataFrame) -> None:
         """`scores.parquet`."""
         with atomic_path(self.scores_path) as part:
@@ -217,11 +241,15 @@ class RunFolder:
         """The run's record."""
         return read_record(self.record_path)
 
+    def read_scores(self) -> pd.DataFrame:
+        """The score rows that the record speaks of; raises InputError naming another or a damaged table."""
+        return read_scores(self.scores_path, self.read_record())
+
     def borrow_fit(self, fit_hash: str) -> bool:
         """Take the finished fit of a sibling run with the same fit identity; True if there was one."""
         for facts_path in sorted(self.path.parent.parent.glob("*/seed*/model/fit.json")):
             facts = json.loads(facts_path.read_text(encoding="utf-8"))
-            if facts.get("fit_hash") == fit_hash and facts_path.parent != self.model:
+            if facts.get("fit_hash") == fit_hash and facts_path.parent != self.model and _is_whole(facts_path, facts):
                 self.model.mkdir(parents=True, exist_ok=True)
                 for source in facts_path.parent.glob("[!.]*"):
                     # fit.json marks a whole fit, so it comes last; training.pt is for resuming only.
@@ -231,6 +259,11 @@ class RunFolder:
                 self.write_fit_facts({**facts, "borrowed_from": facts_path.parents[1].parent.name})
                 return True
         return False
+
+
+def _is_whole(facts_path: Path, facts: dict[str, Any]) -> bool:
+    model = {name: digest for name, digest in facts.get("files", {}).items() if name != "config.yaml"}
+    return broken(model, facts_path.parents[1]) is None
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

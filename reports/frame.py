@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from bench.record import SCORE_COLUMNS, BadRecordError, RunRecord, read_record
+from bench.record import SCORE_COLUMNS, BadRecordError, RunRecord, check_table, read_record
 from reports.scores import RunScores, read_run_scores
 from reports.summary import Summary, pooled, summarise
 from reports.variants import content_hashes, flag, variant_labels
@@ -184,6 +184,7 @@ def _scores(run: Run, warnings: list[str]) -> RunScores | None:
         warnings.append(f"{run.path}: no scores.parquet, only the run-level scores are shown")
         return None
     try:
+        check_table(path, run.record)
         return read_run_scores(path)
     except BadRecordError as error:
         warnings.append(f"{error}, its case scores are not shown")

@@ -32,11 +32,12 @@ class TrainingState:
 
 
 def save_training(workdir: Path, parts: dict[str, Any], state: TrainingState) -> None:
-    """Write `training.pt` with the state of every part, and `log.jsonl`."""
-    content = {name: part.state_dict() for name, part in parts.items()} | {"state": vars(state)}
-    write_atomically(workdir / "training.pt", lambda path: torch.save(content, path))
+    """Write `log.jsonl`, and `training.pt` with the state of every part."""
     lines = "".join(json.dumps(row) + "\n" for row in state.log)
     write_atomically(workdir / "log.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
+    # Last: a training whose state is at its end writes no more.
+    content = {name: part.state_dict() for name, part in parts.items()} | {"state": vars(state)}
+    write_atomically(workdir / "training.pt", lambda path: torch.save(content, path))
 
 
 def load_training(workdir: Path, parts: dict[str, Any]) -> TrainingState | None:

@@ -16,7 +16,7 @@ from bench.errors import InputError
 from bench.files import atomic_path
 from bench.metrics import select
 from bench.metrics.stability import STABILITY_METRICS
-from bench.record import ALL_DRAWS, RunRecord, Timing, read_scores
+from bench.record import ALL_DRAWS, RunRecord, Timing
 from bench.store import RunFolder
 
 REFERENCE_SCHEMA = 1
@@ -139,7 +139,7 @@ def write_reference(path: Path, reference: Reference) -> None:
 def run_facts(path: Path) -> RunFacts:
     """What the gate sees of a run folder; raises InputError where its record or its scores cannot be read."""
     folder = RunFolder(path)
-    record, scores = folder.read_record(), read_scores(folder.scores_path)
+    record, scores = folder.read_record(), folder.read_scores()
     git, device = record.environment.get("git") or {}, record.environment.get("device") or {}
     cases = scores.drop_duplicates("case").sort_values("case")
     names = cases["case"].astype(str).tolist()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.record import check_table
 from reports.frame import Frame, Run
 from reports.table import Column, Table
 from reports.variants import unflagged
@@ -79,6 +80,7 @@ def _read(run: Run, warnings: list[str]) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
+        check_table(path, run.record)
         found = pd.read_parquet(path)
         missing = [column for column in NEEDED if column not in found]
         if missing:
