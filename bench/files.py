@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,11 @@ _DAY_S = 86400.0
 _PART = re.compile(r"\.part-(?:([0-9a-f]{8})-(\d+)-|[a-z0-9_]{8}(?:\.|$))")
 
 
+def part_prefix() -> str:
+    """How the names of this process's half-written files and folders begin."""
+    return f".part-{_HOST}-{os.getpid()}-"
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it takes the name `path` when the block succeeds.
@@ -34,7 +40,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     # The suffix stays, since writers choose the format by it.
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-    temporary = path.parent / f".part-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+    temporary = path.parent / f"{part_prefix()}{secrets.token_hex(4)}{suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -101,6 +107,8 @@ def sweep_parts(folder: Path, below: bool = False) -> None:
             gone = found and (_owner_is_gone(found[1], found[2], written) or time.time() - written > _DAY_S)
             if gone and part.is_file():
                 part.unlink()
+            elif gone and found and found[1] and part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
         except OSError:  # gone meanwhile, or somebody else's
             continue
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.errors import InputError
-from bench.files import atomic_path, sha256_of
+from bench.files import atomic_path, part_prefix, sha256_of, sweep_parts
 
 LIST = ".sdseg-written"
 
@@ -40,9 +40,9 @@ class OutputFolder:
         for line in (path / LIST).read_text(encoding="utf-8").splitlines() if (path / LIST).exists() else ():
             try:
                 row = json.loads(line)
-            except ValueError:  # cut short by a kill, before its file got its name
+                self._written[row["file"]].add(row["sha256"])
+            except (ValueError, TypeError, KeyError):  # cut short by a kill, before its file got its name
                 continue
-            self._written[row["file"]].add(row["sha256"])
 
     def check(self, names: Iterable[str]) -> None:
         """InputError naming the first of these files that is there and is not a command's."""
@@ -103,7 +103,7 @@ def replaced_folder(out: Path, source: Path) -> Iterator[Path]:
     old = OutputFolder(out)
     old.check(path.name for path in (sorted(out.iterdir()) if out.exists() else ()) if path.name != LIST)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=out.parent) as private:
+    with tempfile.TemporaryDirectory(prefix=part_prefix(), dir=out.parent) as private:
         folder = Path(private) / "new"
         folder.mkdir()
         yield folder
@@ -113,3 +113,4 @@ def replaced_folder(out: Path, source: Path) -> Iterator[Path]:
         if out.exists():
             out.replace(Path(private) / "old")
         folder.replace(out)
+    sweep_parts(out.parent)  # now that what a killed call had put aside is needed no more

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from PIL import Image
 
 from bench import cli
 from bench.errors import InputError
-from bench.outputs import LIST, OutputFolder, check_apart
+from bench.files import part_prefix
+from bench.outputs import LIST, OutputFolder, check_apart, replaced_folder
 from tests.test_cli import make_folder
 
 QUICK = ["image_size=32", "train.steps=1", "train.batch_size=2", "train.warmup=0", "unet_features=[8,8,8,8,8,8]"]
@@ -192,6 +195,20 @@ def test_a_file_whose_writing_was_killed_is_still_a_commands(tmp_path: Path, mon
     (tmp_path / "a.txt").write_text("mine")
     with pytest.raises(InputError, match=r"a\.txt"):
         write("fourth")
+
+
+def test_folders_of_killed_imports_are_swept_and_nothing_else(tmp_path: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left = tmp_path / part_prefix().replace(str(os.getpid()), gone.stdout.strip())
+    kept = [tmp_path / ".part-of-mine", tmp_path / part_prefix()]
+    for folder in (left, *kept):
+        (folder / "old").mkdir(parents=True)
+    (tmp_path / "source").mkdir()
+    with replaced_folder(tmp_path / "out", tmp_path / "source") as folder:
+        (folder / "a").write_text("")
+    assert not left.exists()
+    assert all(folder.exists() for folder in kept)
+    assert (tmp_path / "out" / "a").exists()
 
 
 def test_folders_are_told_apart_by_what_they_are(tmp_path: Path) -> None:

@@ -158,6 +158,20 @@ def test_bad_file_gives_one_line_that_names_it(tmp_path: Path) -> None:
         assert any(advice in str(caught.value) for advice in ("download", "git lfs pull"))
 
 
+@pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
+def test_tensors_that_claim_more_than_the_file_holds_are_refused(
+    save: Callable[[object, Path], object], tmp_path: Path
+) -> None:
+    one = torch.ones(1000, 1000)  # 4 MB
+    tied = {"embedding": one, "head": one, "bias": torch.zeros(1).expand(64)}
+    save(tied, tmp_path / "tied.pt")
+    assert_equal(read_state_dict(tmp_path / "tied.pt"), tied)
+    for bomb in ({"w": one[0, 0].expand(45_000, 45_000)}, {f"w{i}": one for i in range(500)}):
+        save({"state_dict": bomb}, tmp_path / "bomb.pt")
+        with pytest.raises(ValueError, match=r"bomb\.pt: .*its tensors claim"):
+            read_state_dict(tmp_path / "bomb.pt")
+
+
 def test_absent_file_and_file_without_tensors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
         read_state_dict(tmp_path / "a.ckpt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 import struct
 import zipfile
@@ -30,6 +31,7 @@ _DTYPES = {
 }
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _STATE_DICT_KEYS = ("state_dict", "model")
+_SHARED = 4  # how often over tensors may hold a file's numbers, which tied weights share
 
 
 class _Storage(NamedTuple):
@@ -129,7 +131,7 @@ def _read_zip(path: Path) -> dict[str, torch.Tensor]:
                 raise ValueError("a compressed storage")
             return archive.read(entry)
 
-        return _tensors(content, read)
+        return _tensors(content, read, path.stat().st_size)
 
 
 def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
@@ -149,16 +151,20 @@ def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
             file.seek(places[storage.key])
             return file.read(storage.numel * storage.dtype.itemsize)
 
-        return _tensors(content, read)
+        return _tensors(content, read, path.stat().st_size)
 
 
-def _tensors(content: Any, read: Callable[[_Storage], bytes]) -> dict[str, torch.Tensor]:
+def _tensors(content: Any, read: Callable[[_Storage], bytes], file_bytes: int) -> dict[str, torch.Tensor]:
     for key in _STATE_DICT_KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     wanted = {k: v for k, v in content.items() if isinstance(v, _Tensor)} if isinstance(content, dict) else {}
     if not wanted:
         raise ValueError("it holds no tensors by name")
+    # A stride of 0 repeats a number as often as the file claims, which costs nothing until somebody copies it.
+    claimed = sum(math.prod(tensor.size) * tensor.storage.dtype.itemsize for tensor in wanted.values())
+    if claimed > _SHARED * file_bytes:
+        raise ValueError(f"its tensors claim {claimed / 1e6:.0f} MB in a file of {file_bytes / 1e6:.1f} MB")
     storages: dict[str, torch.Tensor] = {}
     tensors = {}
     for done, (name, tensor) in enumerate(wanted.items(), start=1):
