@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -260,8 +263,21 @@ class SDSeg(nn.Module):
         """The model that `save_pretrained` wrote; raises ValueError naming a file that cannot be read."""
         folder = Path(folder)
         try:
-            model = cls(SDSegConfig.model_validate_json((folder / "config.json").read_bytes()))
+            config = SDSegConfig.model_validate_json((folder / "config.json").read_bytes())
+            _check_size(config, folder / "model.safetensors")
+            model = cls(config)
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except Exception as error:
             raise ValueError(f"{folder}: not a saved SDSeg model ({str(error).splitlines()[0]})") from error
         return model.eval()
+
+
+def _check_size(config: SDSegConfig, weights: Path) -> None:
+    # Before any memory is taken for it: widths are but numbers in a file.
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that nobody wants now
+        wanted = sum(tensor.numel() for tensor in SDSeg(config).state_dict().values())
+    with safe_open(weights, "pt") as file:
+        held = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    if wanted > held:
+        raise ValueError(f"config.json is of a model of {wanted} numbers, model.safetensors holds {held}")

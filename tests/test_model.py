@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,15 @@ def test_save_and_load_give_the_same_prediction(tmp_path: Path) -> None:
     assert torch.equal(model.predict(image, generators(1)).score, again.predict(image, generators(1)).score)
     (tmp_path / "model.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(ValueError, match="not a saved SDSeg model"):
+        SDSeg.from_pretrained(tmp_path)
+
+
+def test_a_saved_model_takes_no_more_memory_than_its_weights(tmp_path: Path) -> None:
+    tiny().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["architecture"]["unet_widths"] = [2**20 for _ in content["architecture"]["unet_widths"]]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"is of a model of \d+ numbers, model\.safetensors holds \d+"):
         SDSeg.from_pretrained(tmp_path)
 
 
