@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench import progress
-from bench.datasets.formats import Picture, decode, is_turned
+from bench.datasets.formats import Picture, decode, files_read, is_turned
 from bench.datasets.grids import Onto
 from bench.datasets.intensity import check_range, common_ranges
 from bench.datasets.splitting import (
@@ -199,5 +199,8 @@ def _suffix(stem: str, masks: Mapping[str, Path]) -> str:
 
 
 def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digests = []
+    for part in files_read(path):
+        with part.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return "+".join(digests)

@@ -1,8 +1,8 @@
 """Decoders of the image formats: a file becomes an array of the stored type, channels first.
 
-Array order: pictures are (H, W). Volumes are (D, H, W) = (Z, Y, X): NIfTI is turned to the nearest order in which X
-runs to the right, Y to the front and Z to the head, without resampling; `spacing_mm` follows that order. NPY holds
-(H, W), (H, W, C), (C, H, W) or (D, H, W); a multi-page TIFF is (D, H, W). EXIF rotation is applied.
+Array order: pictures are (H, W). Volumes are (D, H, W) = (Z, Y, X): NIfTI, MetaImage and NRRD are turned to the
+nearest order in which X runs to the right, Y to the front and Z to the head, without resampling; `spacing_mm` follows
+that order. NPY holds (H, W), (H, W, C), (C, H, W) or (D, H, W); a multi-page TIFF is (D, H, W). EXIF turns are applied.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.datasets.foreign import FOREIGN, decode_foreign, files_of
 from bench.datasets.grids import Onto, on_grid
 from bench.datasets.limits import UnfitError
 from bench.datasets.nifti import decode_nifti, nifti_grid
@@ -24,7 +25,7 @@ NIFTI = (".nii.gz", ".nii")
 LOSSY = (".jpg", ".jpeg", ".webp")
 PICTURES = (".png", ".bmp", ".gif", ".pgm", ".ppm", *LOSSY)
 TIFF = (".tif", ".tiff")
-FORMATS = (*NIFTI, *PICTURES, *TIFF, ".npy")
+FORMATS = (*NIFTI, *PICTURES, *TIFF, ".npy", *FOREIGN)
 
 
 def format_suffix(path: Path) -> str:
@@ -50,6 +51,8 @@ def decode(path: Path, channels: int = 1, indexed: bool = False, onto: Onto | No
 def _decode(path: Path, suffix: str, channels: int, indexed: bool) -> Picture:
     if suffix in NIFTI:
         return decode_nifti(path)
+    if suffix in FOREIGN:
+        return decode_foreign(path, suffix)
     if suffix == ".npy":
         # A map is refused where the file is shorter than its header says, before anything is allocated.
         return Picture(_channels_first(np.array(np.load(path, mmap_mode="r", allow_pickle=False)), channels))
@@ -61,10 +64,11 @@ def grid_of(path: Path) -> Grid | None:
 
     Raises InputError naming the file as `decode` does.
     """
-    if format_suffix(path) not in NIFTI:
+    suffix = format_suffix(path)
+    if suffix not in (*NIFTI, *FOREIGN):
         return None
     with _named(path):
-        return nifti_grid(path)
+        return nifti_grid(path) if suffix in NIFTI else decode_foreign(path, suffix).grid
 
 
 def is_turned(path: Path) -> bool:
@@ -74,6 +78,12 @@ def is_turned(path: Path) -> bool:
             return is_displayed_turned(path)
     grid = grid_of(path)
     return grid is not None and grid.turn is not None and bool((grid.turn != [[0, 1], [1, 1], [2, 1]]).any())
+
+
+def files_read(path: Path) -> list[Path]:
+    """The files that `decode` reads for one: itself, and the values of a header that stands alone."""
+    with _named(path):
+        return files_of(path)
 
 
 @contextmanager

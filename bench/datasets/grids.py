@@ -64,17 +64,18 @@ def as_stored(picture: Picture) -> Picture:
     """The picture in the order of its file, without an orientation."""
     if picture.turn is None or picture.values.ndim != 4:
         return picture
-    return _turned(picture, ornt_transform(_RAS, picture.turn))
+    return turned(picture, ornt_transform(_RAS, picture.turn))
 
 
 def _as_ordered(picture: Picture, owner: Grid) -> Picture:
     """With axes in the owner's order where one of the two states no orientation: both are stored alike then."""
     if picture.values.ndim != 4 or (picture.affine is None) == (owner.affine is None):
         return picture
-    return as_stored(picture) if owner.turn is None else _turned(picture, owner.turn)
+    return as_stored(picture) if owner.turn is None else turned(picture, owner.turn)
 
 
-def _turned(picture: Picture, turn: np.ndarray) -> Picture:
+def turned(picture: Picture, turn: np.ndarray) -> Picture:
+    """Values (C, Z, Y, X) with their axes X, Y, Z in another order and direction, as nibabel says it; no affine."""
     place = [int(axis) for axis in np.argsort(turn[:, 0])]
     spacing = picture.spacing_mm and tuple(picture.spacing_mm[::-1][i] for i in place)[::-1]
     # (C, Z, Y, X) is turned as (X, Y, Z, C).
