@@ -85,6 +85,7 @@ def read(folder: Path, files: dict[str, Any], **stated: Any) -> tuple[MaskFiles,
     return reading, [reading.read(path, decode(path, indexed=True))[0] for path in paths]
 
 
+RED_JPEG = through_jpeg(np.dstack([DISC, DISC & False, DISC & False]), 80)
 LABELS = {"a": 63, "b": 127, "c": 255}
 RIGHT: dict[str, tuple[list[Any], dict[str, Any], list[np.ndarray]]] = {
     # what the files hold, what is stated, and the masks of every file
@@ -132,6 +133,12 @@ RIGHT: dict[str, tuple[list[Any], dict[str, Any], list[np.ndarray]]] = {
     "score, said": ([DISC * 0.9 + 0.05], {"mask": "binary", "suffix": "npy"}, [DISC]),
     "jpeg rests": ([through_jpeg(DISC, 75)], {}, [through_jpeg(DISC, 75) > 128]),
     "one with jpeg rests": ([grey(DISC), through_jpeg(DISC, 90), grey(SPOT)], {}, [DISC]),
+    "jpeg rests in colour channels": (
+        [through_jpeg(np.dstack([DISC] * 3), 70)],
+        {},
+        [through_jpeg(np.dstack([DISC] * 3), 70)[..., 0] > 128],
+    ),
+    "red through jpeg, said": ([RED_JPEG], {"mask": "binary"}, [RED_JPEG.max(-1) > 128]),
     "resized": ([enlarged(DISC, 3)], {}, [enlarged(DISC, 3) > 128]),
     "nearly": ([levels((DISC, 255), (DISC & (X % 7 == 0), 254), ((Y == 90) & (X < 9), 3))], {}, [DISC]),
 }
@@ -173,6 +180,7 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
         {"labels": {"d": 127, "s": 63}},
         "not a mask",
     ),
+    "colours through jpeg": ([RED_JPEG], {}, "not a mask.*--mask binary"),
     "only in the transparency": ([np.dstack([colours(), grey(DISC)])], {}, "transparency"),
     "0 and 1 among greys": ([through_jpeg(DISC, 75), grey(DISC, 1)], {}, r"1\.png.*save all masks as 0 and 255"),
     "a value without a label": ([levels((DISC, 1), (SPOT, 3))], {"labels": ["a", "b"]}, "value 3, which has no label"),

@@ -87,7 +87,7 @@ def wants_areas(levels: Levels) -> bool:
     """Whether the values alone do not tell ids from greys."""
     greys = [v for v in levels.counts if 0 <= v < COLOUR]
     scale = levels.full / 255
-    return len(levels.counts) > 2 and (len(greys) > 32 or max(greys, default=0) >= _LIGHT * scale)
+    return len(levels.counts) > 2 and (len(levels.counts) > 32 or max(greys, default=0) >= _LIGHT * scale)
 
 
 def pattern(levels: Levels) -> Pattern:

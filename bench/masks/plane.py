@@ -37,6 +37,8 @@ def plane_of(picture: Picture, path: Path, declared: Declared) -> np.ndarray:
             f"(tifffile: photometric='minisblack'), or say {declared.named('mask')}onehot"
         )
     if len(values) == 3 and values.dtype == np.uint8 and format_suffix(path) in (*PICTURES, *TIFF):
+        if declared.mask == "binary" and declared.background == 0 and declared.ignore is None:
+            return values.max(0)  # any colour on black, however much of it compression left
         return _lossy_colours(values, path, declared) if picture.lossy else _colours(values)
     raise InputError(
         f"{path}: {len(values)} channels that differ; save one plane of label values, or say "
@@ -72,8 +74,6 @@ def _colours(values: np.ndarray) -> np.ndarray:
 def _lossy_colours(values: np.ndarray, path: Path, declared: Declared) -> np.ndarray:
     if int((values.max(0) - values.min(0)).max()) <= _CHROMA:
         return np.rint(np.tensordot(_LUMA, values.astype(np.float32), axes=1)).astype(np.uint8)
-    if declared.mask == "binary":
-        return values.max(0)
     raise InputError(
         f"{path}: colours in a file that was compressed with loss; save masks as PNG, or say "
         f"{declared.named('mask')}binary if every colour on black is one label"

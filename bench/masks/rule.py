@@ -89,7 +89,7 @@ def decide(levels: Levels, declared: Declared, where: str) -> MaskRule:
     if declared.mask == "binary":
         return _binary(levels, declared, values, shape, where)
     if declared.mask != "labels":
-        _check_background(levels, declared, where)
+        _check_background(levels, declared, where, dark=_half(levels) if shape == "soft" else -1)
     if shape == "soft":
         _check_soft_files(levels, where)
         return _rule(declared, None, f"binary, greys cut above {_half(levels)} of {levels.full}", cut=_half(levels))
@@ -174,8 +174,10 @@ def _ids(levels: Levels, declared: Declared, values: list[int], where: str) -> M
     return _rule(named, tuple(names.values()), f"labels by their {kind} {show_all(values)}")
 
 
-def _check_background(levels: Levels, declared: Declared, where: str) -> None:
-    if levels.counts and declared.background not in levels.counts and not set(levels.counts) <= set(_FOREGROUND):
+def _check_background(levels: Levels, declared: Declared, where: str, dark: int) -> None:
+    """Refuse where something other than the background seems to be it; greys up to `dark` count as black."""
+    black = {declared.background, declared.ignore, *(v for v in levels.counts if v <= dark)}
+    if levels.counts and not black & set(levels.counts) and not set(levels.counts) <= set(_FOREGROUND):
         raise InputError(
             f"{where}: no mask holds the background {show(declared.background)}, all of them only "
             f"{show_all(sorted(levels.counts))}; say which one it is by {declared.named('background')}VALUE"
@@ -183,7 +185,7 @@ def _check_background(levels: Levels, declared: Declared, where: str) -> None:
     if levels.mixed or len(levels.corners) != 1:
         return
     (value,) = levels.corners
-    if value not in (declared.background, declared.ignore):
+    if value not in black:
         raise InputError(
             f"{where}: {show(value)} fills the corners of every mask, so it may be the background; say "
             f"{declared.named('background')}{show(value)}, or if {show(declared.background)} is, "
