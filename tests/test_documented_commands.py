@@ -1,0 +1,148 @@
+"""Every command of the README and the docs: understood, composed, and run where that takes no training."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from bench import cli
+from bench.arguments import STEPS, build_parser
+from bench.config import expand
+from bench.errors import InputError
+from bench.quoting import quote_overrides
+from bench.sweeps import is_sweep
+from tests.test_cli import make_folder
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path) -> list[str]:
+    """The fenced blocks of a page."""
+    return re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(*programs: str) -> list[str]:
+    """Lines of fenced blocks that begin with a program; what brackets mark as optional is given."""
+    lines = [line for page in PAGES for block in blocks(page) for line in block.splitlines()]
+    lines = [re.sub(r"  +\S.*", "", line.removeprefix(".venv/bin/")) for line in lines]
+    found = dict.fromkeys(line for line in lines if line.partition(" ")[0] in programs)
+    return [re.sub(r"\[(--[^\]]*|FILE|OVERRIDES)\]", r"\1", line).replace("OVERRIDES", "").strip() for line in found]
+
+
+def words(command: str) -> list[str]:
+    """The arguments as a shell would split them."""
+    return shlex.split(command, comments=True)[1:]
+
+
+def one_method(overrides: list[str]) -> list[str]:
+    """Overrides with a single method where they speak of all of a profile, which takes longer to compose."""
+    return (
+        overrides if any(o.startswith(("method=", "methods=")) for o in overrides) else [*overrides, "methods=[unet]"]
+    )
+
+
+SDSEG = commands("sdseg")
+PYTEST = commands("pytest")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the commands name."""
+    (mine,) = (block for block in blocks(ROOT / "README.md") if block.startswith("name: mine"))
+    (tmp_path / "conf_of_mine" / "method").mkdir(parents=True)
+    (tmp_path / "conf_of_mine" / "method" / "mine.yaml").write_text(mine)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_there_are_commands() -> None:
+    assert len(SDSEG) > 20
+    assert len(PYTEST) > 8
+    assert all(name in " ".join(SDSEG) for name in ("segment", "export", "--promote", "hydra.searchpath"))
+
+
+@pytest.mark.parametrize("command", SDSEG)
+def test_sdseg_understands(command: str, place: Path) -> None:
+    parsed, rest = build_parser(cli.VERBS).parse_known_args(words(command))
+    assert not [word for word in rest if word.startswith("-") and not is_sweep([word])]
+    if parsed.verb in (*STEPS, "gate"):
+        assert expand(one_method(rest))
+    else:
+        assert rest == []
+
+
+@pytest.mark.parametrize("command", PYTEST)
+def test_pytest_understands(command: str, known_options: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, list[str]] = {}
+    name = ""
+    for word in words(command):
+        if word.startswith("-"):
+            name = word
+            assert re.search(rf"^  {name}\b", known_options, re.MULTILINE), name
+            values.setdefault(name, [])
+        elif word.startswith("suites/"):
+            assert (ROOT / word).exists()
+        else:
+            values[name].append(word)
+    matrix = [f"{axis}=[{values[f'--{axis}'][0]}]" for axis in ("methods", "seeds") if f"--{axis}" in values]
+    matrix += [f"datasets=[{x}]" for x in values.get("--datasets", []) if x != "x"]
+    matrix = [text for text in matrix if text != "methods=[a,b]"]
+    given = [text for text in values.get("--set", []) if text != "key=value"]
+    assert expand(one_method([f"profile={values.get('--profile', ['smoke'])[0]}", *matrix, *given]))
+
+
+@pytest.fixture(scope="module")
+def known_options() -> str:
+    """What `pytest --help` says here."""
+    return subprocess.run([sys.executable, "-m", "pytest", "--help"], cwd=ROOT, capture_output=True, text=True).stdout
+
+
+def test_modules_and_targets_exist() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    modules = set(re.findall(r"python -m ([\w.]+)", text)) | set(re.findall(r" -m (bench[\w.]*)", text))
+    assert {"sdseg.codec_training", "bench.cli"} <= modules
+    assert [name for name in modules if find_spec(name) is None] == []
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {line.split()[1] for line in commands("make")} <= targets
+
+
+def test_overrides_in_the_readmes_text_compose(place: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", PAGES[0].read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    inline = [x for x in re.findall(r"`([a-z_]+(?:\.[a-z_]+)*=[^`]+)`", text) if "NAME" not in x]
+    assert len(inline) > 5
+    for override in inline:
+        (given,) = shlex.split(override)
+        contexts = (["method=sdseg"], ["method=sdseg_pretrained", "method.options.weights=W"])
+        assert any(composes([*context, "dataset=folder", "dataset.root=DATA", given]) for context in contexts), given
+
+
+def composes(overrides: list[str]) -> bool:
+    try:
+        return bool(expand(quote_overrides(overrides)))
+    except InputError:
+        return False
+
+
+def test_commands_that_train_nothing_run_as_written(place: Path, capsys: pytest.CaptureFixture) -> None:
+    masks = make_folder(place / "DATA") / "masks"
+    for case in sorted(masks.iterdir()):
+        case.rename(masks / f"patient{case.stem[-2:]}_{case.name}")
+    for name in ("PREDICTIONS", "REFERENCES", "PRED", "REF", "SOFT", "A", "B"):
+        shutil.copytree(masks, place / name)
+    rows = "".join(f"{path.stem},{path.stem[:9]}\n" for path in sorted(masks.iterdir()))
+    (place / "groups.csv").write_text(f"case,group\n{rows}")
+    for pair in ("scored_b", "OTHER_SCORES"):
+        assert cli.main(["score-folder", "B", "REF", "--out", pair]) == 0
+    done = [command for command in SDSEG if command.split()[1] == "score-folder" and "--conventions" not in command]
+    done += [command for command in SDSEG if re.fullmatch(r"sdseg compare (SCORES|scored_a) .*", command)]
+    assert len(done) >= 8
+    for command in done:
+        assert cli.main(words(command)) == 0, (command, capsys.readouterr().err)
