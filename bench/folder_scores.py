@@ -27,6 +27,7 @@ from bench.protocols import Protocol, build_protocol
 from bench.protocols.gap import GapValue, case_values, gap_table
 from bench.protocols.stability import stability_mode
 from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, spreadsheet_text
+from bench.sanity import suspicions
 from bench.scoring import open_lpips, score_case
 from bench.seals import seal
 from bench.stored import StoredCase
@@ -116,7 +117,7 @@ def score_folder(
     scratch = output.path / _SCRATCH
     with heard() as notes:
         scored = _score(inputs, names, rules, size if conventions else None, scratch)
-    scored.facts["notes"] += notes.lines()
+    scored.facts["notes"] += notes.lines() + suspicions(scored.frame)
     if inputs.left_out:
         total = len(inputs.references) + inputs.left_out
         scored.facts["notes"] += [f"{inputs.left_out} of {total} references have no prediction and are left out"]

@@ -46,6 +46,14 @@ class TrainingItems:
         for z in range(image.shape[1]):
             self._items.append({"image": image[:, z], "mask": mask[:, z], "case_id": f"{case.id}/{z}"})
 
+    def suspicions(self, split: str, labels: Sequence[str]) -> list[str]:
+        """Labels that occur in no mask, a line each."""
+        seen = [any(bool(item["mask"][index].any()) for item in self._items) for index in range(len(labels))]
+        if self._items and not any(seen):
+            return [f"every mask of the {split} split is empty"]
+        missing = [name for name, there in zip(labels, seen, strict=True) if not there and self._items]
+        return [f"label {name} occurs in no mask of the {split} split" for name in missing]
+
     def __len__(self) -> int:
         return len(self._items)
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from bench import progress
+from bench.announcement import announcement
 from bench.config import Cell, expand
 from bench.cost import on_this_machine
 from bench.environment import revision
@@ -74,6 +75,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config._sdseg_matrix = _remember(config, cells)  # type: ignore[attr-defined]
     config._sdseg_runs_dir = Path(cells[0].config["runs_dir"])  # type: ignore[attr-defined]
     progress.listen(progress.LineHandler(lambda line: _write_line(config, line)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Say what the matrix will do before its first run."""
+    config = session.config
+    cells: dict[str, Cell] = config._sdseg_cells  # type: ignore[attr-defined]
+    matrix = config._sdseg_matrix  # type: ignore[attr-defined]
+    if matrix and not config.option.collectonly and (line := announcement([cells[name] for name in matrix])):
+        _write_line(config, line)
 
 
 def _refuse_parallel(config: pytest.Config) -> None:

@@ -73,10 +73,14 @@ class Run:
         segmenter = build_segmenter(self.cell.config, self.dataset.spec)
         train = training_items(self.dataset, "train", segmenter.dims)
         val = training_items(self.dataset, "val", segmenter.dims)
+        notes = train.suspicions("train", self.dataset.spec.labels)
+        for line in notes:
+            progress.note(f"warning: {self.cell.dataset}: {line}")
         try:
             facts = segmenter.fit(train, val, self.folder.model)
         except ValueError as error:
             raise InputError(str(error).splitlines()[0]) from error
+        facts |= {"notes": notes} if notes else {}
         self.folder.write_fit_facts({**facts, "fit_hash": self.fit_hash, "train_items": len(train)})
         self._segmenter = segmenter
 

@@ -25,6 +25,7 @@ from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol, mean_de
 from bench.protocols.gap import GAP_METRICS, GapValue, case_values, gap_table
 from bench.protocols.stability import protocol_stability, stability_mode
 from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Score
+from bench.sanity import suspicions
 from bench.store import RunFolder, digest, run_identity
 from bench.stored import StoredCase, read_case
 from bench.types import Dataset
@@ -116,6 +117,10 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     folder.write_conventions(gap_table(gap, size=cell.config["image_size"]))
     notes = [reason] if reason else []
     notes += getattr(dataset, "notes", list)() + folder.inference_facts().get("notes", [])
+    odd = suspicions(frame)
+    for line in odd:
+        progress.note(f"warning: {cell.id}: {line}")
+    notes += (folder.fit_facts() or {}).get("notes", []) + odd
     first = dataset.case(ids[0])
     if draws > 1:
         size = first.image.shape[-2:] if mode == "strict" else [cell.config["protocol"].get("size", 256)] * 2

@@ -17,11 +17,19 @@ Printer = Callable[[str], None]
 
 def run_cells(verb: str, overrides: list[str], out: Printer = say, err: Printer = complain) -> int:
     """Do a verb for every cell and return the exit code; a run that fails does not keep the others from finishing."""
+    from bench.announcement import announcement
     from bench.runner import run_cell
 
     code = DONE
     said: set[str] = set()
     cells = expand(overrides)
+    if (
+        len(cells) > 1
+        and "fit" in STEPS[verb][0]
+        and os.environ.get("RANK", "0") == "0"
+        and (line := announcement(cells))
+    ):
+        err(line)
     for cell in cells:
         try:
             folder = run_cell(cell, STEPS[verb][0])

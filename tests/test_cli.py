@@ -114,8 +114,24 @@ def test_a_failing_run_exits_3_and_the_others_finish(
     ]
     assert cli.main(["run", *arguments, *QUICK]) == 3
     captured = capsys.readouterr()
-    assert captured.err.strip() == "error: folder-sdseg-seed0: out of memory second line"
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("error:")]
+    assert line == "error: folder-sdseg-seed0: out of memory second line"
+    said = [line for line in captured.err.splitlines() if line.startswith("2 runs: sdseg, sdseg_z0 x folder x seed 0")]
+    assert len(said) == 1
+    assert "folder: 7 train, 1 val, 2 test; training 4 steps each; time unknown until the first steps" in said[0]
     assert "folder-sdseg_z0-seed0" in captured.out
+
+
+def test_a_matrix_says_what_is_there_and_how_long_the_rest_takes(trained: Path) -> None:
+    from bench.announcement import announcement
+    from bench.config import expand
+
+    base = trained.parents[3]
+    data = ["dataset=folder", f"dataset.root={base / 'data'}", f"runs_dir={base / 'runs'}", *QUICK]
+    line = announcement(expand(["method=sdseg_z0", "seeds=[0,1]", *data]))
+    assert line.startswith("2 runs: sdseg_z0 x folder x seed 0, seed 1; folder: 7 train, 1 val, 2 test; 1 need no")
+    assert "; training 4 steps each; about 0:00:" in line
+    assert announcement(expand(["method=sdseg_z0", "dataset=folder", "dataset.root=/nowhere"])) == ""
 
 
 def test_a_bad_sweep_is_refused_before_its_first_job(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
