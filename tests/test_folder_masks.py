@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,15 @@ import pytest
 from PIL import Image
 
 from bench import cli
+from bench.config import expand
 from bench.errors import InputError
 from bench.folder_scores import score_folder
+from bench.masks.declared import parse_value
+from bench.record import read_scores
+from bench.runner import run_cell
+from bench.segment import label_map
+from bench.store import RunFolder
+from bench.types import TaskSpec
 
 Y, X = np.mgrid[:96, :128]
 DISC, MOVED = (Y - 40) ** 2 + (X - 60) ** 2 < 225, (Y - 42) ** 2 + (X - 63) ** 2 < 225
@@ -122,3 +131,61 @@ def test_the_command_states_and_says_how_masks_are_read(tmp_path: Path, capsys: 
     assert summary["masks"]["predictions"]["values"] == {"cup": [0], "disc": [0, 128]}
     assert cli.main([*command, "--labels", "cup"]) == 2
     assert "NAME=VALUE" in capsys.readouterr().err
+
+
+def run_predictions(folder: Path, *overrides: str) -> dict[str, float]:
+    """Dice by label of `pred` against `ref`, as a run of the method `predictions` on a folder of images and masks."""
+    for name, source in (("images", "ref"), ("masks", "ref"), ("answers", "pred")):
+        (folder / "data" / name).mkdir(parents=True, exist_ok=True)
+        for path in (folder / source).iterdir():
+            (folder / "data" / name / path.name).write_bytes(path.read_bytes())
+    data, answers, runs = folder / "data", folder / "data/answers", folder / "runs"
+    fixed = ["profile=smoke", "dataset=folder", f"dataset.root={data}", "dataset.split=[0,0,1]", "method=predictions"]
+    fixed += [f"method.options.root={answers}", f"runs_dir={runs}", "draws=1", "metrics=[Dice,both_empty]", "seed=0"]
+    (cell,) = expand([*fixed, *overrides])
+    made = run_cell(cell)
+    assert RunFolder(made).read_record().data["masks"]
+    rows = read_scores(made / "scores.parquet")
+    return rows[rows["metric"] == "Dice"].groupby("label")["value"].mean().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "stated"),
+    [
+        (ids((MOVED, 1)), ids((DISC, 1), (SPOT, 255)), {"ignore": 255}),
+        (ids((MOVED, 1), (SPOT, 2)), ids((DISC, 1), (SPOT, 2)), {"labels": {"a": 1, "b": 2, "both": [1, 2]}}),
+        (ids((MOVED, 63), (SPOT, 255)), ids((DISC, 63), (SPOT, 255)), {"labels": {"a": 63, "b": 255}}),
+        (ids((MOVED, 9)), ids((DISC, 9)), {}),
+        (ids((MOVED, 3), (SPOT, 4)), ids((DISC, 3), (SPOT, 4)), {"mask": "binary"}),
+    ],
+)
+def test_a_run_reads_as_score_folder_does(
+    tmp_path: Path, prediction: np.ndarray, reference: np.ndarray, stated: dict[str, Any]
+) -> None:
+    expected = means(scored(tmp_path, prediction, reference, **stated, metrics=["Dice"]))
+    overrides = [f"dataset.{key}={json.dumps(value).replace(chr(34), '')}" for key, value in stated.items()]
+    overrides += [f"method.options.mask={stated['mask']}"] if "mask" in stated else []
+    assert run_predictions(tmp_path, *overrides) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_run_refuses_what_score_folder_refuses(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--ignore 255"):
+        scored(tmp_path, ids((MOVED, 1)), ids((DISC, 1), (SPOT, 255)))
+    with pytest.raises(InputError, match=r"data/masks.*dataset\.ignore=255.*dataset\.labels=\{NAME: 1"):
+        run_predictions(tmp_path)
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(InputError, match=r"hold the values 1, references 2; .*--pred-labels NAME=1"):
+        scored(tmp_path, ids((MOVED, 1)), ids((DISC, 2)))
+    with pytest.raises(InputError, match=r"hold the values 1, references 2; .*method\.options\.labels=\{NAME: 1\}"):
+        run_predictions(tmp_path)
+    assert run_predictions(tmp_path, "method.options.labels={foreground: 1}") == {"foreground": dice(MOVED, DISC)}
+
+
+def test_written_masks_have_the_values_that_were_read() -> None:
+    mask = np.array([[[1, 1, 0, 0]], [[0, 1, 1, 0]]], bool)
+    task = TaskSpec(1, ("a", "b"), (8, 8), 2, label_ids=((6,), (9,)))
+    assert label_map(mask, task).tolist() == [[6, 9, 9, 0]]
+    regions = replace(task, label_ids=((2,), (1, 2)))
+    assert label_map(mask, regions).tolist() == [[1, 1, 2, 0]]  # the region is painted first
+    colours = replace(task, label_ids=((parse_value("#ff0000"),), (3,)))
+    assert label_map(mask, colours).tolist() == [[1, 2, 2, 0]]
