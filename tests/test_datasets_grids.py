@@ -18,6 +18,8 @@ from bench.datasets.grids import Onto, on_grid
 from bench.datasets.nifti import write_nifti
 from bench.errors import InputError
 from bench.folder_scores import score_folder
+from bench.masks import MaskFiles
+from bench.masks.declared import declared
 from bench.notes import heard
 from bench.runner import predict_cases
 from bench.types import Case, TaskSpec
@@ -137,6 +139,15 @@ def test_resampling_to_the_reference(tmp_path: Path) -> None:
     values = decode(tmp_path / "part.nii.gz", onto=Onto(grid, resample=True)).values
     assert values.sum() == 27
     assert values[0, :3, :3, :3].all()
+
+
+def test_outside_of_a_resampled_mask_is_background(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(volume(), RAS), tmp_path / "r.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), RAS), tmp_path / "p.nii.gz")
+    onto = Onto(decode(tmp_path / "r.nii.gz").grid, resample=True)
+    reading = MaskFiles(tmp_path, [tmp_path / "p.nii.gz"], declared("auto", {"a": 0}, None, 255))
+    mask, _ = reading.read_onto(tmp_path / "p.nii.gz", onto)
+    assert (mask.sum(), mask[0, :3, :3, :3].all()) == (27, True)
 
 
 def folders(root: Path, prediction: np.ndarray) -> tuple[Path, Path]:

@@ -88,6 +88,8 @@ def test_records_that_do_not_say_it_still_work(tmp_path: Path) -> None:
         (GREY, {"8-bit"}),
         (GREY.astype(np.int32), {"8-bit", "wider than 8-bit"}),
         (GREY.astype(np.float64) - 100, {"wider than 8-bit"}),
+        (np.linspace(-2.0, 3.0, 4), {"0 to 1", "wider than 8-bit"}),
+        (np.full((2, 2), 2.0), {"8-bit", "0 to 1", "wider than 8-bit"}),
         (np.zeros((2, 2)), {"8-bit", "0 to 1", "wider than 8-bit"}),
     ],
 )

@@ -30,7 +30,12 @@ def decode_foreign(path: Path, suffix: str) -> Picture:
     stored = sum(part.stat().st_size for part in (path, *_parts(path, header)))
     reader = itk.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:  # its first lines speak of SimpleITK's own source
+        raise ValueError(
+            f"no {suffix} file: {str(error).strip().splitlines()[-1].removeprefix('sitk::ERROR: ')}"
+        ) from error
     pixels = int(np.prod(reader.GetSize(), dtype=object)) * reader.GetNumberOfComponents()
     check_stream(pixels * itk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent(), stored, _packed(header))
     image = reader.Execute()

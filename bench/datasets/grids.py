@@ -151,8 +151,16 @@ def _resampled(picture: Picture, onto: Onto) -> Picture:
     values = np.stack([moved(_plain(c), int(onto.smooth), "nearest").astype(c.dtype) for c in picture.values])
     if stated:
         inside = moved(np.ones(own.shape, np.uint8), 0, "grid-constant").astype(bool)
-        values = np.where(inside, values, np.asarray(onto.fill, values.dtype))
+        values = np.where(inside, values, np.asarray(_outside(picture, onto), values.dtype))
     return picture._replace(values=values, spacing_mm=grid.spacing_mm, affine=grid.affine, turn=grid.turn)
+
+
+def _outside(picture: Picture, onto: Onto) -> float:
+    """The value outside of the picture; of colour indices that of black."""
+    if picture.palette is None:
+        return onto.fill
+    black = np.flatnonzero(~picture.palette.any(axis=1))
+    return int(black[0]) if len(black) else 0
 
 
 def _plain(values: np.ndarray) -> np.ndarray:

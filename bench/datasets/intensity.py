@@ -10,6 +10,7 @@ import numpy as np
 from bench.errors import InputError
 from bench.types import TaskSpec
 
+_STANDARD = 5
 EIGHT, UNIT, WIDE = "8-bit", "0 to 1", "wider than 8-bit"
 
 
@@ -20,10 +21,12 @@ def ranges_of(values: np.ndarray) -> frozenset[str]:
     if values.dtype == np.uint16:
         return frozenset({WIDE})
     low, high = float(values.min()), float(values.max())
-    if low == high == 0 or not np.isfinite([low, high]).all():  # NaN is for others to refuse
+    if low == high or not np.isfinite([low, high]).all():  # NaN is for others to refuse
         return frozenset({EIGHT, UNIT, WIDE})
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
         return frozenset({UNIT})
+    if values.dtype.kind == "f" and low >= -_STANDARD and high <= _STANDARD:
+        return frozenset({UNIT, WIDE})  # standardised, or from 0 to 1 and interpolated beyond
     return frozenset({EIGHT, WIDE} if low >= 0 and high <= 255 else {WIDE})
 
 

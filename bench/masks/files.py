@@ -12,7 +12,7 @@ from bench import progress
 from bench.datasets.formats import Picture, decode
 from bench.datasets.grids import Onto, check_size
 from bench.errors import InputError
-from bench.masks.declared import Declared
+from bench.masks.declared import COLOUR, Declared
 from bench.masks.levels import FAINTEST, Levels, levels_of, sum_levels, wants_areas
 from bench.masks.plane import plane_of, read_plane
 from bench.masks.rule import MaskRule, decide, plain_rule, simple
@@ -63,6 +63,8 @@ class MaskFiles:
 
     def read_onto(self, path: Path, onto: Onto) -> tuple[np.ndarray, np.ndarray | None]:
         """The same of a file on the grid of the one it belongs to; InputError where it is on another."""
+        background = self.declared.background
+        onto = onto._replace(fill=background if 0 <= background < COLOUR else 0)
         found = self.read(path, decode(path, indexed=True, onto=onto))
         check_size(found[0].shape[1:], path, onto)
         return found
