@@ -77,9 +77,9 @@ def test_folders_at_other_sizes_or_labels_are_refused(tmp_path: Path) -> None:
     small, large = (scored_masks(tmp_path, f"size{size}", 0.01, 1, protocol="sdseg", size=size) for size in (12, 24))
     with pytest.raises(InputError, match=r"another grid \(12 x 12"):
         compare_runs(small, large)
-    summary = json.loads((small / "summary.json").read_text())
-    (small / "summary.json").write_text(json.dumps({**summary, "labels": ["cup"], "rules": {"grid": "24"}}))
-    (large / "summary.json").write_text(json.dumps({**summary, "rules": {"grid": "24"}}))
+    for out, change in ((small, {"labels": ["cup"]}), (large, {})):
+        summary = json.loads((out / "summary.json").read_text())
+        (out / "summary.json").write_text(json.dumps({**summary, **change, "rules": {"grid": "24"}}))
     with pytest.raises(InputError, match=r"another labels \(cup, foreground\)"):
         compare_runs(small, large)
 
@@ -96,6 +96,7 @@ def test_a_run_and_a_folder_the_same_folder_and_a_broken_summary_are_refused(
     ):
         with pytest.raises(InputError, match=words):
             compare_runs(*arguments)
+    capsys.readouterr()  # how the masks were read
     for content in ("{", "[]", '{"protocol": "strict"}'):
         (other / "summary.json").write_text(content)
         assert cli.main(["compare", str(folder), str(other)]) == 2
@@ -117,3 +118,10 @@ def test_too_few_groups_see_no_difference(tmp_path: Path) -> None:
     assert found.rows[0].p == 0.0625  # two of 2 ** 5 flips
     assert found.answer.startswith("No difference shown")
     assert "too few groups for this test to see any difference" in found.answer
+
+
+def test_a_table_that_is_not_its_summarys_is_refused(tmp_path: Path) -> None:
+    first, second = (scored_masks(tmp_path, name, 0.01, seed) for name, seed in (("first", 1), ("second", 2)))
+    (first / "scores.parquet").write_bytes((second / "scores.parquet").read_bytes())
+    with pytest.raises(InputError, match=r"first/scores\.parquet: damaged"):
+        compare_runs(first, second)
