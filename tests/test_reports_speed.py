@@ -43,7 +43,7 @@ def test_means_of_runs_are_those_of_their_rows(tmp_path: Path) -> None:
         short, long = frame.summary(runs, metric, single=single), summarise(frame.rows(runs, metric))
         pd.testing.assert_series_equal(short.per_case, long.per_case, check_names=False, check_dtype=False)
         assert short.interval == pytest.approx(long.interval)
-        for name in ("cases", "units", "excluded", "undefined", "identical", "groups"):
+        for name in ("cases", "units", "excluded", "undefined", "infinite", "groups"):
             assert getattr(short, name) == getattr(long, name), name
 
 
