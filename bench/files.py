@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -22,6 +22,7 @@ from bench.errors import InputError, RunError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+T = TypeVar("T")
 _DAY_S = 86400.0
 # As written here and by sdseg and reports, or (older) with nothing but random letters.
 _PART = re.compile(r"\.part-(?:([0-9a-f]{8})-(\d+)-|[a-z0-9_]{8}(?:\.|$))")
@@ -84,6 +85,17 @@ def _refusal(temporary: Path) -> OSError | None:
 
 def _full(folder: Path, error: OSError) -> RunError:
     return RunError(f"{folder}: full ({error.strerror}); make room there, then the same command goes on")
+
+
+def read_json(path: Path, kind: type[T], remedy: str) -> T:
+    """The content of a JSON file that holds a `kind`; InputError naming the file and the remedy for any other."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {remedy}") from error
+    if not isinstance(content, kind):
+        raise InputError(f"{path}: holds no {kind.__name__}; {remedy}")
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:

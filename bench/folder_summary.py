@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from bench.metrics.ranges import value_range
 from bench.stats import SMALLEST_INTERVAL, Interval, mean_interval, share_interval
 
 _COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
-_IN_UNIT = ("Dice", "IoU", "Sensitivity", "Precision", "NSD", "ECE", "Brier", "Dice/pairs", "flip_rate")
 _NONE = "\u2013"  # en dash
 
 Facts = dict[str, Any]
@@ -28,7 +28,7 @@ def summarise(frame: pd.DataFrame, conventions: Mapping[str, Mapping[str, str]])
     summary: dict[str, dict[str, Facts]] = {}
     for (metric, label), rows in frame.groupby(["metric", "label"], sort=False):
         interval_of = share_interval if metric in _COUNTS else mean_interval
-        facts = _over_cases(rows, interval_of, *_range(str(metric), conventions[str(metric)]["better"]))
+        facts = _over_cases(rows, interval_of, *value_range(str(metric), conventions[str(metric)]["better"]))
         if metric in _COUNTS:
             facts["cases"] = float(rows.groupby("case")["value"].mean().sum())  # the mean over draws of such cases
         summary.setdefault(str(metric), {})[str(label)] = facts
@@ -55,13 +55,6 @@ def _over_cases(rows: pd.DataFrame, interval_of: Callable[..., Interval], lowest
         "values": list(found.values) if found else [],
         "warning": found.warning if found else "",
     }
-
-
-def _range(metric: str, better: str) -> tuple[float, float]:
-    """Where a mean can lie, which a t interval does not know; what is better when lower is an error or a distance."""
-    name = metric.partition("@")[0].removesuffix("/seg").removesuffix("/score")
-    unit = name in _IN_UNIT
-    return 0.0 if unit or better == "lower" else -math.inf, 1.0 if unit or name.endswith("SSIM") else math.inf
 
 
 def summary_text(summary: dict[str, Any]) -> str:

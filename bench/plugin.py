@@ -181,7 +181,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         keep_outcome(run.folder, name, report.outcome)
         gate = item.config.pluginmanager.get_plugin("sdseg_gate")
         if gate is not None:
-            gate.benchmark_ended(run.folder.path, name, report.outcome)
+            key = run.cell.dataset, run.cell.method, run.cell.seed
+            gate.benchmark_ended(run.folder.path, key, name, report.outcome)
     return report
 
 

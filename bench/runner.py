@@ -70,6 +70,7 @@ class Run:
         if self.folder.borrow_fit(self.fit_hash):
             return
         self.folder.note_revisions(revision())
+        self.folder.note_threads("fit", torch.get_num_threads())
         segmenter = build_segmenter(self.cell.config, self.dataset.spec)
         train = training_items(self.dataset, "train", segmenter.dims)
         val = training_items(self.dataset, "val", segmenter.dims)
@@ -101,6 +102,7 @@ class Run:
             return
         if missing:
             self.folder.note_revisions(revision())
+            self.folder.note_threads("predict", torch.get_num_threads())
         segmenter = self.segmenter()
         # Stored predictions come at their own sizes, which cannot be stacked.
         single = task.dims == 3 or segmenter.model is None

@@ -167,6 +167,11 @@ def _score_case(cell: Cell, dataset: Dataset, folder: RunFolder, case_id: str, l
     return CaseScores(rows, case_values(stored, size=cell.config["image_size"]))
 
 
+def _threads(folder: RunFolder, step: str) -> dict[str, list[int]]:
+    counts = folder.threads().get(step)
+    return {"threads": counts} if counts else {}
+
+
 def _record(
     cell: Cell,
     dataset: Dataset,
@@ -197,8 +202,8 @@ def _record(
         data={**data, **dataset_facts(dataset), **scoring},
         files=folder.score_files(cell.config["draws"]),
         environment=facts_now,
-        fit=facts,
-        inference=folder.inference_facts(),
+        fit={**facts, **_threads(folder, "fit")},
+        inference={**folder.inference_facts(), **_threads(folder, "predict")},
         notes=notes,
         **old,
     )

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from bench import progress
 from bench.config import Cell
 from bench.errors import InputError
-from bench.files import atomic_path, write_json
+from bench.files import atomic_path, read_json, write_json
 from bench.locking import locked
 from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, read_record, read_scores
 from bench.seals import broken, check_seals, fitted_files, predictions_digest, seal
@@ -161,7 +162,7 @@ class RunFolder:
     def fit_facts(self) -> dict[str, Any] | None:
         """What `fit` reported, or None where the fit has not ended."""
         path = self.model / "fit.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return read_json(path, dict, f"delete {self.model} and fit again") if path.exists() else None
 
     def write_fit_facts(self, facts: dict[str, Any]) -> None:
         """Mark the fit as done, and bind to it the files that it left."""
@@ -175,7 +176,7 @@ class RunFolder:
     def inference_facts(self) -> dict[str, Any]:
         """How the predictions were made, as the method described it; empty where it did not."""
         path = self.path / "predictions" / "inference.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return read_json(path, dict, f"delete {path.parent} and predict again") if path.exists() else {}
 
     def write_inference_facts(self, facts: dict[str, Any]) -> None:
         """Keep them beside the predictions."""
@@ -184,7 +185,18 @@ class RunFolder:
     def revisions(self) -> list[str]:
         """Every revision of the code that something in this folder was made with, in order; none where unknown."""
         path = self.path / "revisions.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        return read_json(path, list, f"delete {self.path} and run again") if path.exists() else []
+
+    def threads(self) -> dict[str, list[int]]:
+        """With how many threads each step (fit, predict) worked here, in order; none of a step where unknown."""
+        path = self.path / "threads.json"
+        return read_json(path, dict, f"delete {self.path} and run again") if path.exists() else {}
+
+    def note_threads(self, step: str, *counts: int) -> None:
+        """Remember them before a step works with so many, since results that are there already stay."""
+        known = self.threads()
+        if new := [count for count in counts if count not in known.get(step, [])]:
+            write_json(self.path / "threads.json", {**known, step: [*known.get(step, []), *new]})
 
     def note_revisions(self, *revisions: str) -> None:
         """Remember them before a step works with this code, since results that are there already stay."""
@@ -248,15 +260,21 @@ class RunFolder:
     def borrow_fit(self, fit_hash: str) -> bool:
         """Take the finished fit of a sibling run with the same fit identity; True if there was one."""
         for facts_path in sorted(self.path.parent.parent.glob("*/seed*/model/fit.json")):
-            facts = json.loads(facts_path.read_text(encoding="utf-8"))
+            sibling = RunFolder(facts_path.parents[1])
+            try:
+                facts, revisions, threads = sibling.fit_facts() or {}, sibling.revisions(), sibling.threads()
+            except InputError as error:
+                progress.note(f"{error}; until then no training is taken from there")
+                continue
             if facts.get("fit_hash") == fit_hash and facts_path.parent != self.model and _is_whole(facts_path, facts):
                 self.model.mkdir(parents=True, exist_ok=True)
                 for source in facts_path.parent.glob("[!.]*"):
                     # fit.json marks a whole fit, so it comes last; training.pt is for resuming only.
                     if source.name not in ("fit.json", "training.pt", "best.pt"):
                         _link_or_copy(source, self.model / source.name)
-                self.note_revisions(*RunFolder(facts_path.parents[1]).revisions())
-                self.write_fit_facts({**facts, "borrowed_from": facts_path.parents[1].parent.name})
+                self.note_revisions(*revisions)
+                self.note_threads("fit", *threads.get("fit", []))
+                self.write_fit_facts({**facts, "borrowed_from": sibling.path.parent.name})
                 return True
         return False
 

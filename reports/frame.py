@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from bench.record import SCORE_COLUMNS, BadRecordError, RunRecord, check_table, read_record
+from reports.provenance import commit, versions
 from reports.scores import RunScores, read_run_scores
 from reports.summary import Summary, pooled, summarise
-from reports.variants import content_hashes, flag, variant_labels
+from reports.variants import content_hashes, flag, settings_of, variant_labels
 
 COLUMNS = ["run", "seed", *SCORE_COLUMNS]
 REPORT_FOLDER = "report"
@@ -138,7 +139,8 @@ def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None) -> Frame:
 def is_point(record: RunRecord) -> bool:
     """Whether a run was made as a point of a sweep over steps."""
     method = record.config.get("method") or {}
-    return method.get("sweep") == "steps" and "steps" in (method.get("inference") or {})
+    inference = method.get("inference") or {}
+    return method.get("sweep") == "steps" and "steps" in inference and int(inference["steps"]) > 0
 
 
 def comparison_key(record: RunRecord) -> str:
@@ -172,10 +174,18 @@ def _record(folder: Path, warnings: list[str]) -> RunRecord | None:
         warnings.append(f"{folder}: no record.json, an unfinished run or a foreign folder, skipped")
         return None
     try:
-        return read_record(path)
+        record = read_record(path)
+        # What is asked of every record; one of odd content is left out here, before it can stop a table.
+        for ask in (flag, is_point, comparison_key, settings_of, versions, commit):
+            ask(record)
     except BadRecordError as error:
         warnings.append(f"{error}, skipped")
-        return None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        warnings.append(f"{path}: not a run record ({reason}); delete it and score again, skipped")
+    else:
+        return record
+    return None
 
 
 def _scores(run: Run, warnings: list[str]) -> RunScores | None:

@@ -93,7 +93,8 @@ def made_up_scores(quality: float, n: int = 40, draws: int = 5, seed: int = 0, l
         for name, (mean, sd) in OVER_DRAWS.items():
             for part in ("seg", "score"):
                 infinite = name == "PSNR" and part == "seg" and (empty or index % 13 == 5)
-                values.append((case, group, "", -1, f"{name}/{part}", np.inf if infinite else rng.normal(mean, sd)))
+                value = np.inf if infinite else min(rng.normal(mean, sd), 1.0 if "SSIM" in name else np.inf)
+                values.append((case, group, "", -1, f"{name}/{part}", value))
     return score_rows(values)
 
 

@@ -63,7 +63,7 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
     "a distance by two per cent": ("HD95", lambda v: v * 1.02, ""),
     "a distance by a tenth": ("HD95", lambda v: v * 1.1, "gain -"),
     "a distance for the better": ("ASSD", lambda v: v * 0.9, ""),
-    "surfaces off": ("NSD", lambda v: v - 0.02, "gain -0.0200"),
+    "surfaces off": ("NSD", lambda v: (v - 0.02).clip(lower=0), "gain -0.01"),
     "one more case missed": ("missed", first_of(1), "gain -0.0250"),
     "one more hallucinated": ("hallucinated", first_of(1), "gain -0.0250"),
     "more cases empty on both sides": ("both_empty", first_of(1), ""),

@@ -24,7 +24,7 @@ def test_a_reference_comes_back_as_it_was_written(good: RunFacts, tmp_path: Path
     reference = Reference(profile="smoke", runs=[good])
     write_reference(tmp_path / "reference.json", reference)
     text = (tmp_path / "reference.json").read_text()
-    assert read_reference(tmp_path / "reference.json") == reference
+    assert read_reference(tmp_path / "reference.json") == reference.sealed()
     assert max(len(line) for line in text.splitlines()) > 100  # a list is one line
     assert json.loads(text)["runs"][0]["accuracy"]["Dice"]["values"][-1] is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bench.gate.reference import (
 from bench.gate.selection import runs_on_disk
 from bench.gate.verdict import REVISION, Verdict, judge
 
+_UNSEALED = "the reference has no digest (written by an earlier version), so that edits do not show: promote again"
 _ROOT = Path(__file__).parents[2]
 
 
@@ -89,7 +90,8 @@ def judge_disk(given: Path | None, overrides: list[str]) -> Verdict:
 
 def judge_runs(reference: Reference, runs: Mapping[Key, RunFacts | str], cell: Cell) -> Verdict:
     """Judge runs by the settings of a cell, at the revision of the checkout."""
-    return judge(reference, runs, gate_settings(cell), checkout()[0])
+    verdict = judge(reference, runs, gate_settings(cell), checkout()[0])
+    return verdict if reference.digest else replace(verdict, notes=(_UNSEALED,))
 
 
 def _replaced(path: Path) -> Reference | None:

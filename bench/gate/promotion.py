@@ -54,6 +54,7 @@ def _problems(run: RunFacts, commit: str | None) -> Iterator[str]:
     for what in ("data", "split", "scoring"):
         if not getattr(run, what):
             yield f"{what} unknown: run again"
+    yield from run.impossible
     if not run.benchmarks:
         yield "no benchmark ran: run pytest suites/ --benchmark-only"
     for name, values in run.accuracy.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from bench.errors import InputError
 from bench.files import atomic_path
 from bench.metrics import select
+from bench.metrics.ranges import value_range
 from bench.metrics.stability import STABILITY_METRICS
 from bench.record import ALL_DRAWS, RunRecord, Timing
 from bench.store import RunFolder
@@ -22,6 +24,7 @@ from bench.store import RunFolder
 REFERENCE_SCHEMA = 1
 REFERENCES = Path(__file__).parents[1] / "references"
 _DIGITS = 9
+_ROUNDING = 1e-6
 _MEMORY_UNIT = "MiB"
 
 Key = tuple[str, str, int]
@@ -44,7 +47,11 @@ class Values(BaseModel):
 
 
 class RunFacts(BaseModel):
-    """What a run is, and everything of it that the gate judges."""
+    """What a run is, and everything of it that the gate judges.
+
+    `step_threads` has the thread counts of fit and predict, none where they are unknown; `impossible` a line for every
+    metric with a value that it cannot take.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -65,6 +72,8 @@ class RunFacts(BaseModel):
     packages: dict[str, str | None]
     benchmarks: dict[str, str]
     revisions: list[str] = []
+    step_threads: dict[str, list[int]] = {}
+    impossible: list[str] = []
     cases: list[str]
     groups: list[str]
     accuracy: dict[str, Values]
@@ -95,6 +104,13 @@ class Reference(BaseModel):
     schema_version: int = REFERENCE_SCHEMA
     profile: str
     runs: list[RunFacts] = Field(min_length=1)
+    digest: str = ""  # of all the rest; "" in files of earlier versions
+
+    def sealed(self) -> Reference:
+        """The same with the digest of its content."""
+        content = self.model_dump(mode="json", exclude={"digest"}, exclude_defaults=True)
+        text = json.dumps(content, sort_keys=True, allow_nan=False)
+        return self.model_copy(update={"digest": hashlib.sha256(text.encode()).hexdigest()})
 
 
 def key_name(key: Key) -> str:
@@ -121,6 +137,8 @@ def read_reference(path: Path) -> Reference:
         raise InputError(f"{path}: not a reference ({where}: {first['msg']}); make one with --promote") from error
     if content.schema_version != REFERENCE_SCHEMA:
         raise InputError(f"{path}: schema {content.schema_version}, expected {REFERENCE_SCHEMA}; promote again")
+    if content.digest and content.sealed().digest != content.digest:
+        raise InputError(f"{path}: was changed after it was written (its digest is another); promote again")
     keys = [run.key for run in content.runs]
     if len(set(keys)) < len(keys):
         raise InputError(f"{path}: holds a run twice; promote again")
@@ -129,7 +147,7 @@ def read_reference(path: Path) -> Reference:
 
 def write_reference(path: Path, reference: Reference) -> None:
     """Write a reference atomically as strict JSON, a list of numbers on one line."""
-    text = json.dumps(json.loads(reference.model_dump_json()), indent=1, allow_nan=False)
+    text = json.dumps(json.loads(reference.sealed().model_dump_json()), indent=1, allow_nan=False)
     with atomic_path(path) as part:
         part.write_text(
             re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n\s*", "", found[0]), text) + "\n", encoding="utf-8"
@@ -162,6 +180,8 @@ def run_facts(path: Path) -> RunFacts:
         packages=record.environment.get("packages") or {},
         benchmarks=record.benchmarks,
         revisions=folder.revisions(),
+        step_threads={step: counts for step, counts in folder.threads().items() if counts},
+        impossible=_impossible(scores),
         cases=names,
         groups=cases["group"].astype(str).tolist(),
         accuracy=_values(scores[~over_draws], names, record, list(range(record.draws))),
@@ -169,6 +189,18 @@ def run_facts(path: Path) -> RunFacts:
         speed=record.timings,
         memory={s.metric: s.value if math.isfinite(s.value) else None for s in record.scores if s.unit == _MEMORY_UNIT},
     )
+
+
+def _impossible(scores: pd.DataFrame) -> list[str]:
+    lines = []
+    for metric, rows in scores.groupby("metric", sort=False):
+        low, high = value_range(str(metric), metric_facts(str(metric))[1])
+        wrong = rows[(rows["value"] < low - _ROUNDING) | (rows["value"] > high + _ROUNDING)]
+        if len(wrong):
+            first = wrong.iloc[0]
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            lines.append(f"{metric} of {first['case']} is {first['value']:g}{more}, not within [{low:g}, {high:g}]")
+    return lines
 
 
 def metric_facts(name: str) -> tuple[str, Literal["higher", "lower", "none"]]:

@@ -37,3 +37,5 @@ def facts_or_fault(path: Path) -> RunFacts | str:
         return run_facts(path)
     except InputError as error:
         return str(error)
+    except Exception as error:  # whatever a file of the run holds, it fails that run alone
+        return f"{path}: cannot be judged ({type(error).__name__}: {' '.join(str(error).split())[:200]}); run again"

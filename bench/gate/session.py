@@ -13,7 +13,6 @@ from bench.gate.reference import Key, RunFacts, read_reference
 from bench.gate.rows import Row, failed
 from bench.gate.selection import facts_or_fault
 from bench.gate.verdict import Verdict
-from bench.record import read_record
 
 
 class SessionGate:
@@ -24,12 +23,12 @@ class SessionGate:
         self.reference = read_reference(self.path)
         check_checkout(gate_settings(cell))
         self.cell = cell
-        self.ran: dict[Path, dict[str, str]] = {}
+        self.ran: dict[tuple[Path, Key], dict[str, str]] = {}
         self.verdict: Verdict | None = None
 
-    def benchmark_ended(self, run: Path, name: str, outcome: str) -> None:
+    def benchmark_ended(self, run: Path, key: Key, name: str, outcome: str) -> None:
         """Note how a benchmark of a run folder ended."""
-        self.ran.setdefault(run, {})[name] = outcome
+        self.ran.setdefault((run, key), {})[name] = outcome
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -50,12 +49,8 @@ class SessionGate:
 
     def _runs(self) -> dict[Key, RunFacts | str]:
         found: dict[Key, RunFacts | str] = {}
-        for path, outcomes in self.ran.items():
+        for (path, key), outcomes in self.ran.items():
             facts = facts_or_fault(path)
-            if isinstance(facts, str):
-                record = read_record(path / "record.json")
-                found[record.dataset, record.method, record.seed] = facts
-            else:
-                # What an earlier session ran says nothing of this one.
-                found[facts.key] = facts.model_copy(update={"benchmarks": outcomes})
+            # What an earlier session ran says nothing of this one.
+            found[key] = facts if isinstance(facts, str) else facts.model_copy(update={"benchmarks": outcomes})
         return found

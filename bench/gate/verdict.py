@@ -32,6 +32,7 @@ class Verdict:
 
     rows: tuple[Row, ...]
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -47,7 +48,8 @@ class Verdict:
         table = tabulate(cells, _HEADERS, tablefmt="simple", disable_numparse=True)
         hidden = f", {len(self.rows) - len(shown)} passed ones not shown" if len(shown) < len(self.rows) else ""
         asked = f"\nnot judged (gate.without): {', '.join(self.left_out)}" if self.left_out else ""
-        return f"{table}\ngate {word}: {len(self.rows)} judgements, {count} failed{hidden}{asked}"
+        notes = "".join(f"\nnote: {note}" for note in self.notes)
+        return f"{table}\ngate {word}: {len(self.rows)} judgements, {count} failed{hidden}{asked}{notes}"
 
     def needs(self) -> str:
         """Every setting of the gate with the smallest value under which these runs pass, and the run that asks for it.
@@ -179,9 +181,16 @@ def _identity(
         differ = sorted(set(old.cases) ^ set(new.cases))
         what = f"case {differ[0]} is in one of them only" if differ else "other groups"
         yield "cases", failed(what, str(len(old.cases)), str(len(new.cases)))
+    for step in old.step_threads:
+        if old.step_threads[step] != new.step_threads.get(step):
+            counts = (", ".join(map(str, run.step_threads.get(step, ["unknown"]))) for run in (old, new))
+            yield f"threads of {step}", failed(f"{step} used other numbers of threads", *counts)
+    for line in new.impossible:
+        yield "values", failed(f"impossible value: {line}")
     if old.dirty is not False:
         yield "reference", failed("made from a dirty or unknown tree: promote a clean run", str(old.commit)[:8])
-    made = list(dict.fromkeys([*new.revisions, str(new.commit)])) if new.revisions else ["unknown"]
+    scored = str(new.commit) + ("" if new.dirty is False else "+changes")
+    made = list(dict.fromkeys([*new.revisions, scored])) if new.revisions else ["unknown"]
     if made != [str(commit)]:
         changes = any(one.endswith("+changes") for one in made)
         reason = "made with uncommitted changes: commit, and" if changes else "results of another revision:"
