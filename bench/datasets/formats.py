@@ -95,10 +95,11 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except UnfitError as error:
+        raise InputError(f"{path}: {error}") from error
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        remedy = "" if isinstance(error, UnfitError) else "; replace the file"
-        raise InputError(f"{path}: cannot be read ({reason}){remedy}") from error
+        raise InputError(f"{path}: cannot be read ({reason}); replace the file") from error
 
 
 def _channels_first(values: np.ndarray, channels: int) -> np.ndarray:
