@@ -13,6 +13,7 @@ import yaml
 from bench import cli
 from bench.config import compose_config
 from bench.errors import InputError
+from bench.store import RunFolder
 from bench.trust import check_code
 from tests.test_cli import make_folder
 from tests.test_outputs import QUICK
@@ -51,6 +52,8 @@ def change(run: Path, **method: object) -> None:
         section = config["method"] if key in ("target", "card") else config["method"]["options"]
         section[key] = value
     (run / "config.yaml").write_text(yaml.safe_dump(config))
+    folder = RunFolder(run)
+    folder.write_fit_facts(folder.fit_facts() or {})  # a whole run folder, as its maker left it
 
 
 @pytest.mark.parametrize("verb", ["segment", "export"])
