@@ -22,6 +22,7 @@ from bench.masks import MaskFiles
 from bench.masks.declared import declared
 from bench.notes import heard
 from bench.runner import predict_cases
+from bench.segment import _case, _write
 from bench.types import Case, TaskSpec
 
 RAS = np.diag([0.8, 0.9, 2.5, 1.0])
@@ -276,3 +277,17 @@ def test_volumes_of_mixed_orientation_train_together(tmp_path: Path) -> None:
     # A run on volumes that were read as they are stored is not a run on these.
     assert is_turned(tmp_path / "images/c1.nii.gz")
     assert not is_turned(tmp_path / "images/c0.nii.gz")
+
+
+@pytest.mark.parametrize("orientation", ["RAS", ""])
+def test_segment_feeds_the_orientation_of_the_run_and_writes_the_files_own(tmp_path: Path, orientation: str) -> None:
+    source = stored(volume(), RAS, TURNS[29])
+    nib.save(source, tmp_path / "V.NII.GZ")
+    task = TaskSpec(1, ("a", "b"), (8, 8), 3, (0.0, 2.0), ((1,), (2,)), orientation)
+    image = _case("V", tmp_path / "V.NII.GZ", task).image[0]
+    array = volume() if orientation else np.asarray(source.dataobj)  # a run that does not say it took them as stored
+    assert np.array_equal(image, array.T)
+    _write(tmp_path / "mask.nii.gz", np.stack([image == 1, image == 2]), tmp_path / "V.NII.GZ", task)
+    written = nib.load(tmp_path / "mask.nii.gz")
+    assert np.array_equal(np.asarray(written.dataobj), np.asarray(source.dataobj))
+    np.testing.assert_allclose(written.affine, source.affine, atol=1e-5)
