@@ -9,7 +9,19 @@ from reports.frame import Frame
 from reports.table import Table
 
 # As a reader asks: what, how good, is it real, where does it fail, how dear, how stable, and against what was printed.
-ORDER = ("table1", "table2", "ranking", "errors", "table4", "table5", "variance", "conventions", "table6", "claims")
+ORDER = (
+    "table1",
+    "table2",
+    "labels",
+    "ranking",
+    "errors",
+    "table4",
+    "table5",
+    "variance",
+    "conventions",
+    "table6",
+    "claims",
+)
 
 
 def build_tables(frame: Frame) -> list[Table]:

@@ -60,6 +60,7 @@ CAPTION = (
     "resident memory of a process of its own, without the pages of mapped files (library code)."
 )
 _REASONED = ("parameters_m", "gflop_per_sample", "memory", "samples_per_s", "latency")
+_UNMEASURED = "not measured; pytest suites/test_efficiency.py --benchmark-only measures it, with the run's own settings"
 # Published numbers whose reason is told, by the heading under which they stand.
 _TOLD = {
     "samples_per_s": "Answers",
@@ -141,10 +142,10 @@ def _collect_missing(row: dict[str, Any], runs: list[Run], missing: dict[str, li
     where = f"{unflagged(row['method'])} on {row['dataset']}"
     absent = [key for key in _REASONED if row["latency_ms_p50" if key == "latency" else key] is None]
     if len(absent) == len(_REASONED):
-        missing.setdefault("Every cost of inference", []).append((where, reason(runs, "latency")))
+        missing.setdefault("Every cost of inference", []).append((where, reason(runs, "latency") or _UNMEASURED))
         return
     for key in absent:
-        missing.setdefault(titles[key], []).append((where, reason(runs, key)))
+        missing.setdefault(titles[key], []).append((where, reason(runs, key) or _UNMEASURED))
 
 
 def _published(dataset: str, notes: list[str]) -> list[dict[str, Any]]:
