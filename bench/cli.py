@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from bench import progress
 from bench.arguments import STEPS, build_parser
 from bench.errors import BAD_INPUT, DONE, GATE_FAILED, RUN_FAILED, InputError, RunError
+from bench.files import sweep_parts
 from bench.steps import run_cells
 from bench.sweeps import is_sweep, sweep
 from bench.terminal import complain, prepare_output, say
@@ -72,6 +73,7 @@ def _steps(parsed: argparse.Namespace, overrides: list[str]) -> int:
 def _segment(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from bench.segment import segment_folder
 
+    sweep_parts(parsed.out)
     written = segment_folder(parsed.images, parsed.model, parsed.out, parsed.trust, overrides)
     say(f"{len(written)} masks written to {parsed.out}")
     return DONE
@@ -114,6 +116,7 @@ def _import_weights(parsed: argparse.Namespace, _: list[str]) -> int:
 def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from bench.export import export_run
 
+    sweep_parts(parsed.out.parent)
     found = export_run(parsed.run, parsed.out, parsed.trust, overrides)
     difference = f"scores differ by at most {found.score_difference:.1e}"
     say(f"{parsed.out}: {difference}, {found.flipped} of {found.pixels} mask pixels fell on the other side")
@@ -129,6 +132,7 @@ def _report(parsed: argparse.Namespace, _: list[str]) -> int:
     # The folder inside RUNS is the report's own; another one may hold other things.
     own = parsed.out is None or parsed.out.resolve() == (parsed.runs / "report").resolve()
     writer = {} if own else {"write": OutputFolder(parsed.out).put}
+    sweep_parts(parsed.out or parsed.runs / "report")
     result = import_by_name("reports.build.build_report")(parsed.runs, parsed.out, **writer)
     for warning in result.warnings:
         complain(f"warning: {warning}")

@@ -185,3 +185,17 @@ def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path: Path) -> None:
     rest = f"{tmp_path}: full (File too large); make room there, then the same command goes on"
     assert told == [f"OSError {rest}", f"RunError {rest}"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_commands_on_one_run_train_once_and_both_end_well(tmp_path: Path) -> None:
+    from tests.test_cli import QUICK, make_folder
+
+    data = ["dataset=folder", f"dataset.root={make_folder(tmp_path / 'data')}", f"runs_dir={tmp_path / 'runs'}"]
+    command = [sys.executable, "-m", "bench.cli", "run", "method=unet", *data, *QUICK, "draws=1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pair = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
+    said = [process.communicate() for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], said
+    assert said[0][0] == said[1][0]  # one run folder, one set of numbers
+    assert sum("waiting, process" in err for _, err in said) == 1
+    assert not [*tmp_path.rglob(".part-*"), *tmp_path.rglob(LOCK)]
