@@ -81,7 +81,7 @@ def test_every_module_and_a_whole_report_without_torch(tmp_path: Path) -> None:
 
 def test_report_writes_tables_figures_and_page(report: ReportResult) -> None:
     names = {path.name for path in report.index.parent.iterdir()}
-    wanted = ("table1", "table2", "ranking", "table4", "table5", "variance", "claims")
+    wanted = ("table1", "table2", "labels", "ranking", "table4", "table5", "variance", "claims")
     tables = {f"{name}.{kind}" for name in wanted for kind in ("md", "csv", "tex")}
     figures = {f"figure_{name}.{kind}" for name in ("accuracy", "cost", "ranking") for kind in ("svg", "png")}
     assert names == tables | figures | {"index.html"}
