@@ -36,9 +36,10 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
         verb.set_defaults(function=functions[name])
         return verb
 
-    for name, (_, text) in STEPS.items():
+    for name, (steps, text) in STEPS.items():
         epilog = "KEY=VALUE overrides such as profile=cpu dataset=folder dataset.root=DIR method=unet; -m sweeps"
-        add(name, text, epilog=epilog)
+        redo = "make this step and those after it again, whatever is on disk"
+        add(name, text, epilog=epilog).add_argument("--redo", choices=steps, help=redo)
     segment = add("segment", "masks for a folder of images or volumes, with a trained run")
     segment.add_argument("images", type=Path, metavar="IMAGES", help="folder or single file")
     segment.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder runs/.../seed*-*")

@@ -8,7 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.errors import InputError
+from bench.contract import check_segmenter, described
+from bench.device import resolve
+from bench.errors import InputError, RunError, frame_of
+from bench.sources import outside
 from bench.types import Dataset, Segmenter, TaskSpec
 
 # Keys of a group file that describe the component and are no arguments of it.
@@ -20,8 +23,11 @@ def import_by_name(name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{name}: cannot be imported ({error}); install what it needs or correct the name") from error
+    except Exception as error:
+        frame = frame_of(error)
+        reason = f"{type(error).__name__} at {frame}: {error}" if frame else str(error)
+        hint = "install what it needs, or correct the name (PYTHONPATH=. finds modules of this folder)"
+        raise InputError(f"{name}: cannot be imported ({reason}); {hint}") from error
 
 
 def build_dataset(config: dict[str, Any]) -> Dataset:
@@ -30,7 +36,7 @@ def build_dataset(config: dict[str, Any]) -> Dataset:
     arguments = {k: v for k, v in section.items() if k not in _DESCRIPTIVE}
     arguments.update(arguments.pop("options", {}))
     arguments.pop("inference", None)
-    return _call(section["target"], f"dataset {section['name']}", arguments)
+    return _call(section, f"dataset {section['name']}", arguments)
 
 
 def build_segmenter(config: dict[str, Any], task: TaskSpec) -> Segmenter:
@@ -41,14 +47,22 @@ def build_segmenter(config: dict[str, Any], task: TaskSpec) -> Segmenter:
         **section.get("inference", {}),
         "task": task,
         "seed": config["seed"],
-        "device": config["device"],
+        "device": resolve(config["device"]),
         "recipe": section.get("recipe", {}),
     }
-    return _call(section["target"], f"method {section['name']}", arguments)
+    segmenter = _call(section, f"method {section['name']}", arguments)
+    try:
+        check_segmenter(segmenter)
+    except InputError as error:
+        raise InputError(f"method {section['name']}: {error}") from error
+    return segmenter
 
 
-def _call(target: str, what: str, arguments: dict[str, Any]) -> Any:
+def _call(section: dict[str, Any], what: str, arguments: dict[str, Any]) -> Any:
+    target = section["target"]
     function = import_by_name(target)
+    if not callable(function):
+        raise InputError(f"{what}: {target} is a {type(function).__name__}, expected a class or a function")
     try:
         inspect.signature(function).bind(**arguments)
     except TypeError as error:
@@ -59,7 +73,10 @@ def _call(target: str, what: str, arguments: dict[str, Any]) -> Any:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise InputError(f"{what}: {key}={first['input']!r}: {first['msg']}") from error
-    except InputError:
+    except (InputError, RunError):
         raise
     except (ValueError, TypeError) as error:
-        raise InputError(f"{what}: {str(error).splitlines()[0]}") from error
+        reason = described(error, section) if outside(section) else str(error).splitlines()[0]
+        raise InputError(f"{what}: {reason}") from error
+    except Exception as error:
+        raise RunError(f"{what}: {described(error, section)}") from error

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from bench import progress
 from bench.arguments import STEPS, build_parser
-from bench.errors import BAD_INPUT, DONE, GATE_FAILED, RUN_FAILED, InputError, RunError
+from bench.errors import BAD_INPUT, DONE, GATE_FAILED, RUN_FAILED, InputError, one_line
 from bench.files import sweep_parts
 from bench.steps import run_cells
 from bench.sweeps import is_sweep, sweep
@@ -35,12 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(f"unknown argument {stray[0]!r}; see sdseg {parsed.verb} --help")
         _listen()
         return parsed.function(parsed, rest)
-    except (InputError, RunError) as error:
-        if os.environ.get("SDSEG_DEBUG") == "1":
-            raise
-        _silence()
-        complain(f"error: {error}")
-        return BAD_INPUT if isinstance(error, InputError) else RUN_FAILED
     except KeyboardInterrupt:
         _silence()
         complain("stopped; the same command continues where it was")
@@ -49,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("SDSEG_DEBUG") == "1":
             raise
         _silence()
-        complain(f"error: {type(error).__name__}: {error} (SDSEG_DEBUG=1 shows where)")
-        return RUN_FAILED
+        complain(f"error: {one_line(error)}")
+        return BAD_INPUT if isinstance(error, InputError) else RUN_FAILED
 
 
 def _listen() -> None:
@@ -65,9 +59,11 @@ def _silence() -> None:
 def _steps(parsed: argparse.Namespace, overrides: list[str]) -> int:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and parsed.verb != "fit":
         raise InputError(f"several processes train only: torchrun -m bench.cli fit, then sdseg {parsed.verb} alone")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and parsed.redo:
+        raise InputError("--redo is for one process: several could delete what another has begun")
     if is_sweep(overrides):
-        return sweep(parsed.verb, overrides)
-    return run_cells(parsed.verb, overrides)
+        return sweep(parsed.verb, overrides, parsed.redo)
+    return run_cells(parsed.verb, overrides, redo=parsed.redo)
 
 
 def _segment(parsed: argparse.Namespace, overrides: list[str]) -> int:

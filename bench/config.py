@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -18,9 +17,12 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bench import plugins
 from bench.errors import InputError
 from bench.limits import check_numbers
 from bench.quoting import quote_overrides
+from bench.settings import check_settings
+from bench.sources import CODE_KEYS
 from bench.trust import CONF_DIR, check_code
 
 # Everything in bench.metrics by name: importing it here would make every command wait for SciPy.
@@ -160,31 +162,31 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
     """The resolved configuration of a list of Hydra overrides; raises InputError naming the key."""
     register_schema()
     overrides = quote_overrides(overrides)
-    plugins = _plugins()
-    plain = [o for o in overrides if not _is_plugin(o, plugins)]
-    # Any metric may have a margin, also one without a default.
-    given = [f"++{o}" if o.startswith("gate.margins.") else o for o in plain]
+    plugins.register(overrides)
     try:
-        with _hydra():
-            config = compose("config", overrides=given)
-        OmegaConf.set_struct(config, False)
-        _train_everybody(config, plain)
-        for override in overrides:
-            if _is_plugin(override, plugins):
-                key, _, name = override.partition("=")
-                config[key] = {"name": name, "target": plugins[key][name], "options": {}}
-                if key == "method":
-                    config[key].update({"inference": {}, "recipe": config["train"]})
+        config = composed(overrides)
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_one_line(error)) from error
-    assert isinstance(content, dict)
-    sections = {str(key): value for key, value in content.items()}
+    sections: dict[str, Any] = json.loads(json.dumps(content))
     check_code(sections, overrides)
     check_numbers(sections)
     for group in ("method", "dataset"):
-        sections[group].pop("code", None)  # for the check alone
-    return json.loads(json.dumps(sections))
+        if CODE_KEYS.issuperset(sections[group].get("code") or ()):
+            sections[group].pop("code", None)  # says nothing new of which keys name code
+    check_settings(sections)
+    return sections
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """The configuration of overrides that Hydra can read, its interpolations not yet resolved."""
+    # Any metric may have a margin, also one without a default.
+    given = [f"++{o}" if o.startswith("gate.margins.") else o for o in overrides]
+    with _hydra():
+        config = compose("config", overrides=given)
+    OmegaConf.set_struct(config, False)
+    _train_everybody(config, overrides)
+    return config
 
 
 def _train_everybody(config: DictConfig, overrides: list[str]) -> None:
@@ -216,18 +218,6 @@ def _one_line(error: Exception) -> str:
         text += f": {str(cause).splitlines()[0]}"
     lines = (line.strip() for line in text.splitlines())
     return " ".join(x for x in lines if x and not x.startswith(("object_type", "reference_type", "full_key")))
-
-
-def _plugins() -> dict[str, dict[str, str]]:
-    groups = {"method": "sdseg.methods", "dataset": "sdseg.datasets"}
-    return {
-        key: {e.name: e.value.replace(":", ".") for e in entry_points(group=group)} for key, group in groups.items()
-    }
-
-
-def _is_plugin(override: str, plugins: dict[str, dict[str, str]]) -> bool:
-    key, _, name = override.partition("=")
-    return key in plugins and name in plugins[key]
 
 
 @dataclass(frozen=True)
@@ -262,6 +252,11 @@ def expand(overrides: list[str]) -> list[Cell]:
 
     Raises InputError for an unknown name or key before anything runs.
     """
+    return [Cell(compose_config(one)) for one in cell_overrides(overrides)]
+
+
+def cell_overrides(overrides: list[str]) -> list[list[str]]:
+    """The overrides of every cell, each with one data set, method and seed."""
     axes = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
     chosen = {key: o.partition("=")[2] for o in overrides for key in axes if o.startswith(f"{key}=")}
     rest = [o for o in overrides if o.split("=")[0] not in axes]
@@ -272,10 +267,10 @@ def expand(overrides: list[str]) -> list[Cell]:
         if not row:
             raise InputError(f"{axes[key]} is empty; name at least one")
     return [
-        Cell(compose_config([f"dataset={d}", f"method={m}", f"seed={s}", *rest]))
-        for d in values["dataset"]
-        for m in values["method"]
-        for s in values["seed"]
+        [f"dataset={d}", f"method={m}", f"seed={s}", *rest]
+        for d in dict.fromkeys(values["dataset"])
+        for m in dict.fromkeys(values["method"])
+        for s in dict.fromkeys(values["seed"])
     ]
 
 

@@ -66,14 +66,24 @@ def package_version(name: str) -> str | None:
 def git_facts(root: Path) -> dict[str, Any] | None:
     """Commit and dirty flag of the checkout at `root`, None where `root` is not the top of one.
 
-    Dirty as git has it: a file that it tracks differs from the commit.
+    Dirty is a file that differs from the commit, and one that git neither tracks nor ignores.
     """
     top = _output("git", "-C", str(root), "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root.resolve():
         return None
-    status = _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    return _state(root)
+
+
+def folder_revision(folder: Path) -> str | None:
+    """The revision of a folder that lies in somebody's checkout, with `+changes` where it is dirty; None outside."""
+    facts = _state(folder)
+    return facts["commit"] and facts["commit"] + ("" if facts["dirty"] is False else "+changes")
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    status = _output("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=normal", "--", ".")
     return {
-        "commit": _output("git", "-C", str(root), "rev-parse", "--verify", "HEAD"),
+        "commit": _output("git", "-C", str(folder), "rev-parse", "--verify", "HEAD"),
         "dirty": None if status is None else bool(status),
     }
 

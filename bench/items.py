@@ -25,7 +25,10 @@ def method_spacing(case: Case, size: Sequence[int]) -> tuple[float, ...] | None:
 
 
 class TrainingItems:
-    """Map-style items {"image" (C, *S), "mask" (L, *S) bool, "case_id", of whole cases "spacing_mm"}, all in memory."""
+    """Map-style items {"image" (C, *S), "mask" (L, *S) bool, "case_id"}, all in memory.
+
+    Whole cases whose spacing is known have "spacing_mm" too, a length per axis of `*S`.
+    """
 
     def __init__(self, dataset: Dataset, split: str, dims: int) -> None:
         self._items: list[dict[str, Any]] = []
@@ -41,7 +44,8 @@ class TrainingItems:
         mask = resample_mask(reference, size)
         if task.dims == dims:
             spacing = method_spacing(case, image.shape[1:])
-            self._items.append({"image": image, "mask": mask, "case_id": case.id, "spacing_mm": spacing})
+            known = {} if spacing is None else {"spacing_mm": spacing}  # a value of None is no batch
+            self._items.append({"image": image, "mask": mask, "case_id": case.id, **known})
             return
         for z in range(image.shape[1]):
             self._items.append({"image": image[:, z], "mask": mask[:, z], "case_id": f"{case.id}/{z}"})

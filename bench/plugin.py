@@ -17,10 +17,11 @@ from bench.announcement import announcement
 from bench.config import Cell, expand
 from bench.cost import on_this_machine
 from bench.environment import revision
-from bench.errors import InputError, NotApplicableError
+from bench.errors import InputError, NotApplicableError, RunError
 from bench.gate.session import SessionGate
 from bench.metrics import select
 from bench.record import Score, Timing
+from bench.reuse import STEPS
 from bench.runner import Run
 from bench.scoring import score_case
 from bench.store import RunFolder
@@ -38,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--datasets", help="comma-separated datasets instead of the profile's")
     group.addoption("--seeds", help="comma-separated seeds instead of the profile's")
     group.addoption("--set", action="append", default=[], metavar="KEY=VALUE", help="any configuration key")
+    again = "make this step of every run and those after it again, whatever is on disk"
+    group.addoption("--redo", choices=STEPS, help=again)
     text = "fail unless every run passes against the reference FILE (the committed one of profile and device without)"
     group.addoption("--gate", nargs="?", const="", metavar="FILE", help=text)
 
@@ -158,12 +161,10 @@ def run(request: pytest.FixtureRequest) -> Run:
     try:
         made = Run(request.config._sdseg_cells[request.param])  # type: ignore[attr-defined]
         with made.folder.locked():
-            made.fit()
-            made.predict()
-            made.score()
+            made.do(STEPS, request.config.getoption("--redo", None))
     except NotApplicableError as error:
         pytest.skip(str(error))
-    except InputError as error:
+    except (InputError, RunError) as error:
         if os.environ.get("SDSEG_DEBUG") == "1":
             raise
         pytest.fail(f"error: {error}", pytrace=False)

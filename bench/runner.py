@@ -16,18 +16,19 @@ import torch
 from bench import progress
 from bench.build import build_dataset, build_segmenter
 from bench.config import Cell
-from bench.datasets.grids import Onto
-from bench.datasets.picture import Grid
+from bench.contract import Ask, answer, answer_checked, errors_of, plain_facts
+from bench.datasets.contract import check_dataset
 from bench.environment import revision
 from bench.errors import InputError, NotApplicableError
-from bench.geometry import to_native_size
-from bench.items import TrainingItems, method_image, method_spacing
+from bench.items import TrainingItems
 from bench.metrics import select
 from bench.notes import Notes, heard
-from bench.scoring import score_run
-from bench.seeding import CaseGenerator
+from bench.predicting import predict_cases
+from bench.reuse import STEPS, Reused, forget, note_step, origin, reuse_line
+from bench.scoring import score_run, scored_as
+from bench.sources import method_code, outside, scoring_code
 from bench.store import RunFolder, digest, fit_identity
-from bench.types import Case, Dataset, Prediction, Segmenter, TaskSpec
+from bench.types import Dataset, Segmenter, TaskSpec
 
 
 def _alone(step: Callable[[Run], None]) -> Callable[[Run], None]:
@@ -54,6 +55,34 @@ class Run:
         self.folder = RunFolder.of(cell, self.data)
         check_names(self.dataset, self.folder.path)
         self._segmenter: Segmenter | None = None
+        self._method: dict[str, Any] = cell.config["method"]
+        self._borrows = True
+
+    def do(self, steps: Sequence[str], redo: str | None = None) -> None:
+        """Do steps in order, and say in a line what is reused; `redo` forgets what that step and those after it left.
+
+        A method that is fitted again borrows no training.
+        """
+        if redo is not None:
+            forget(self.folder, redo)
+            self._borrows = redo != "fit"
+        progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
+        if line := reuse_line(self.reused(STEPS[: STEPS.index(steps[-1]) + 1])):
+            progress.note(f"{self.cell.id}: {line}")
+        for step in steps:
+            getattr(self, step)()
+
+    def reused(self, steps: Sequence[str]) -> list[Reused]:
+        """What of these steps is on disk and stays."""
+        code = method_code(self._method)
+        wanted, missing = len(self.predictions()), len(self.missing_predictions())
+        some = "predictions" if not missing else f"{wanted - missing} of {wanted} predictions"
+        there = {
+            "fit": ("fit", code) if self.folder.fit_facts() is not None else None,
+            "predict": (some, code) if missing < wanted else None,
+            "score": ("scores", scoring_code()) if not missing and scored_as(self.cell, self.folder) else None,
+        }
+        return [origin(self.folder, one[0], step, one[1]) for step in steps if (one := there[step])]
 
     @property
     def fit_hash(self) -> str:
@@ -63,30 +92,28 @@ class Run:
     @_alone
     def fit(self) -> None:
         """Train the method, or take the finished training of a run that differs only in inference."""
-        progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
         if self.folder.fit_facts() is not None:
             return
         self.folder.write_config({**self.cell.config, "task": task_facts(self.dataset.spec)})
-        if self.folder.borrow_fit(self.fit_hash):
+        if self._borrows and self.folder.borrow_fit(self.fit_hash):
             return
         self.folder.note_revisions(revision())
         self.folder.note_threads("fit", torch.get_num_threads())
+        note_step(self.folder, "fit", method_code(self._method))
         segmenter = build_segmenter(self.cell.config, self.dataset.spec)
         train = training_items(self.dataset, "train", segmenter.dims)
         val = training_items(self.dataset, "val", segmenter.dims)
         notes = train.suspicions("train", self.dataset.spec.labels)
         for line in notes:
             progress.note(f"warning: {self.cell.dataset}: {line}")
-        try:
-            facts = segmenter.fit(train, val, self.folder.model)
-        except ValueError as error:
-            raise InputError(str(error).splitlines()[0]) from error
+        self.folder.model.mkdir(parents=True, exist_ok=True)
+        with errors_of(self._method, "fit"):
+            facts = plain_facts(segmenter.fit(train, val, self.folder.model))
         facts |= {"notes": notes} if notes else {}
         self.folder.write_fit_facts({**facts, "fit_hash": self.fit_hash, "train_items": len(train)})
-        self._segmenter = segmenter
 
     def segmenter(self) -> Segmenter:
-        """The fitted method."""
+        """The fitted method: always a new one that has loaded what `fit` left, also in the process that trained it."""
         if self._segmenter is None:
             if self.folder.fit_facts() is None:
                 raise InputError(f"{self.folder.model}: not fitted yet; use the verb fit or run first")
@@ -95,14 +122,15 @@ class Run:
 
     @_alone
     def predict(self) -> None:
-        """Predict every test case `draws` times; predictions on disk stay."""
-        progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
+        """Predict every test case `draws` times; valid predictions on disk stay."""
+        self._forget_invalid()
         task, missing = self.dataset.spec, set(self.missing_predictions())
         if not missing and self.folder.is_described():
             return
         if missing:
             self.folder.note_revisions(revision())
             self.folder.note_threads("predict", torch.get_num_threads())
+            note_step(self.folder, "predict", method_code(self._method))
         segmenter = self.segmenter()
         # Stored predictions come at their own sizes, which cannot be stacked.
         single = task.dims == 3 or segmenter.model is None
@@ -110,26 +138,37 @@ class Run:
         # Batches are cut from the whole list, not from what is missing: rounding depends on a batch's size, and a
         # run that was killed must end with the very same scores.
         wanted, notes = self.predictions(), Notes()
+        # The tests of the project hold its methods to it; anybody else's are asked once a run.
+        ask: Ask = answer_checked if outside(self._method) else answer
         for start in range(0, len(wanted), size):
             part = wanted[start : start + size]
             if missing.isdisjoint(part):
                 continue
             case_of = {case_id: self.dataset.case(case_id) for case_id in dict.fromkeys(c for c, _ in part)}
             cases, draws = [case_of[case_id] for case_id, _ in part], [draw for _, draw in part]
-            try:
-                with heard(notes):
-                    answers = predict_cases(segmenter, task, cases, draws, self.cell.config)
-            except ValueError as error:
-                raise InputError(str(error).splitlines()[0]) from error
+            with heard(notes):
+                answers, ask = predict_cases(segmenter, task, cases, draws, self.cell.config, ask), answer
             for case, draw, found in zip(cases, draws, answers, strict=True):
                 self.folder.write_prediction(draw, case.id, *(np.asarray(x) for x in found))
             progress.report("predicting", min(start + size, len(wanted)), len(wanted))
         describe = getattr(segmenter, "describe", None)
-        facts = {} if describe is None else describe()
+        with errors_of(self._method, "describe"):
+            facts = {} if describe is None else plain_facts(describe())
         if notes.lines():
             known = self.folder.inference_facts().get("notes", [])
             facts = {**facts, "notes": sorted({*known, *notes.lines()})}
         self.folder.write_inference_facts(facts)
+
+    def _forget_invalid(self) -> None:
+        """Delete predictions that cannot be scored, so that they are made again; what was scored was read."""
+        if scored_as(self.cell, self.folder):
+            return
+        there = [(c, d) for c, d in self.predictions() if self.folder.prediction_path(d, c).exists()]
+        invalid = [path for c, d in there if (path := self.folder.invalid_prediction(d, c))]
+        for path in invalid:
+            path.unlink()
+        if invalid:
+            progress.note(f"{len(invalid)} predictions on disk are invalid and made again, first {invalid[0]}")
 
     def predictions(self) -> list[tuple[str, int]]:
         """All (case id, draw) pairs of the test split, the draws of a case together."""
@@ -142,7 +181,6 @@ class Run:
     @_alone
     def score(self) -> None:
         """Score the stored predictions and write scores, gallery and record."""
-        progress.label_cell(f"{self.cell.dataset} {self.cell.method} seed {self.cell.seed}:")
         missing = self.missing_predictions()
         if missing:
             case_id, draw = missing[0]
@@ -185,8 +223,10 @@ def set_threads(threads: int | None) -> None:
 
 @lru_cache(maxsize=1)
 def _checked(config: str) -> Dataset:
-    dataset = build_dataset({"dataset": json.loads(config)})
-    dataset.check()
+    section = json.loads(config)
+    dataset = build_dataset({"dataset": section})
+    with errors_of(section, "check", kind="data set"):
+        check_dataset(dataset, every_case=outside(section))
     return dataset
 
 
@@ -211,51 +251,12 @@ def load_segmenter(config: dict[str, Any], task: TaskSpec, folder: RunFolder) ->
     """The fitted method of a run folder; raises InputError naming weights that do not fit."""
     folder.check_fit()
     segmenter = build_segmenter(config, task)
-    try:
-        segmenter.load(folder.model)
-    except (ValueError, OSError) as error:
-        raise InputError(str(error).splitlines()[0]) from error
+    with errors_of(config["method"], "load"):
+        try:
+            segmenter.load(folder.model)
+        except OSError as error:
+            raise InputError(str(error).splitlines()[0]) from error
     return segmenter
-
-
-def predict_cases(
-    segmenter: Segmenter, task: TaskSpec, cases: Sequence[Case], draws: Sequence[int], config: dict[str, Any]
-) -> list[Prediction]:
-    """Predictions (L, *S) at the cases' native sizes, one per (case, draw); a 2-D method gets slices."""
-    seed, batch = config["seed"], int(config["predict_batch_size"])
-
-    def generator_of(case: Case, draw: int, slice_: int | None = None) -> CaseGenerator:
-        generator = CaseGenerator(seed, case.id, draw, slice_)
-        grid = case.grid or Grid(case.image.shape[1:], case.spacing_mm)
-        generator.onto = Onto(grid, option="method.options.resample=true")
-        return generator
-
-    found: list[Prediction] = []
-    if task.dims == 3:
-        for case, draw in zip(cases, draws, strict=True):
-            image = method_image(case, task)
-            if segmenter.dims == 3:
-                generator = generator_of(case, draw)
-                generator.spacing_mm = method_spacing(case, image.shape[1:])
-                answer = segmenter.predict(image[None], [generator])
-                score, mask = answer.score[0], answer.mask[0]
-            else:
-                slices = image.transpose(0, 1)  # (D, C, H, W)
-                generators = [generator_of(case, draw, z) for z in range(len(slices))]
-                parts = [
-                    segmenter.predict(slices[i : i + batch], generators[i : i + batch])
-                    for i in range(0, len(slices), batch)
-                ]
-                score, mask = (torch.cat(x).transpose(0, 1) for x in zip(*parts, strict=True))
-            found.append(Prediction(*to_native_size(score, mask, case.image.shape[1:])))
-        return found
-    images = torch.stack([method_image(case, task) for case in cases])
-    generators = [generator_of(case, draw) for case, draw in zip(cases, draws, strict=True)]
-    answer = segmenter.predict(images, generators)
-    return [
-        Prediction(*to_native_size(score, mask, case.image.shape[1:]))
-        for score, mask, case in zip(answer.score, answer.mask, cases, strict=True)
-    ]
 
 
 def task_facts(task: TaskSpec) -> dict[str, Any]:
@@ -271,10 +272,9 @@ def task_of(facts: dict[str, Any]) -> TaskSpec:
     return TaskSpec(**values, label_ids=ids)
 
 
-def run_cell(cell: Cell, steps: Sequence[str] = ("fit", "predict", "score")) -> Path:
-    """Do the named steps of a cell; returns its run folder."""
+def run_cell(cell: Cell, steps: Sequence[str] = STEPS, redo: str | None = None) -> Path:
+    """Do the named steps of a cell, `redo` and those after it anew; returns its run folder."""
     run = Run(cell)
     with run.folder.locked():  # also between the steps
-        for step in steps:
-            getattr(run, step)()
+        run.do(steps, redo)
     return run.folder.path

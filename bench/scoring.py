@@ -14,9 +14,9 @@ from bench import progress
 from bench.card import write_card
 from bench.case_scores import CaseScores, kept
 from bench.config import Cell
-from bench.environment import environment_facts, machine, revision
+from bench.environment import environment_facts, folder_revision, machine, revision
 from bench.gallery import write_gallery
-from bench.metrics import Metric
+from bench.metrics import Metric, plugin_code
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
 from bench.metrics.perceptual import undefined_reason
@@ -25,7 +25,9 @@ from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol, mean_de
 from bench.protocols.gap import GAP_METRICS, GapValue, case_values, gap_table
 from bench.protocols.stability import protocol_stability, stability_mode
 from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Score
+from bench.reuse import note_step
 from bench.sanity import suspicions
+from bench.sources import outside_folder, scoring_code
 from bench.store import RunFolder, digest, run_identity
 from bench.stored import StoredCase, read_case
 from bench.types import Dataset
@@ -77,9 +79,14 @@ def score_case(
 
 
 def metric_facts(metrics: Sequence[Metric], spacing_mm: tuple[float, ...] | None) -> dict[str, str]:
-    """What a reader must know beside the names of metrics, for the record: their units on such cases, and notes."""
+    """What a reader must know beside the names of metrics, for the record: units on such cases, and notes.
+
+    Of a plug-in's, which tables know nothing of, also what is better.
+    """
     words = {metric.name: [metric.unit_on(spacing_mm), metric.note] for metric in metrics}
-    return {f"metric {name}": "; ".join(filter(None, said)) for name, said in words.items() if any(said)}
+    plugins = plugin_code(metric.name for metric in metrics)
+    better = {f"better {metric.name}": metric.better for metric in metrics if metric.name in plugins}
+    return {f"metric {name}": "; ".join(filter(None, said)) for name, said in words.items() if any(said)} | better
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, str]:
@@ -91,7 +98,7 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     """Score a run's predictions, also under every protocol; cases scored before a kill are not scored again."""
     draws, mode = cell.config["draws"], stability_mode(cell.config["protocol"]["name"])
     stamp = digest(_settings(cell))
-    known = _scored_as(cell, folder)
+    known = scored_as(cell, folder)
     # A run that was scored with LPIPS stays so, also where the trunk cannot be had today.
     if known is not None and (draws == 1 or "lpips_trunk" in known):
         _clear(folder)
@@ -101,6 +108,7 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
         _clear(folder)
         return
     folder.note_revisions(revision())
+    note_step(folder, "score", scoring_code())
     scratch = folder.path / f"scoring-{stamp[:8]}{'-lpips' if lpips else ''}"
     rows: list[dict[str, Any]] = []
     gap: list[GapValue] = []
@@ -142,7 +150,9 @@ def _clear(folder: RunFolder) -> None:
 def _settings(cell: Cell) -> dict[str, Any]:
     """What scores depend on beside the predictions, and beside whether LPIPS could be had."""
     config, mode = cell.config, stability_mode(cell.config["protocol"]["name"])
+    plugins = plugin_code(config["metrics"])
     return {
+        **({"code": plugins} if plugins else {}),
         **{key: config[key] for key in ("metrics", "protocol", "draws")},
         "stability": [metric.name for metric in stability_metrics(mode)] if config["draws"] > 1 else [],
         "conventions": {"protocols": PROTOCOLS, "metrics": GAP_METRICS, "size": config["image_size"]},
@@ -150,7 +160,7 @@ def _settings(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _scored_as(cell: Cell, folder: RunFolder) -> dict[str, str] | None:
+def scored_as(cell: Cell, folder: RunFolder) -> dict[str, str] | None:
     """What the record says of a scoring with a cell's settings of the predictions that are there; None without one."""
     if not all(path.exists() for path in (folder.scores_path, folder.conventions_path, folder.record_path)):
         return None
@@ -170,6 +180,12 @@ def _score_case(cell: Cell, dataset: Dataset, folder: RunFolder, case_id: str, l
 def _threads(folder: RunFolder, step: str) -> dict[str, list[int]]:
     counts = folder.threads().get(step)
     return {"threads": counts} if counts else {}
+
+
+def _code(cell: Cell, folder: RunFolder) -> dict[str, Any]:
+    """Which code made every step, and the revision of a method from outside."""
+    place = outside_folder(cell.config["method"])
+    return {**folder.steps(), **({"revision": folder_revision(place)} if place else {})}
 
 
 def _record(
@@ -194,6 +210,7 @@ def _record(
         protocol=cell.config["protocol"]["name"],
         fidelity=cell.config["method"].get("fidelity", "external"),
         pretrained=cell.config["method"].get("pretrained") or "",
+        code=_code(cell, folder),
         config=cell.config,
         labels=list(dataset.spec.labels),
         dims=dataset.spec.dims,

@@ -32,4 +32,11 @@ class CaseGenerator(torch.Generator):
 
     def __init__(self, seed: int, case_id: str, draw: int, slice_: int | None = None) -> None:
         self.case_id, self.draw, self.slice = case_id, draw, slice_
+        self._origin = seed, case_id, draw, slice_
         self.manual_seed(derive("draw", seed, case_id, draw, "" if slice_ is None else slice_))
+
+    def again(self) -> CaseGenerator:
+        """A new generator in the state that this one began in."""
+        copy = CaseGenerator(*self._origin)
+        vars(copy).update(vars(self))
+        return copy

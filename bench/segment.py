@@ -16,7 +16,8 @@ from bench.errors import InputError
 from bench.masks.declared import LARGEST
 from bench.outputs import OutputFolder, check_apart
 from bench.pairing import find_files
-from bench.runner import load_segmenter, predict_cases, set_threads, task_of
+from bench.predicting import predict_cases
+from bench.runner import load_segmenter, set_threads, task_of
 from bench.store import RunFolder
 from bench.types import Case, TaskSpec
 

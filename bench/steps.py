@@ -8,15 +8,21 @@ from pathlib import Path
 
 from bench.arguments import STEPS
 from bench.config import expand
-from bench.errors import BAD_INPUT, DONE, RUN_FAILED, InputError, NotApplicableError
+from bench.errors import BAD_INPUT, DONE, RUN_FAILED, InputError, NotApplicableError, one_line
+from bench.idle import idle_keys
 from bench.terminal import complain, say
 
 _HEADLINE = ("Dice", "IoU", "HD95", "NSD")
 Printer = Callable[[str], None]
 
 
-def run_cells(verb: str, overrides: list[str], out: Printer = say, err: Printer = complain) -> int:
-    """Do a verb for every cell and return the exit code; a run that fails does not keep the others from finishing."""
+def run_cells(
+    verb: str, overrides: list[str], out: Printer = say, err: Printer = complain, redo: str | None = None
+) -> int:
+    """Do a verb for every cell, `redo` and the steps after it anew, and return the exit code.
+
+    A run that fails does not keep the others from finishing.
+    """
     from bench.announcement import announcement
     from bench.runner import run_cell
 
@@ -30,9 +36,11 @@ def run_cells(verb: str, overrides: list[str], out: Printer = say, err: Printer 
         and (line := announcement(cells))
     ):
         err(line)
+    if idle := idle_keys(overrides):
+        err(f"note: {', '.join(idle)}: looked at by no chosen method, so it changes nothing")
     for cell in cells:
         try:
-            folder = run_cell(cell, STEPS[verb][0])
+            folder = run_cell(cell, STEPS[verb][0], redo)
         except NotApplicableError as error:
             err(f"{'left out' if len(cells) > 1 else 'error'}: {error}")
             code = max(code, BAD_INPUT if len(cells) == 1 else DONE)
@@ -40,7 +48,7 @@ def run_cells(verb: str, overrides: list[str], out: Printer = say, err: Printer 
             if os.environ.get("SDSEG_DEBUG") == "1":
                 raise
             bad_input = isinstance(error, InputError)
-            message = f"error: {'' if bad_input else f'{cell.id}: '}{error}"
+            message = f"error: {'' if bad_input else f'{cell.id}: '}{one_line(error)}"
             if message not in said:  # bad data is bad for every method alike
                 err(message)
             said.add(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -21,10 +22,11 @@ from bench.files import atomic_path, read_json, write_json
 from bench.locking import locked
 from bench.record import SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, read_record, read_scores
 from bench.seals import broken, check_seals, fitted_files, predictions_digest, seal
+from bench.sources import outside, outside_code
 from bench.trust import check_code
 
 # Options of a method that may name files; no other is looked up, since a folder may be called "tiny" by chance.
-FILE_OPTIONS = ("root", "autoencoder", "denoiser_weights", "light_decoder", "weights")
+FILE_OPTIONS = ("root", "scores", "autoencoder", "denoiser_weights", "light_decoder", "weights")
 # Options that older runs do not have, and that change nothing where they are not set.
 LATER_OPTIONS = {
     "resample": False,
@@ -42,20 +44,26 @@ def digest(content: Any) -> str:
 
 
 def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
-    """What the trained weights depend on; methods that differ only in inference share it."""
+    """What the trained weights depend on; methods that differ only in inference share it.
+
+    A method of the project counts by its declared version (`version` of its file, 1 without), any other method and
+    data set by its code.
+    """
     method = cell.config["method"]
-    options = _by_content(_used(method.get("options", {})))
     # Where the data lies does not matter, what it is does.
     dataset = {k: v for k, v in _used(cell.config["dataset"]).items() if k not in ("name", "root", "manifest")}
-    return {
+    identity = {
         "schema": SCHEMA_VERSION,
         "target": method["target"],
-        "options": options,
-        "recipe": method.get("recipe", {}),
+        "options": _by_content(_used(method.get("options", {})), outside(method)),
+        "recipe": _without_workers(method.get("recipe", {})),
         "dataset": dataset,
         "data": data,
         "seed": cell.seed,
     }
+    code = {part: found for part in ("method", "dataset") if (found := outside_code(cell.config[part]))}
+    declared = {"version": method["version"]} if method.get("version", 1) != 1 else {}
+    return {**identity, **({"code": code} if code else {}), **declared}
 
 
 def _used(options: dict[str, Any]) -> dict[str, Any]:
@@ -63,12 +71,25 @@ def _used(options: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in options.items() if k not in LATER_OPTIONS or v != LATER_OPTIONS[k]}
 
 
-def _by_content(options: dict[str, Any]) -> dict[str, Any]:
-    """Options, those that name files standing for the files' content."""
-    return {
-        k: _by_content(v) if isinstance(v, dict) else _content(v) if k in FILE_OPTIONS else v
-        for k, v in options.items()
-    }
+def _without_workers(recipe: dict[str, Any]) -> dict[str, Any]:
+    # Batches are the same whoever reads them; 0 and not left out, so that hashes stay what they were.
+    return {**recipe, "workers": 0} if "workers" in recipe else recipe
+
+
+def _by_content(options: dict[str, Any], any_file: bool = False) -> dict[str, Any]:
+    """Options, those that name files standing for the files' content: some by their keys, or `any_file`."""
+    return {key: _by_content_of(key, value, any_file) for key, value in options.items()}
+
+
+def _by_content_of(key: str, value: Any, any_file: bool) -> Any:
+    if isinstance(value, dict):
+        return _by_content(value, any_file)
+    return _content(value) if key in FILE_OPTIONS or (any_file and _is_file(value)) else value
+
+
+def _is_file(value: Any) -> bool:
+    # A bare word may be a file's name by chance, and a folder may hold anything.
+    return isinstance(value, str) and os.sep in value and Path(value).is_file()
 
 
 def _content(value: Any) -> Any:
@@ -77,12 +98,18 @@ def _content(value: Any) -> Any:
         return value
     root = Path(value)
     files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-    return [[str(p.relative_to(root)), hashlib.sha256(p.read_bytes()).hexdigest()] for p in files]
+    return [[str(p.relative_to(root)), _file_digest(p)] for p in files]
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     """What the predictions depend on."""
-    return {**fit_identity(cell, data), "inference": _by_content(cell.config["method"].get("inference", {}))}
+    method = cell.config["method"]
+    return {**fit_identity(cell, data), "inference": _by_content(method.get("inference", {}), outside(method))}
 
 
 class RunFolder:
@@ -198,6 +225,15 @@ class RunFolder:
         if new := [count for count in counts if count not in known.get(step, [])]:
             write_json(self.path / "threads.json", {**known, step: [*known.get(step, []), *new]})
 
+    def steps(self) -> dict[str, Any]:
+        """Of every step (fit, predict, score) the day it last worked and the hashes of its code; see `bench.reuse`."""
+        path = self.path / "steps.json"
+        return read_json(path, dict, f"delete {self.path} and run again") if path.exists() else {}
+
+    def write_steps(self, steps: dict[str, Any]) -> None:
+        """Keep them beside the results."""
+        write_json(self.path / "steps.json", steps)
+
     def note_revisions(self, *revisions: str) -> None:
         """Remember them before a step works with this code, since results that are there already stay."""
         before = self.record_path.exists() or self.fit_facts() is not None
@@ -210,6 +246,15 @@ class RunFolder:
         with atomic_path(self.prediction_path(draw, case_id)) as part, part.open("wb") as file:
             shape = np.asarray(mask.shape)
             np.savez_compressed(file, score=score.astype(np.float16), mask=np.packbits(mask), shape=shape)
+
+    def invalid_prediction(self, draw: int, case_id: str) -> Path | None:
+        """The file of a prediction that cannot be read or has scores outside [0, 1]; None where it is in order."""
+        try:
+            score, mask = self.read_prediction(draw, case_id)
+            valid = score.shape == mask.shape and bool(((score >= 0) & (score <= 1)).all())
+        except InputError:
+            valid = False
+        return None if valid else self.prediction_path(draw, case_id)
 
     def read_prediction(self, draw: int, case_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Score (L, *S) float32 and mask (L, *S) bool; raises InputError naming a broken file."""
@@ -274,6 +319,8 @@ class RunFolder:
                         _link_or_copy(source, self.model / source.name)
                 self.note_revisions(*revisions)
                 self.note_threads("fit", *threads.get("fit", []))
+                if "fit" in (theirs := sibling.steps()):
+                    self.write_steps({**self.steps(), "fit": theirs["fit"]})
                 self.write_fit_facts({**facts, "borrowed_from": sibling.path.parent.name})
                 return True
         return False

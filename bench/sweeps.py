@@ -27,7 +27,7 @@ def is_sweep(overrides: list[str]) -> bool:
     return not set(_FLAGS).isdisjoint(overrides)
 
 
-def sweep(verb: str, overrides: list[str]) -> int:
+def sweep(verb: str, overrides: list[str], redo: str | None = None) -> int:
     """Do a verb for every job and return the largest exit code; a job whose process died is a run that failed."""
     plain = quote_overrides((o for o in overrides if o not in _FLAGS), sweep=True)
     jobs = sweep_jobs(plain)
@@ -36,14 +36,14 @@ def sweep(verb: str, overrides: list[str]) -> int:
     folder = next((Path(o.partition("=")[2]) for o in plain if o.startswith("hydra.sweep.dir=")), _FOLDER)
     answers = folder.absolute() / f"answers-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        fault = _launch(verb, jobs, [o for o in plain if o.startswith(("hydra.", "hydra/"))], answers)
+        fault = _launch(verb, redo, jobs, [o for o in plain if o.startswith(("hydra.", "hydra/"))], answers)
         codes = [_outcome(job, answers / f"{number}.json", fault) for number, job in enumerate(jobs)]
     finally:
         shutil.rmtree(answers, ignore_errors=True)
     return max(codes, default=DONE)
 
 
-def _launch(verb: str, jobs: list[list[str]], settings: list[str], answers: Path) -> str:
+def _launch(verb: str, redo: str | None, jobs: list[list[str]], settings: list[str], answers: Path) -> str:
     """Have Hydra's launcher do the jobs, each of which leaves an answer; what the launcher died of, or nothing.
 
     Hydra sees their numbers alone: a job composes its own configuration, which may come from a plug-in.
@@ -59,7 +59,7 @@ def _launch(verb: str, jobs: list[list[str]], settings: list[str], answers: Path
     @hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")
     def job(config: DictConfig) -> None:
         number = HydraConfig.get().job.num
-        run_job(verb, answers, parent, number, jobs[number])
+        run_job(verb, answers, parent, number, jobs[number], redo)
 
     quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none", "hydra.output_subdir=null"]
     quiet += [f"hydra.sweep.dir={_FOLDER}", "hydra.sweep.subdir=."]
@@ -83,14 +83,14 @@ def _launch(verb: str, jobs: list[list[str]], settings: list[str], answers: Path
     return ""
 
 
-def run_job(verb: str, answers: Path, parent: int, number: int, overrides: list[str]) -> None:
+def run_job(verb: str, answers: Path, parent: int, number: int, overrides: list[str], redo: str | None = None) -> None:
     """Do one job and keep its exit code; in another process than `parent` also what it would have printed."""
     here = os.getpid() == parent
     lines: list[tuple[str, str]] = []
     out, err = (say, complain) if here else (lambda t: lines.append(("out", t)), lambda t: lines.append(("err", t)))
     write_json(answers / f"{number}.json", {"code": None})
     try:
-        code = run_cells(verb, overrides, out, err)
+        code = run_cells(verb, overrides, out, err, redo)
     except Exception as error:
         if here and os.environ.get("SDSEG_DEBUG") == "1":
             raise

@@ -58,20 +58,26 @@ class Batch(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a method answers: a soft score and its own decision."""
+    """What a method answers: a soft score and its own decision; any object with these two tensors will do."""
 
     score: torch.Tensor  # (B, L, *S) float in [0, 1]
     mask: torch.Tensor  # (B, L, *S) bool
 
 
 class Dataset(Protocol):
-    """A source of cases with fixed splits "train", "val" and "test"."""
+    """A source of cases with fixed splits "train", "val" and "test".
+
+    No case lies in two splits, and no group. An entry point of `sdseg.datasets` names a class or a function that
+    makes one; its arguments are set by `dataset.KEY=VALUE`.
+    """
 
     spec: TaskSpec
 
     def __hash__(self) -> int: ...
 
-    def case_ids(self, split: str) -> list[str]: ...
+    def case_ids(self, split: str) -> list[str]:
+        """The cases of a split, which name files of results: text without `..`."""
+        ...
 
     def case(self, case_id: str) -> Case: ...
 
@@ -89,6 +95,10 @@ class Segmenter(Protocol):
 
     `model` is its network (None where there is none), `evaluations` the network calls per sample and `samples`
     the samples drawn per prediction.
+
+    An entry point of `sdseg.methods`, or `target` of a method's file, names a class or a function that makes one. It
+    is called with the keywords `task` (TaskSpec), `seed` (int), `device` ("cpu" or "cuda"), `recipe` (the section
+    `train` of the configuration, see `sdseg.recipe`; empty where the file says so), and the method's options.
     """
 
     dims: int
@@ -97,18 +107,30 @@ class Segmenter(Protocol):
     samples: int
 
     def fit(self, train: Any, val: Any, workdir: Path) -> dict[str, Any]:
-        """Learn from map-style datasets of {"image", "mask", "case_id"}; returns facts for the record.
+        """Learn from map-style datasets of {"image" (C, *S) float32, "mask" (L, *S) bool, "case_id"}.
 
-        Continues what a killed call left in `workdir`; raises ValueError naming a state that it cannot read.
+        Volumes of a 3-D method whose spacing is known have "spacing_mm" too; no item holds None. `workdir` exists. It
+        keeps what `load` needs, and may hold what a killed call left; a state that cannot be read is a ValueError
+        naming it.
+
+        Returns facts for the record, numbers and text, or nothing. Some have a meaning: `steps`, `selected_step`,
+        `train_seconds` and `train_s_per_step` of the optimiser, without reading data and validation.
         """
         ...
 
     def load(self, workdir: Path) -> None:
-        """Take the weights that `fit` left in `workdir`."""
+        """Take the weights that `fit` left in `workdir`.
+
+        Called once, on a new object, before the first `predict`: also in the process that has just called `fit`.
+        """
         ...
 
     def predict(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> Prediction:
-        """Segment images (B, C, *S) in [-1, 1], one random generator per image."""
+        """Segment images (B, C, *S) in [-1, 1] on the CPU, one random generator (of the CPU) per image.
+
+        The answer is that of each image alone, of its generator and of nothing else: it is held to that once a run.
+        It may lie on any device. Without a network (`model` is None) it may have a size of its own.
+        """
         ...
 
 

@@ -26,7 +26,7 @@ class Recipe(BaseModel):
     warmup: int = Field(default=0, ge=0)
     decay: Literal["constant", "cosine"] = "constant"
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
-    max_grad_norm: float | None = None
+    max_grad_norm: float | None = Field(default=None, gt=0)
     flips: tuple[Literal["horizontal", "vertical"], ...] = ("horizontal", "vertical")
     # Random crop of every training image: the side of a square in the plane, or an edge per axis. Which share of the
     # crops is centred on a pixel of the mask. Whole images are validated and predicted.

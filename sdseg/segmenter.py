@@ -141,6 +141,8 @@ def sdseg_segmenter(
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"method.architecture={architecture}: known are {', '.join(ARCHITECTURES)}")
+    if architecture == "tiny" and options.get("autoencoder"):
+        raise ValueError("method.options.autoencoder: the tiny architecture brings its own; leave it out, or use paper")
     inference = _inference(options)
     torch.manual_seed(seed)  # the initial weights
     model = SDSeg(

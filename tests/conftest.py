@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from tests.own_code import own_code  # noqa: F401 (a fixture)
+
 if TYPE_CHECKING:
     from reports.build import ReportResult
     from reports.table import Table

@@ -100,10 +100,10 @@ def test_a_failing_run_exits_3_and_the_others_finish(
 
     original = bench.runner.run_cell
 
-    def run_cell(cell, steps):
+    def run_cell(cell, steps, redo):
         if cell.method == "sdseg":
             raise RuntimeError("out of memory\nsecond line")
-        return original(cell, steps)
+        return original(cell, steps, redo)
 
     monkeypatch.setattr(bench.runner, "run_cell", run_cell)
     arguments = [
@@ -115,7 +115,8 @@ def test_a_failing_run_exits_3_and_the_others_finish(
     assert cli.main(["run", *arguments, *QUICK]) == 3
     captured = capsys.readouterr()
     (line,) = [line for line in captured.err.splitlines() if line.startswith("error:")]
-    assert line == "error: folder-sdseg-seed0: out of memory second line"
+    assert line.startswith("error: folder-sdseg-seed0: RuntimeError: out of memory second line at ")
+    assert line.endswith("in run_cell (SDSEG_DEBUG=1 shows where)")
     said = [line for line in captured.err.splitlines() if line.startswith("2 runs: sdseg, sdseg_z0 x folder x seed 0")]
     assert len(said) == 1
     assert "folder: 7 train, 1 val, 2 test; training 4 steps each; time unknown until the first steps" in said[0]

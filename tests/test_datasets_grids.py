@@ -21,7 +21,7 @@ from bench.folder_scores import score_folder
 from bench.masks import MaskFiles
 from bench.masks.declared import declared
 from bench.notes import heard
-from bench.runner import predict_cases
+from bench.predicting import predict_cases
 from bench.segment import _case, _write
 from bench.types import Case, TaskSpec
 
@@ -178,7 +178,9 @@ def read_as_method(root: Path, case: Case, *, resample: bool = False) -> np.ndar
     readers = {"find": "bench.pairing.find_files", "read_score": "bench.images.read_score"}
     readers["read_masks"] = "bench.masks.predictions.PredictedMasks"
     segmenter = predictions_segmenter(task, 0, "cpu", {}, str(root), scores=None, **stated, **readers)
-    (found,) = predict_cases(segmenter, task, [case], [0], {"seed": 0, "predict_batch_size": 1})
+    (found,) = predict_cases(
+        segmenter, task, [case], [0], {"seed": 0, "predict_batch_size": 1, "method": {"name": "predictions"}}
+    )
     return found.mask.numpy()
 
 

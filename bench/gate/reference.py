@@ -19,6 +19,7 @@ from bench.metrics import select
 from bench.metrics.ranges import value_range
 from bench.metrics.stability import STABILITY_METRICS
 from bench.record import ALL_DRAWS, RunRecord, Timing
+from bench.reuse import code_state
 from bench.store import RunFolder
 
 REFERENCE_SCHEMA = 1
@@ -50,7 +51,8 @@ class RunFacts(BaseModel):
     """What a run is, and everything of it that the gate judges.
 
     `step_threads` has the thread counts of fit and predict, none where they are unknown; `impossible` a line for every
-    metric with a value that it cannot take.
+    metric with a value that it cannot take. `code` says whether the method's code was the one installed now when the
+    run was fitted, predicted and scored.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -74,6 +76,7 @@ class RunFacts(BaseModel):
     revisions: list[str] = []
     step_threads: dict[str, list[int]] = {}
     impossible: list[str] = []
+    code: Literal["", "same", "other", "unknown"] = ""
     cases: list[str]
     groups: list[str]
     accuracy: dict[str, Values]
@@ -182,6 +185,7 @@ def run_facts(path: Path) -> RunFacts:
         revisions=folder.revisions(),
         step_threads={step: counts for step, counts in folder.threads().items() if counts},
         impossible=_impossible(scores),
+        code=code_state(record),
         cases=names,
         groups=cases["group"].astype(str).tolist(),
         accuracy=_values(scores[~over_draws], names, record, list(range(record.draws))),

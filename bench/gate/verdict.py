@@ -187,6 +187,8 @@ def _identity(
             yield f"threads of {step}", failed(f"{step} used other numbers of threads", *counts)
     for line in new.impossible:
         yield "values", failed(f"impossible value: {line}")
+    if new.code == "other":
+        yield "code", failed("results of other code than is installed: run again, or --redo fit", "installed", "other")
     if old.dirty is not False:
         yield "reference", failed("made from a dirty or unknown tree: promote a clean run", str(old.commit)[:8])
     scored = str(new.commit) + ("" if new.dirty is False else "+changes")

@@ -20,8 +20,9 @@ from bench.metrics.volume import (
     volume_bias,
     volume_difference,
 )
+from bench.sources import fingerprint
 
-__all__ = ["MASK_METRICS", "METRICS", "PLUGIN_GROUP", "Metric", "Pair", "select"]
+__all__ = ["MASK_METRICS", "METRICS", "PLUGIN_GROUP", "Metric", "Pair", "plugin_code", "select"]
 
 PLUGIN_GROUP = "sdseg.metrics"
 
@@ -63,9 +64,20 @@ _NSD_AT = re.compile(r"NSD@(\d+(?:\.\d+)?)")
 def select(names: Iterable[str]) -> list[Metric]:
     """The metrics of these names, in this order; raises InputError for an unknown one, with a guess.
 
-    `NSD@3` is NSD at a tolerance of 3 mm (px on cases without spacing).
+    `NSD@3` is NSD at a tolerance of 3 mm (px on cases without spacing). Refused too: no name, and one that comes twice.
     """
+    names = list(names)
+    if not names or len(set(names)) < len(names):
+        twice = next((name for name in names if names.count(name) > 1), None)
+        raise InputError(f"metrics: {'name at least one' if twice is None else f'{twice} is there twice'}")
     return [METRICS[name] if name in METRICS else _other(name) for name in names]
+
+
+def plugin_code(names: Iterable[str]) -> dict[str, str]:
+    """The hash of the code behind each of these names that is a plug-in's."""
+    plugins = _plugins()
+    others = (name for name in names if name not in METRICS and name in plugins)
+    return {name: fingerprint([plugins[name].module.partition(".")[0]]) for name in others}
 
 
 def _other(name: str) -> Metric:
@@ -73,8 +85,12 @@ def _other(name: str) -> Metric:
     return _nsd(name, float(at[1])) if at else _plugin(name)
 
 
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=PLUGIN_GROUP)}
+
+
 def _plugin(name: str) -> Metric:
-    plugins: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=PLUGIN_GROUP)}
+    plugins = _plugins()
     if name not in plugins:
         known = sorted({*METRICS, *plugins})
         by_lower = {entry.lower(): entry for entry in known}
@@ -88,4 +104,6 @@ def _plugin(name: str) -> Metric:
         raise InputError(f"metrics: plug-in {name!r} ({point.value}) cannot be imported: {error}") from error
     if not isinstance(metric, Metric):
         raise InputError(f"metrics: plug-in {name!r} ({point.value}) is a {type(metric).__name__}, expected a Metric")
+    if metric.name != name:
+        raise InputError(f"metrics: plug-in {name!r} ({point.value}) calls itself {metric.name!r}; give both one name")
     return metric

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.errors import InputError
+from bench.errors import InputError, RunError, one_line
 from bench.metrics.boundary import SurfaceDistances, surface_distances
 
 # What millimetres and millilitres become where a case does not state its spacing.
@@ -132,7 +132,8 @@ class Metric:
     """A named number of a pair with its unit, direction and convention; NaN where it is undefined.
 
     Lengths are in "mm" and volumes in "ml" as far as cases state their spacing (`unit_on`). `needs_score` asks for
-    the soft map; `note` is what a reader must know beside the name.
+    the soft map; `note` is what a reader must know beside the name. An entry point of `sdseg.metrics` names such an
+    object; its own name is that of the metric, and its `convention` "strict".
     """
 
     name: str
@@ -144,7 +145,12 @@ class Metric:
     note: str = ""
 
     def __call__(self, pair: Any) -> float:
-        return float(self.function(pair))
+        try:
+            return float(self.function(pair))
+        except InputError:
+            raise
+        except Exception as error:
+            raise RunError(f"metric {self.name}: {one_line(error)}") from error
 
     def unit_on(self, spacing_mm: tuple[float, ...] | None) -> str:
         """The unit on cases of this spacing: px where there is none, and an area in mm2 where there are two axes."""

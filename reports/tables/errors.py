@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 from bench.stats import SMALLEST_INTERVAL, share_interval
 from reports.frame import Frame, Run
@@ -12,6 +12,7 @@ from reports.table import Column, Table
 from reports.variants import unflagged
 
 _RANKED = ("comparison", "convention")
+_BETTER: dict[str, Literal["higher", "lower", "none"]] = {"higher": "higher", "lower": "lower"}
 _SHARES = ("NSD", "Sensitivity", "Precision", "ECE", "Brier")
 _COUNTS = (
     Column("missed", "Missed", better="lower", digits=1, within=_RANKED),
@@ -71,9 +72,19 @@ def build(frame: Frame) -> Table | None:
 
 
 def _further(frame: Frame) -> list[Column]:
-    """Surface Dice at tolerances of their own, as NSD@1."""
-    names = sorted(name for name in frame.metrics(frame.all_runs) if name.startswith("NSD@"))
-    return [Column(name, name, better="higher", level="page", within=_RANKED) for name in names]
+    """Surface Dice at tolerances of their own, as NSD@1, and the metrics of plug-ins."""
+    known = {column.key for column in (*_MEANS, *_COUNTS)} | {"Dice", "IoU"}
+    names = sorted(name for name in frame.metrics(frame.runs) - known if frame.conventions(frame.runs, name))
+    return [_further_column(frame, name) for name in names]
+
+
+def _further_column(frame: Frame, name: str) -> Column:
+    if name.startswith("NSD@"):
+        return Column(name, name, better="higher", level="page", within=_RANKED)
+    facts = [run.record.data for run in frame.runs if f"better {name}" in run.record.data]
+    better = _BETTER.get(facts[0][f"better {name}"], "none") if facts else "none"
+    unit = facts[0].get(f"metric {name}", "").partition(";")[0] if facts else ""
+    return Column(name, name, unit, better, within=_RANKED)
 
 
 def _columns(means: list[Column]) -> list[Column]:
@@ -143,7 +154,8 @@ def _bounds(metric: str, summary: Summary) -> tuple[float, float] | None:
         return None
     low, high = summary.interval
     share = metric.partition("@")[0] in _SHARES
-    return low if metric == "VolumeBias" else max(0.0, low), min(1.0, high) if share else high
+    positive = metric != "VolumeBias" and (share or metric in {column.key for column in _MEANS})
+    return max(0.0, low) if positive else low, min(1.0, high) if share else high
 
 
 def _count(metric: str, summary: Summary, labels: int) -> dict[str, Any]:

@@ -1,0 +1,172 @@
+"""Results are reused by the same code alone, and reuse is said: edited code, invalid predictions, --redo, the gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import cli
+from bench.config import Cell, expand
+from bench.gate import run_facts
+from bench.reuse import code_state
+from bench.runner import run_cell
+from bench.store import RunFolder, fit_identity
+from tests.own_code import OwnCode
+
+pytestmark = pytest.mark.usefixtures("no_lpips")
+
+FACTS = {"data": "d", "split": "s"}
+
+
+def overrides(runs: Path, *more: str) -> list[str]:
+    shown = ["draws=1", "image_size=32", "metrics=[Dice,Area]", f"runs_dir={runs}"]
+    return ["method=own", "dataset=own_data", "seed=0", *shown, *more]
+
+
+def dice(text: str) -> str:
+    return text.split("Dice ")[1].split()[0]
+
+
+def runs_of(root: Path) -> list[Path]:
+    return sorted(root.glob("own_data/own/seed0-*"))
+
+
+def test_an_edited_method_is_run_again_from_its_fit(
+    own_code: OwnCode,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    command = ["run", *overrides(tmp_path / "runs")]
+    assert cli.main(command) == 0
+    first = capsys.readouterr()
+    assert "reused" not in first.err
+    assert cli.main(command) == 0
+    again = capsys.readouterr()
+    assert "reused: fit, predictions and scores of 20" in again.err
+    assert ", same code" in again.err
+    own_code.edit("own_method", "score > 0.5)", "score < 0.5)")
+    assert cli.main(command) == 0
+    edited = capsys.readouterr()
+    assert "reused" not in edited.err
+    assert dice(first.out) == dice(again.out) == "1.0000"
+    assert dice(edited.out) == "0.0000"
+    assert len(runs_of(tmp_path / "runs")) == 2
+
+
+@pytest.mark.parametrize("module", ["own_method", "own_data", "own_layers"])
+def test_code_from_outside_counts_with_all_that_it_imports(
+    own_code: OwnCode,
+    tmp_path: Path,
+    module: str,
+) -> None:
+    (own_code.root / "own_layers.py").write_text("WIDTH = 3\n")
+    own_code.edit("own_method", "import torch\n", "import torch\nimport own_layers\n")
+    cell = only_cell(tmp_path)
+    before = fit_identity(cell, FACTS)
+    path = own_code.root / f"{module}.py"
+    own_code.edit(module, path.read_text(), path.read_text() + "\n# changed\n")
+    assert fit_identity(cell, FACTS) != before
+
+
+def only_cell(root: Path, *more: str) -> Cell:
+    (cell,) = expand(overrides(root, *more))
+    return cell
+
+
+def test_methods_of_the_project_count_by_their_declared_version() -> None:
+    (cell,) = expand(["method=unet", "dataset=phantom/polyp", "seed=0"])
+    identity = fit_identity(cell, FACTS)
+    assert {"code", "version"}.isdisjoint(identity)
+    (workers,) = expand(["method=unet", "dataset=phantom/polyp", "seed=0", "train.workers=3"])
+    assert fit_identity(workers, FACTS) == identity
+    second = Cell({**cell.config, "method": {**cell.config["method"], "version": 2}})
+    assert fit_identity(second, FACTS) == {**identity, "version": 2}
+
+
+def test_a_file_that_an_option_names_counts_by_its_content(own_code: OwnCode, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"1")
+    cell = only_cell(tmp_path, f"+method.options.start={weights}")
+    before = fit_identity(cell, FACTS)
+    weights.write_bytes(b"2")
+    assert fit_identity(cell, FACTS) != before
+
+
+def test_an_edited_metric_is_scored_again(
+    own_code: OwnCode,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    command = ["run", *overrides(tmp_path / "runs", "metrics=[Area]")]
+    assert cli.main(command) == 0
+    assert "Area 240.0000" in capsys.readouterr().out
+    own_code.edit("own_metric", "pair.n_prediction", "2 * pair.n_prediction")
+    assert cli.main(command) == 0
+    said = capsys.readouterr()
+    assert "reused: fit and predictions of" in said.err
+    assert "Area 480.0000" in said.out
+
+
+@pytest.mark.parametrize(("step", "again"), [("fit", "fps"), ("predict", "ps"), ("score", "s")])
+def test_redo_makes_a_step_and_those_after_it_again(
+    own_code: OwnCode,
+    tmp_path: Path,
+    step: str,
+    again: str,
+) -> None:
+    cell = only_cell(tmp_path)
+    folder = run_cell(cell)
+    made = {
+        "f": folder / "model" / "weights.txt",
+        "p": folder / "predictions" / "draw-000" / "case3.npz",
+        "s": folder / "scores.parquet",
+    }
+    before = {name: path.stat().st_mtime_ns for name, path in made.items()}
+    assert run_cell(cell, redo=step) == folder
+    after = {name: path.stat().st_mtime_ns for name, path in made.items()}
+    assert "".join(name for name in made if after[name] != before[name]) == again
+    assert (folder / "record.json").exists()
+
+
+def test_redo_belongs_to_a_verb_that_makes_the_step(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["score", "--redo", "fit", "method=unet"]) == 2
+    assert "--redo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoil", ["nan", "cut"])
+def test_an_invalid_prediction_on_disk_is_made_again(
+    own_code: OwnCode,
+    tmp_path: Path,
+    spoil: str,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    cell = only_cell(tmp_path)
+    folder = RunFolder(run_cell(cell, ["fit", "predict"]))
+    score, mask = folder.read_prediction(0, "case3")
+    if spoil == "nan":
+        folder.write_prediction(0, "case3", np.full_like(score, np.nan), mask)
+    else:
+        folder.prediction_path(0, "case3").write_bytes(b"PK")
+    assert cli.main(["run", *overrides(tmp_path)]) == 0
+    assert "1 predictions on disk are invalid and made again" in capsys.readouterr().err
+    assert np.array_equal(folder.read_prediction(0, "case3")[0], score)
+
+
+def test_results_of_other_code_are_said_and_fail_in_the_gate(
+    own_code: OwnCode,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    cell = only_cell(tmp_path)
+    folder = RunFolder(run_cell(cell))
+    assert code_state(folder.read_record()) == run_facts(folder.path).code == "same"
+    steps = {step: {**entry, "codes": ["another"]} for step, entry in folder.steps().items()}
+    folder.write_steps(steps)
+    folder.write_record(folder.read_record().model_copy(update={"code": steps}))
+    assert run_facts(folder.path).code == "other"
+    assert cli.main(["run", *overrides(tmp_path)]) == 0
+    assert "other code (--redo fit makes them again)" in capsys.readouterr().err
+    folder.write_record(folder.read_record().model_copy(update={"code": {}}))
+    assert run_facts(folder.path).code == "unknown"  # as records were before code was kept
