@@ -12,6 +12,7 @@ from bench.config import Cell, expand
 from bench.gate import run_facts
 from bench.reuse import code_state
 from bench.runner import run_cell
+from bench.sources import outside_code
 from bench.store import RunFolder, fit_identity
 from tests.own_code import OwnCode
 
@@ -68,6 +69,16 @@ def test_code_from_outside_counts_with_all_that_it_imports(
     path = own_code.root / f"{module}.py"
     own_code.edit(module, path.read_text(), path.read_text() + "\n# changed\n")
     assert fit_identity(cell, FACTS) != before
+
+
+@pytest.mark.parametrize("section", [{"network": "own_method.Method"}, {"backbones": ["own_method.Method"]}])
+def test_options_that_name_code_count_by_it(section: dict, own_code: OwnCode) -> None:
+    method = {"target": "baselines.supervised.supervised_segmenter", "options": section, "code": ["backbones"]}
+    before = outside_code(method)
+    own_code.edit("own_method", "0.4", "0.5")
+    assert len(before) == len(outside_code(method)) == 64
+    assert before != outside_code(method)
+    assert not outside_code({**method, "options": {"network": "monai.networks.nets.BasicUNet"}})
 
 
 def only_cell(root: Path, *more: str) -> Cell:

@@ -134,6 +134,7 @@ def test_a_file_says_itself_which_options_name_code(tmp_path: Path) -> None:
     search = f"hydra.searchpath=[{tmp_path}]"
     config = compose_config([search, "method=mine"])
     assert config["method"]["options"]["options"]["backbone"] == "a.b"
-    assert "code" not in config["method"]
+    assert config["method"]["code"] == ["network", "backbone"]  # whose source counts (`bench.sources`)
+    assert "code" not in compose_config(["method=unet"])["method"]
     with pytest.raises(InputError, match=r"method\.options\.options\.backbone=os\.system"):
         compose_config([search, "method=mine", "method.options.options.backbone=os.system"])
