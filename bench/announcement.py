@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from bench.config import Cell
-from bench.errors import InputError
+from bench.errors import InputError, RunError
 from bench.runner import Run
 
 
@@ -34,7 +34,7 @@ def announcement(cells: Sequence[Cell]) -> str:
 def _opened(cell: Cell) -> Run | None:
     try:
         return Run(cell)
-    except InputError:  # said when its turn comes
+    except (InputError, RunError):  # said when its turn comes
         return None
 
 

@@ -50,8 +50,11 @@ def _arguments(target: str, given: set[str]) -> dict[str, Any]:
     """What can be set, with its defaults, as the signature has it; what has none must be set."""
     from bench.build import import_by_name  # torch is slow to import, and most commands name no plug-in
 
+    made_by = import_by_name(target)
+    if not callable(made_by):
+        raise InputError(f"{target} is a {type(made_by).__name__}; the entry point must name a class or a function")
     found: dict[str, Any] = {}
-    for parameter in inspect.signature(import_by_name(target)).parameters.values():
+    for parameter in inspect.signature(made_by).parameters.values():
         if parameter.name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if parameter.default is parameter.empty:

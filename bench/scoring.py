@@ -224,7 +224,7 @@ def _record(
         notes=notes,
         **old,
     )
-    if "train_s_per_step" not in facts:
+    if not all(isinstance(facts.get(name), int | float) for name in ("train_s_per_step", "train_seconds")):
         return record
     return record.with_scores(
         [

@@ -13,7 +13,7 @@ import torch
 
 from bench import doctor, environment
 from bench.doctor import Check, doctor_report
-from bench.environment import environment_facts, git_facts
+from bench.environment import environment_facts, folder_revision, git_facts
 from bench.metrics import lpips_trunk
 
 
@@ -56,6 +56,11 @@ def test_git_facts(tmp_path):
     assert clean["dirty"] is False
     (tmp_path / "a").write_text("2")
     assert git_facts(tmp_path) == clean | {"dirty": True}
+    _git(tmp_path, "checkout", "a")
+    assert git_facts(tmp_path) == clean
+    (tmp_path / "new").write_text("not tracked")
+    assert git_facts(tmp_path) == clean | {"dirty": True}
+    assert folder_revision(tmp_path) == f"{clean['commit']}+changes"
     inside = tmp_path / "site-packages"
     inside.mkdir()
     assert git_facts(inside) is None  # installed below somebody else's repository

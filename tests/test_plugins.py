@@ -67,6 +67,12 @@ def test_a_plugin_named_as_a_method_of_the_project_is_refused(own_code: OwnCode)
         compose_config(["method=unet"])
 
 
+def test_an_entry_point_names_a_class_or_a_function(own_code: OwnCode) -> None:
+    own_code.edit("own_method", "class Method:", "Method = 3\nclass Other:")
+    with pytest.raises(InputError, match=r"own_method\.Method is a int; the entry point must name a class"):
+        compose_config(CHOSEN)
+
+
 def test_sweeps_know_plugins_and_folders(own_code: OwnCode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     conf = tmp_path / "conf" / "method"
     conf.mkdir(parents=True)
