@@ -25,7 +25,7 @@ def idle_keys(overrides: list[str]) -> list[str]:
     if not given:
         return []
     sections: list[Any] = []
-    for cell in cell_overrides(overrides):
+    for cell in {tuple(cell[:2]): cell for cell in cell_overrides(overrides)}.values():  # whatever the seed
         config = composed(quote_overrides(cell))
         sections += [OmegaConf.to_container(config[key], resolve=False) for key in ("method", "dataset")]
     used = set(re.findall(r"\$\{(\w+)", str(sections)))

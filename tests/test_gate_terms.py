@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.gate import Reference, RunFacts, judge
+from bench.gate.promotion import refusals
 from tests import gate_fixtures
 from tests.gate_fixtures import COMMIT, SETTINGS, verdict
 
@@ -27,6 +28,14 @@ def test_results_that_this_revision_did_not_make_alone_fail(good: RunFacts, revi
     asked = verdict(good, good.model_copy(update={"revisions": revisions}), without=["revision", "Dise"])
     assert asked.passed
     assert "not judged (gate.without): revision, Dise (which nothing is called)" in asked.table()
+
+
+def test_results_of_other_code_fail_whatever_the_revision(good: RunFacts) -> None:
+    for code, failed in (("same", []), ("unknown", []), ("other", ["code"])):
+        found = verdict(good, good.model_copy(update={"code": code}), without=["revision", "code"])
+        assert [row.metric for row in found.rows if not row.passed] == failed
+    promoted = refusals({good.key: good.model_copy(update={"code": "other"})}, COMMIT, False)
+    assert any("other code" in reason for reason in promoted)
 
 
 def test_what_is_unknown_or_failed_on_both_sides_fails(good: RunFacts) -> None:

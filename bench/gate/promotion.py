@@ -38,6 +38,8 @@ def _problems(run: RunFacts, commit: str | None) -> Iterator[str]:
     if made != [str(commit)] or not run.revisions:
         shown = ", ".join(one[:8] for one in made)
         yield f"made at revision {shown}, the checkout is at {str(commit)[:8]}: run again, into another runs_dir"
+    if run.code == "other":
+        yield "results of other code than is installed: run again, or --redo fit"
     for name, outcome in run.benchmarks.items():
         if outcome == "failed":
             yield f"benchmark {name} failed"
