@@ -97,7 +97,7 @@ def test_scores_of_several_labels_are_channels_in_the_order_of_their_ids(tmp_pat
         (lambda path: path.unlink(), r"ref/p0_0\.png: no score in draw-1 for this reference"),
         (lambda path: np.save(path, np.full((SIDE, SIDE), 3.0)), r"p0_0\.npy: .* 3 to 3; .* no logits"),
         (lambda path: np.save(path, np.full((SIDE, SIDE), np.nan)), r"p0_0\.npy: .*nan"),
-        (lambda path: np.save(path, np.full((20, SIDE), 0.5)), r"p0_0\.npy: size 20 x 24, but the reference has 24"),
+        (lambda path: np.save(path, np.full((20, SIDE), 0.5)), r"p0_0\.npy: size 20 x 24, but its reference has 24"),
         (lambda path: np.save(path, np.full((2, SIDE, SIDE), 0.5)), r"p0_0\.npy: size 2 x 24 x 24"),
         (lambda path: np.save(path, np.ones((SIDE, SIDE), np.uint8)), r"no score above 1/255 .* span 0\.\.255"),
         (lambda path: path.write_bytes(b"x"), r"p0_0\.npy: cannot be read"),

@@ -64,7 +64,7 @@ def test_a_name_that_cannot_be_stored(name: str, tmp_path: Path, capsys: pytest.
         + f"{name},test\n"
     )
     arguments = ["dataset=folder", f"dataset.root={data}", f"dataset.manifest={tmp_path / 'm.csv'}", *QUICK]
-    refused(["run", "method=unet", *arguments, f"runs_dir={tmp_path / 'runs'}"], "rename its files", capsys)
+    refused(["run", "method=unet", *arguments, f"runs_dir={tmp_path / 'runs'}"], "rename it", capsys)
     assert not (tmp_path / "runs").exists()
 
 

@@ -79,8 +79,8 @@ def test_undefined_values_are_left_out_counted_and_noted(tmp_path: Path) -> None
     (row,) = found.rows
     assert (row["HD95"], row["HD95_undefined"], row["undefined"], row["cases"]) == (4.0, 2, 24, 20)
     assert row["RelativeVolumeDifference"] is None
-    assert "HD95, ASSD undefined: sdseg on phantom/polyp 2 (18 cases remain)." in found.notes
-    assert "Volume error undefined: sdseg on phantom/polyp 20 (0 cases remain)." in found.notes
+    assert "HD95, ASSD undefined: sdseg on phantom/polyp 2 values (18 cases remain)." in found.notes
+    assert "Volume error undefined: sdseg on phantom/polyp 20 values (0 cases remain)." in found.notes
     lines = to_csv(found).splitlines()
     values = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
     assert (values["RelativeVolumeDifference"], values["ASSD_undefined"]) == ("", "2")

@@ -176,7 +176,7 @@ def _undefined_notes(found: list[tuple[str, dict[str, Summary]]], means: list[Co
     lines: dict[str, list[str]] = {}
     for column in means:
         of = [(where, summaries[column.key]) for where, summaries in found if column.key in summaries]
-        counts = [f"{where} {s.undefined} ({s.cases} cases remain)" for where, s in of if s.undefined]
+        counts = [f"{where} {s.undefined} values ({s.cases} cases remain)" for where, s in of if s.undefined]
         infinite = [f"{where} {s.infinite}" for where, s in of if s.infinite]
         for word, listed in (("undefined", counts), ("infinite", infinite)):
             if listed:

@@ -163,9 +163,9 @@ def _count_notes(found: list[tuple[str, dict[str, Summary]]]) -> list[str]:
         undefined = [(where, s[column.key]) for where, s in found if s[column.key].undefined]
         if infinite:
             counts = "; ".join(f"{where} {summary.infinite}" for where, summary in infinite)
-            notes.append(f"{column.title} infinite (identical draws): {counts} cases.")
+            notes.append(f"{column.title} infinite (identical draws), values: {counts}.")
         if undefined:
-            counts = "; ".join(f"{where} {s.undefined} ({s.cases} cases remain)" for where, s in undefined)
+            counts = "; ".join(f"{where} {s.undefined} values ({s.cases} cases remain)" for where, s in undefined)
             notes.append(f"{column.title} undefined: {counts}.")
     return notes
 
