@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,45 @@ from bench.datasets.splitting import read_groups
 from bench.errors import InputError
 from bench.images import read_score
 from bench.masks import Declared, MaskFiles
-from bench.masks.declared import COLOUR, show
+from bench.masks.declared import COLOUR, declared, show
 from bench.masks.predictions import prediction_masks
 from bench.pairing import check_stems, find_draws, find_files
 from bench.stored import StoredCase
 from bench.types import Case
 
 _FAINTEST = 1 / 255  # what the 1 of a mask saved as 0 and 1 becomes when it is read as a score
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of both sides are read and paired.
+
+    `mask`, `labels`, `ignore` and `background` state what masks mean (`bench.masks.declared`), `pred_labels` where
+    predictions have other values. Nothing stated, references are binary ("foreground") or label maps (one label per
+    value they hold). `resample` brings predictions on another grid to their references' (masks by nearest neighbour,
+    scores linearly), which the notes say. Stems are compared without `pred_suffix` and `ref_suffix`. With `subset`
+    references that have no prediction are left out, which the summary counts.
+    """
+
+    mask: str = "auto"
+    labels: Any = None
+    pred_labels: Any = None
+    ignore: Any = None
+    background: Any = 0
+    resample: bool = False
+    pred_suffix: str = ""
+    ref_suffix: str = ""
+    subset: bool = False
+
+    @cached_property
+    def references(self) -> Declared:
+        """What is stated about the references' masks."""
+        return declared(self.mask, self.labels, self.ignore, self.background)
+
+    @cached_property
+    def predictions(self) -> Declared:
+        """What is stated about the predictions'."""
+        return declared(self.mask, self.pred_labels, None, 0 if self.pred_labels else self.background)
 
 
 @dataclass(frozen=True)
@@ -72,30 +105,22 @@ class FolderInputs:
 def open_folders(
     pred: Path,
     ref: Path,
-    masks: Declared,
-    predicted: Declared,
+    how: Reading,
     *,
     scores: Path | None = None,
     groups: Path | None = None,
     group_regex: str | None = None,
-    resample: bool = False,
-    pred_suffix: str = "",
-    ref_suffix: str = "",
-    subset: bool = False,
 ) -> FolderInputs:
     """Pair the files of the folders by stem; where nothing names the labels, all references are read for them.
 
-    `masks` says what is stated about the references' masks, `predicted` about the predictions'.
-
-    `pred` and `scores` hold files or sub-folders `draw-*`, the same in both; stems are compared without the suffixes.
-    With `subset` references without a prediction are left out. Raises InputError for missing or extra files, another
-    number of draws, unreadable references, and cases without a group.
+    `pred` and `scores` hold files or sub-folders `draw-*`, the same in both. Raises InputError for missing or extra
+    files, another number of draws, unreadable references, and cases without a group.
     """
-    references, draws = find_files(ref, ref_suffix), find_draws(pred, pred_suffix)
+    references, draws = find_files(ref, how.ref_suffix), find_draws(pred, how.pred_suffix)
     if not references:
         raise InputError(f"{ref}: holds no reference mask; give PNG, TIFF, NPY or NIfTI files")
-    check_stems(ref, references, draws, "prediction", subset=subset)
-    soft = {} if scores is None else find_draws(scores, pred_suffix)
+    check_stems(ref, references, draws, "prediction", subset=how.subset)
+    soft = {} if scores is None else find_draws(scores, how.pred_suffix)
     if scores is not None and list(soft) != list(draws):
         ours, theirs = (", ".join(found) if "" not in found else "no draw-* folders" for found in (soft, draws))
         raise InputError(f"{scores}: has {ours}, but {pred} has {theirs}; give scores of the same draws")
@@ -105,12 +130,12 @@ def open_folders(
         raise InputError(f"{pred}: holds no prediction for any reference of {ref}; give files of the same stems")
     check_stems(ref, references, soft, "score")
     group_of = read_groups(references, groups, group_regex)
-    reading = MaskFiles(ref, list(references.values()), masks)
+    reading = MaskFiles(ref, list(references.values()), how.references)
     labels, values = _labels(reading)
     files = [path for draw in draws.values() for path in draw.values()]
-    answers = prediction_masks(pred, files, labels, values, predicted)
+    answers = prediction_masks(pred, files, labels, values, how.predictions)
     kinds = (list(draws.values()), list(soft.values()))
-    return FolderInputs(references, labels, reading, answers, *kinds, group_of, resample, total - len(references))
+    return FolderInputs(references, labels, reading, answers, *kinds, group_of, how.resample, total - len(references))
 
 
 def _labels(reading: MaskFiles) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]] | None]:

@@ -15,9 +15,8 @@ from bench import progress
 from bench.case_scores import CaseScores, kept
 from bench.errors import InputError
 from bench.files import strict_json
-from bench.folder_inputs import FolderInputs, open_folders
+from bench.folder_inputs import FolderInputs, Reading, open_folders
 from bench.folder_summary import summarise
-from bench.masks.declared import declared
 from bench.metrics import MASK_METRICS, METRICS, Metric
 from bench.metrics.perceptual import undefined_reason
 from bench.metrics.stability import stability_metrics
@@ -59,15 +58,7 @@ def score_folder(
     group_regex: str | None = None,
     size: int = 256,
     conventions: bool = False,
-    mask: str = "auto",
-    labels: Any = None,
-    pred_labels: Any = None,
-    ignore: Any = None,
-    background: Any = 0,
-    resample: bool = False,
-    pred_suffix: str = "",
-    ref_suffix: str = "",
-    subset: bool = False,
+    **reading: Any,
 ) -> dict[str, Any]:
     """Score masks in `pred` (or in its sub-folders `draw-*`) against `ref`, paired by file stem.
 
@@ -80,15 +71,8 @@ def score_folder(
     and summary.json into `out` once everything is scored, with `conventions` also conventions.csv (the same masks
     under every protocol), and returns the summary.
 
-    How masks are read is decided once per folder, from all of its files, and stands in the summary under `masks`.
-    `mask`, `labels`, `ignore` and `background` state it (`bench.masks.declared`), `pred_labels` where predictions have
-    other values. Nothing stated, references are binary ("foreground") or label maps (one label per value they hold).
-
-    `resample` brings predictions that lie on another grid to their references' (masks by nearest neighbour, scores
-    linearly), which the notes say.
-
-    Stems are compared without `pred_suffix` and `ref_suffix`. With `subset` references that have no prediction are left
-    out, which the summary counts.
+    `reading`: the fields of `bench.folder_inputs.Reading`, which say how files are read and paired. How masks are read
+    is decided once per folder, from all of its files, and stands in the summary under `masks`.
 
     Raises InputError, with no scores written, for missing or extra predictions, other grids and sizes,
     unreadable files, values that are no mask or no score, cases without a group, unknown protocols or metrics, and
@@ -104,30 +88,30 @@ def score_folder(
     check_apart(out, pred, ref, scores)
     output = OutputFolder(Path(out))
     output.check(name for name in _FILES if conventions or name != _CONVENTIONS)
-    stated = declared(mask, labels, ignore, background)
-    predicted = declared(mask, pred_labels, None, 0 if pred_labels else background)
-    paths: dict[str, Any] = {"scores": scores and Path(scores), "groups": groups and Path(groups)}
-    options: dict[str, Any] = {
-        "resample": resample,
-        "pred_suffix": pred_suffix,
-        "ref_suffix": ref_suffix,
-        "subset": subset,
-    }
-    inputs = open_folders(Path(pred), Path(ref), stated, predicted, group_regex=group_regex, **paths, **options)
+    paths = {"scores": scores and Path(scores), "groups": groups and Path(groups)}
+    inputs = open_folders(Path(pred), Path(ref), Reading(**reading), group_regex=group_regex, **paths)
     scratch = output.path / _SCRATCH
     with heard() as notes:
         scored = _score(inputs, names, rules, size if conventions else None, scratch)
     scored.facts["notes"] += notes.lines() + suspicions(scored.frame)
-    if inputs.left_out:
-        total = len(inputs.references) + inputs.left_out
-        scored.facts["notes"] += [f"{inputs.left_out} of {total} references have no prediction and are left out"]
-    facts = _conventions(chosen, scored.spacings, protocol, inputs)
-    summary = {
-        "protocol": protocol,
+    summary = _summary(inputs, rules, scored, _conventions(chosen, scored.spacings, protocol, inputs))
+    _write(output, scored.frame, summary, gap_table(scored.gap, size=size) if conventions else None)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return summary
+
+
+def _summary(
+    inputs: FolderInputs, rules: Protocol, scored: _Scored, facts: dict[str, dict[str, str]]
+) -> dict[str, Any]:
+    total, left_out = len(inputs.references) + inputs.left_out, inputs.left_out
+    if left_out:
+        scored.facts["notes"] += [f"{left_out} of {total} references have no prediction and are left out"]
+    return {
+        "protocol": rules.name,
         "rules": {"targets": rules.targets, "grid": rules.grid, "empty": rules.empty},
         "conventions": facts,
         "n_cases": len(inputs.references),
-        **({"references_left_out": inputs.left_out} if subset else {}),
+        **({"references_left_out": left_out} if left_out else {}),
         "n_groups": len(set(inputs.groups.values())),
         "draws": len(inputs.draws),
         "labels": list(inputs.labels),
@@ -135,9 +119,6 @@ def score_folder(
         **scored.facts,
         "metrics": summarise(scored.frame, facts),
     }
-    _write(output, scored.frame, summary, gap_table(scored.gap, size=size) if conventions else None)
-    shutil.rmtree(scratch, ignore_errors=True)
-    return summary
 
 
 def _conventions(

@@ -16,6 +16,7 @@ from bench.case_scores import CaseScores, kept
 from bench.config import Cell
 from bench.environment import environment_facts, folder_revision, machine, revision
 from bench.gallery import write_gallery
+from bench.identity import digest, run_identity
 from bench.metrics import Metric, plugin_code
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
@@ -28,7 +29,7 @@ from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Sc
 from bench.reuse import note_step
 from bench.sanity import suspicions
 from bench.sources import outside_folder, scoring_code
-from bench.store import RunFolder, digest, run_identity
+from bench.store import RunFolder
 from bench.stored import StoredCase, read_case
 from bench.types import Dataset
 
