@@ -1,4 +1,4 @@
-"""Sliding windows over a volume, to predict with; `sdseg.batches.random_crop` cuts those to train on."""
+"""Sliding windows over a volume, to predict with; `sdseg.training.batches.random_crop` cuts those to train on."""
 
 from __future__ import annotations
 

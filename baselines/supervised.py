@@ -16,8 +16,8 @@ from torch.nn.functional import pad
 from baselines.sliding_window import slide
 from baselines.whole_network import WholeNetwork
 from sdseg.labels import Prediction
-from sdseg.recipe import Recipe
 from sdseg.segmenter import TrainedSegmenter
+from sdseg.training.recipe import Recipe
 from sdseg.weights import read_state_dict
 from sdseg.weights.pretrained import fill
 

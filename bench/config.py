@@ -35,7 +35,7 @@ METRICS = (
 
 @dataclass
 class TrainConfig:
-    """How a method trains; `sdseg.recipe.Recipe` says what each key means."""
+    """How a method trains; `sdseg.training.recipe.Recipe` says what each key means."""
 
     steps: int = MISSING
     batch_size: int = MISSING

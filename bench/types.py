@@ -98,7 +98,7 @@ class Segmenter(Protocol):
 
     An entry point of `sdseg.methods`, or `target` of a method's file, names a class or a function that makes one. It
     is called with the keywords `task` (TaskSpec), `seed` (int), `device` ("cpu" or "cuda"), `recipe` (the section
-    `train` of the configuration, see `sdseg.recipe`; empty where the file says so), and the method's options.
+    `train` of the configuration, see `sdseg.training.recipe`; empty where the file says so), and the method's options.
     """
 
     dims: int

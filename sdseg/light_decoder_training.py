@@ -15,13 +15,13 @@ from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
 from sdseg.architecture import ARCHITECTURES, Architecture
-from sdseg.batches import step_generator
-from sdseg.checkpoint import read_checkpoint
-from sdseg.codec_training import mask_dice
 from sdseg.files import write_atomically
 from sdseg.light_decoder import LIGHT_DECODER, LightDecoder, LightShape, decoder_hash
 from sdseg.mask_codec import MaskCodec, build_autoencoder, load_autoencoder, load_tiny_codec
-from sdseg.procedural_masks import draw_masks
+from sdseg.training.batches import step_generator
+from sdseg.training.checkpoint import read_checkpoint
+from sdseg.training.codec_training import mask_dice
+from sdseg.training.procedural_masks import draw_masks
 
 log = logging.getLogger(__name__)
 

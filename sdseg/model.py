@@ -60,7 +60,7 @@ class SDSeg(nn.Module):
         if self.alignment is not None:
             self.alignment.watch(self.denoiser.unet.down_blocks)
         self.folded = False  # `sdseg.inference` sets it where the time step has become a constant
-        # Remembers the moments of masks by key, while training (see `sdseg.latent_cache`).
+        # Remembers the moments of masks by key, while training (see `sdseg.training.latent_cache`).
         self.cache: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""The harness's view of a trained model: fit, load, predict. Serves every model that `sdseg.trainer` can train."""
+"""The harness's view of a trained model: fit, load, predict. Serves every model that `sdseg.training.trainer` can train."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sdseg.architecture import ARCHITECTURES
-from sdseg.batches import step_generator
 from sdseg.config import SDSegConfig
 from sdseg.files import write_atomically
 from sdseg.inference import InferenceSettings, optimize, policy
 from sdseg.labels import Prediction
 from sdseg.light_decoder import load_light_decoder
 from sdseg.model import SDSeg
-from sdseg.recipe import Recipe
 from sdseg.sampling import ddim_timesteps
-from sdseg.trainer import train
+from sdseg.training.batches import step_generator
+from sdseg.training.recipe import Recipe
+from sdseg.training.trainer import train
 
 
 class TrainedSegmenter:

@@ -32,14 +32,14 @@ def run(request: pytest.FixtureRequest) -> Run:
 class Contest(NamedTuple):
     """Two trainings of one model from one start."""
 
-    loop: Any  # sdseg.trainer.TrainingLoop
+    loop: Any  # sdseg.training.trainer.TrainingLoop
     official: OfficialTraining
     recipe: Any
     items: TrainingItems
 
     def batches(self) -> Iterator[Any]:
         """The batches of the steps to come."""
-        return import_by_name("sdseg.batches.training_batches")(
+        return import_by_name("sdseg.training.batches.training_batches")(
             self.items, self.recipe, self.loop.seed, self.loop.state.step
         )
 
@@ -49,7 +49,7 @@ class Contest(NamedTuple):
 
     def step_official(self, batch: Any, step: int) -> float:
         """The same draws and the same learning rate as ours in this step."""
-        generator = import_by_name("sdseg.batches.step_generator")(self.loop.seed, step)
+        generator = import_by_name("sdseg.training.batches.step_generator")(self.loop.seed, step)
         draws = self.official.model.draw(len(batch.image), batch.image.shape[-2:], generator)
         return self.official.step(batch.image, batch.mask, draws, self.recipe.lr_factor(step))
 
@@ -65,8 +65,8 @@ def contest(run: Run, workdir: Path) -> Iterator[Contest]:
         ours.model.prepare = lambda masks, generator: None  # a random codec costs as much as a pretrained one
     items, recipe = TrainingItems(run.dataset, "train", ours.dims), ours.recipe
     device = ours.device.type
-    with import_by_name("sdseg.acceleration.accelerated")(ours.model, recipe, len(items)):
-        make = import_by_name("sdseg.trainer.TrainingLoop")
+    with import_by_name("sdseg.training.acceleration.accelerated")(ours.model, recipe, len(items)):
+        make = import_by_name("sdseg.training.trainer.TrainingLoop")
         loop = make(ours.model, items, recipe, workdir, run.cell.seed, device)
         theirs.model.load_state_dict(ours.model.state_dict())
         theirs.model.to(ours.device)

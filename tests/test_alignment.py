@@ -17,7 +17,7 @@ from sdseg.architecture import ARCHITECTURES
 from sdseg.config import Alignment, SDSegConfig
 from sdseg.loss import Losses
 from sdseg.model import SDSeg
-from sdseg.procedural_masks import draw_masks
+from sdseg.training.procedural_masks import draw_masks
 
 TINY = ARCHITECTURES["tiny"]
 SMALL = Alignment(teacher="test_vit", teacher_size=32, teacher_width=6, projector_width=16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdseg.batches import (
+from sdseg.training.batches import (
     StepSampler,
     draw_orientations,
     flip,
@@ -13,7 +13,7 @@ from sdseg.batches import (
     step_generator,
     training_batches,
 )
-from sdseg.recipe import Recipe
+from sdseg.training.recipe import Recipe
 from tests.training_fixtures import items
 
 BOTH = ("horizontal", "vertical")

@@ -110,7 +110,7 @@ def known_options() -> str:
 def test_modules_and_targets_exist() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     modules = set(re.findall(r"python -m ([\w.]+)", text)) | set(re.findall(r" -m (bench[\w.]*)", text))
-    assert {"sdseg.codec_training", "bench.cli"} <= modules
+    assert {"sdseg.training.codec_training", "bench.cli"} <= modules
     assert [name for name in modules if find_spec(name) is None] == []
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {line.split()[1] for line in commands("make")} <= targets

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdseg.latent_cache import LatentCache
 from sdseg.mask_codec import MaskCodec, load_tiny_codec
+from sdseg.training.latent_cache import LatentCache
 from tests.training_fixtures import discs, tiny_sdseg
 
 

@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sdseg import light_decoder_training as training
 from sdseg.architecture import ARCHITECTURES
-from sdseg.codec_training import mask_dice
 from sdseg.config import SDSegConfig
 from sdseg.light_decoder import (
     LIGHT_DECODER,
@@ -23,6 +22,7 @@ from sdseg.light_decoder import (
 from sdseg.light_decoder_training import Teacher, compare, distillation_loss, train_light_decoder
 from sdseg.mask_codec import TINY_CODEC, MaskCodec, build_autoencoder, load_tiny_codec
 from sdseg.model import SDSeg
+from sdseg.training.codec_training import mask_dice
 
 TINY = ARCHITECTURES["tiny"]
 MINI = TINY.model_copy(update={"codec_widths": (8, 8)})

@@ -18,7 +18,7 @@ from baselines.medsegdiff.model import MedSegDiff, binarise, decide, mix
 from baselines.medsegdiff.official import load_official, to_official
 from baselines.medsegdiff.segmenter import medsegdiff_segmenter
 from bench.config import compose_config
-from sdseg.recipe import Recipe
+from sdseg.training.recipe import Recipe
 
 SMALL: dict[str, Any] = {
     "image_size": 16,

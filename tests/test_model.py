@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from sdseg.architecture import ARCHITECTURES
-from sdseg.codec_training import reconstruction_dice
 from sdseg.config import SDSegConfig
 from sdseg.denoiser import Denoiser, build_unet
 from sdseg.labels import choose_class, class_masks
 from sdseg.loss import sdseg_loss
 from sdseg.mask_codec import TINY_CODEC, build_autoencoder, load_tiny_codec
 from sdseg.model import Draws, SDSeg
-from sdseg.procedural_masks import draw_masks
 from sdseg.schedule import NoiseSchedule
+from sdseg.training.codec_training import reconstruction_dice
+from sdseg.training.procedural_masks import draw_masks
 from sdseg.vision_encoder import VisionEncoder
 
 

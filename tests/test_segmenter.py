@@ -11,8 +11,8 @@ import torch
 
 from sdseg.light_decoder import LightDecoder, LightShape, decoder_hash
 from sdseg.model import SDSeg
-from sdseg.procedural_masks import draw_masks
 from sdseg.segmenter import TrainedSegmenter, pretrained_segmenter, sdseg_segmenter
+from sdseg.training.procedural_masks import draw_masks
 
 TASK = SimpleNamespace(channels=1, labels=("mask",), image_size=(32, 32))
 RECIPE = {"steps": 2, "batch_size": 2, "lr": 0.05, "validate_every": 2, "flips": []}

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from bench.config import compose_config
-from sdseg.ema import Ema
-from sdseg.recipe import Recipe
-from sdseg.trainer import TrainingStateError, train
+from sdseg.training.ema import Ema
+from sdseg.training.recipe import Recipe
+from sdseg.training.trainer import TrainingStateError, train
 from tests.training_fixtures import RECIPE, Toy, discs, items, tiny_sdseg
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sdseg.recipe import Recipe
-from sdseg.trainer import train
+from sdseg.training.recipe import Recipe
+from sdseg.training.trainer import train
 
 Losses = namedtuple("Losses", ["total"])
 RECIPE = Recipe(steps=12, batch_size=4, lr=1e-2, validate_every=4, checkpoint_every=3, ema_decay=0.9)

@@ -8,8 +8,8 @@ import torch
 
 from baselines.medsegdiff.config import MedSegDiffConfig
 from baselines.medsegdiff.model import MedSegDiff
-from sdseg.recipe import Recipe
 from sdseg.segmenter import TrainedSegmenter
+from sdseg.training.recipe import Recipe
 
 _CHOICES = {
     "sampler": ("dpm", "ddpm", "ddim", "official"),

@@ -7,7 +7,7 @@ import torch
 
 from baselines.diff_unet.model import TrainableDiffUNet
 from baselines.diff_unet.network import DiffUNet
-from sdseg.recipe import Recipe
+from sdseg.training.recipe import Recipe
 from tests.parity.golden_diff_unet import Golden
 
 FULL = pytest.mark.full

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 
-from sdseg.ema import Ema
 from sdseg.model import SDSeg
-from sdseg.recipe import Recipe
+from sdseg.training.ema import Ema
+from sdseg.training.recipe import Recipe
 from sdseg.weights.official import official_unet, official_vision
 from tests.parity.golden import UNET, Golden
 from tests.parity.test_losses import check_losses, training_loss

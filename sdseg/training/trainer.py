@@ -15,12 +15,12 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from torch import nn
 
-from sdseg.acceleration import accelerated
-from sdseg.batches import StepSampler, TrainingBatch, step_generator, training_batches
-from sdseg.checkpoint import TrainingState, TrainingStateError, load_training, save_training
-from sdseg.ema import Ema
-from sdseg.recipe import Recipe
-from sdseg.selection import validation_dice
+from sdseg.training.acceleration import accelerated
+from sdseg.training.batches import StepSampler, TrainingBatch, step_generator, training_batches
+from sdseg.training.checkpoint import TrainingState, TrainingStateError, load_training, save_training
+from sdseg.training.ema import Ema
+from sdseg.training.recipe import Recipe
+from sdseg.training.selection import validation_dice
 
 __all__ = ["Trainable", "TrainingLoop", "TrainingStateError", "train"]
 

@@ -1,4 +1,4 @@
-"""Trains the tiny mask autoencoder that ships with the project: `python -m sdseg.codec_training --out FILE`."""
+"""Trains the tiny mask autoencoder that ships with the project: `python -m sdseg.training.codec_training --out FILE`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sdseg.architecture import ARCHITECTURES
 from sdseg.loss import pixel_loss
 from sdseg.mask_codec import TINY_CODEC, MaskCodec, build_autoencoder
-from sdseg.procedural_masks import draw_masks
+from sdseg.training.procedural_masks import draw_masks
 
 log = logging.getLogger(__name__)
 

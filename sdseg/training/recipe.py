@@ -36,7 +36,7 @@ class Recipe(BaseModel):
     checkpoint_every: int = Field(default=500, gt=0)
     precision: Literal["no", "bf16", "fp16"] = "no"
     workers: int = Field(default=0, ge=0)
-    # What makes a step cheaper and changes no more than rounding (see `sdseg.acceleration`).
+    # What makes a step cheaper and changes no more than rounding (see `sdseg.training.acceleration`).
     cache_latents: bool = True
     channels_last: bool = False
     compile: bool = False

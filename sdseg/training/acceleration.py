@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from sdseg.latent_cache import LatentCache
-from sdseg.recipe import Recipe
+from sdseg.training.latent_cache import LatentCache
+from sdseg.training.recipe import Recipe
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sdseg.batches import step_generator
+from sdseg.training.batches import step_generator
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Sampler
 
-from sdseg.recipe import Recipe
+from sdseg.training.recipe import Recipe
 
 _AXES = {"horizontal": -1, "vertical": -2}
 _MOST_DIMS = 3
