@@ -21,6 +21,8 @@ def export_run(run: Path, out: Path, trust: bool = False, overrides: Sequence[st
     set_threads(config["threads"])
     task = task_of(config["task"])
     try:
-        return import_by_name("sdseg.onnx_export.export_segmenter")(load_segmenter(config, task, folder), task, out)
+        return import_by_name("sdseg.fast.onnx_export.export_segmenter")(
+            load_segmenter(config, task, folder), task, out
+        )
     except ValueError as error:
         raise InputError(str(error).splitlines()[0]) from error

@@ -74,7 +74,7 @@ class MaskCodec(nn.Module):
         super().__init__()
         self.autoencoder = autoencoder.requires_grad_(False).eval()
         self.register_buffer("latent_scale", torch.tensor(float(latent_scale)))
-        # Decodes in the autoencoder's place (see `sdseg.light_decoder`). Moves with the codec, but belongs to no
+        # Decodes in the autoencoder's place (see `sdseg.fast.light_decoder`). Moves with the codec, but belongs to no
         # model: saved weights never hold it, so that an approximation cannot slip into the exact path.
         self.light: nn.Module | None = None
         self.register_state_dict_post_hook(_drop_light)

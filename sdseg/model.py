@@ -59,7 +59,7 @@ class SDSeg(nn.Module):
         self.alignment = FeatureAlignment(config.alignment, shape, teacher) if config.alignment else None
         if self.alignment is not None:
             self.alignment.watch(self.denoiser.unet.down_blocks)
-        self.folded = False  # `sdseg.inference` sets it where the time step has become a constant
+        self.folded = False  # `sdseg.fast.inference` sets it where the time step has become a constant
         # Remembers the moments of masks by key, while training (see `sdseg.training.latent_cache`).
         self.cache: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 

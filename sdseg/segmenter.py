@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from sdseg.architecture import ARCHITECTURES
 from sdseg.config import SDSegConfig
+from sdseg.fast.inference import InferenceSettings, optimize, policy
+from sdseg.fast.light_decoder import load_light_decoder
 from sdseg.files import write_atomically
-from sdseg.inference import InferenceSettings, optimize, policy
 from sdseg.labels import Prediction
-from sdseg.light_decoder import load_light_decoder
 from sdseg.model import SDSeg
 from sdseg.sampling import ddim_timesteps
 from sdseg.training.batches import step_generator

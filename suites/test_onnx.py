@@ -27,8 +27,8 @@ def test_onnx(run: Run, benchmark, publish, tmp_path: Path) -> None:
     task, measure = run.dataset.spec, run.cell.config["measure"]
     segmenter = load_segmenter({**run.cell.config, "device": "cpu"}, task, run.folder)
     path = tmp_path / "model.onnx"
-    found = import_by_name("sdseg.onnx_export.export_segmenter")(segmenter, task, path)
-    session = import_by_name("sdseg.onnx_export.open_session")(path, torch.get_num_threads())
+    found = import_by_name("sdseg.fast.onnx_export.export_segmenter")(segmenter, task, path)
+    session = import_by_name("sdseg.fast.onnx_export.open_session")(path, torch.get_num_threads())
     image = method_image(run.dataset.case(run.dataset.case_ids("test")[0]), task)
     image = image[None] if image.ndim == 3 else image[:, image.shape[1] // 2][None]
     shape = segmenter.model.latent_shape(*image.shape[-2:])

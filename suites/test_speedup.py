@@ -146,6 +146,6 @@ def _generators(count: int) -> list[CaseGenerator]:
 
 
 def _write_random_light_decoder(model: Any, path: str) -> None:
-    named = {name: import_by_name(f"sdseg.light_decoder.{name}") for name in ("LightDecoder", "LightShape")}
-    teacher = import_by_name("sdseg.light_decoder.decoder_hash")(model.codec.autoencoder)
+    named = {name: import_by_name(f"sdseg.fast.light_decoder.{name}") for name in ("LightDecoder", "LightShape")}
+    teacher = import_by_name("sdseg.fast.light_decoder.decoder_hash")(model.codec.autoencoder)
     named["LightDecoder"](named["LightShape"].of(model.config.architecture), teacher).save(Path(path))

@@ -11,8 +11,8 @@ from torch import nn
 
 from sdseg.architecture import ARCHITECTURES, Architecture
 from sdseg.config import SDSegConfig
-from sdseg.constant_folding import fold_time, fold_upsampling
-from sdseg.inference import InferenceSettings, optimize, policy
+from sdseg.fast.constant_folding import fold_time, fold_upsampling
+from sdseg.fast.inference import InferenceSettings, optimize, policy
 from sdseg.mask_codec import build_autoencoder
 from sdseg.model import SDSeg
 from suites.reference_loop import official_loop

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sdseg import light_decoder_training as training
 from sdseg.architecture import ARCHITECTURES
 from sdseg.config import SDSegConfig
-from sdseg.light_decoder import (
+from sdseg.fast import light_decoder_training as training
+from sdseg.fast.light_decoder import (
     LIGHT_DECODER,
     LightDecoder,
     LightShape,
@@ -19,7 +19,7 @@ from sdseg.light_decoder import (
     load_light_decoder,
     use_light_decoder,
 )
-from sdseg.light_decoder_training import Teacher, compare, distillation_loss, train_light_decoder
+from sdseg.fast.light_decoder_training import Teacher, compare, distillation_loss, train_light_decoder
 from sdseg.mask_codec import TINY_CODEC, MaskCodec, build_autoencoder, load_tiny_codec
 from sdseg.model import SDSeg
 from sdseg.training.codec_training import mask_dice

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from bench.cli import main
-from sdseg import onnx_export
 from sdseg.architecture import ARCHITECTURES
 from sdseg.config import SDSegConfig
+from sdseg.fast import onnx_export
+from sdseg.fast.onnx_export import check_onnx, export_onnx, export_segmenter
 from sdseg.model import SDSeg
-from sdseg.onnx_export import check_onnx, export_onnx, export_segmenter
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

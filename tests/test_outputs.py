@@ -160,7 +160,7 @@ def test_promotion_replaces_references_alone(tmp_path: Path, refused) -> None:
 
 def test_export_replaces_exports_alone(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    from sdseg.onnx_export import _check_replaceable
+    from sdseg.fast.onnx_export import _check_replaceable
 
     graph = onnx.helper.make_graph([], "nothing", [], [])
     model = onnx.helper.make_model(graph)

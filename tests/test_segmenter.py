@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sdseg.light_decoder import LightDecoder, LightShape, decoder_hash
+from sdseg.fast.light_decoder import LightDecoder, LightShape, decoder_hash
 from sdseg.model import SDSeg
 from sdseg.segmenter import TrainedSegmenter, pretrained_segmenter, sdseg_segmenter
 from sdseg.training.procedural_masks import draw_masks

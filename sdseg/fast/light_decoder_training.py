@@ -1,4 +1,4 @@
-"""Distils a light mask decoder from an autoencoder: `python -m sdseg.light_decoder_training [--architecture paper]`."""
+"""Distils a light mask decoder from an autoencoder: `python -m sdseg.fast.light_decoder_training [--architecture paper]`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
 from sdseg.architecture import ARCHITECTURES, Architecture
+from sdseg.fast.light_decoder import LIGHT_DECODER, LightDecoder, LightShape, decoder_hash
 from sdseg.files import write_atomically
-from sdseg.light_decoder import LIGHT_DECODER, LightDecoder, LightShape, decoder_hash
 from sdseg.mask_codec import MaskCodec, build_autoencoder, load_autoencoder, load_tiny_codec
 from sdseg.training.batches import step_generator
 from sdseg.training.checkpoint import read_checkpoint

@@ -9,9 +9,9 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from sdseg.constant_folding import fold_time, fold_upsampling
 from sdseg.cross_attention import ConditionedAttention
-from sdseg.light_decoder import use_light_decoder
+from sdseg.fast.constant_folding import fold_time, fold_upsampling
+from sdseg.fast.light_decoder import use_light_decoder
 from sdseg.model import SDSeg
 
 DType = Literal["auto", "float32", "float16", "bfloat16"]

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from sdseg.config import SDSegConfig
-from sdseg.constant_folding import fold_time
+from sdseg.fast.constant_folding import fold_time
+from sdseg.fast.light_decoder import use_light_decoder
 from sdseg.labels import combine
-from sdseg.light_decoder import use_light_decoder
 from sdseg.model import SDSeg
 
 OPSET = 18

@@ -18,7 +18,7 @@ from sdseg.files import write_atomically
 from sdseg.mask_codec import MaskCodec
 
 LIGHT_DECODER = Path(__file__).parent / "assets" / "tiny_light_decoder.safetensors"
-_REMEDY = "python -m sdseg.light_decoder_training --architecture {} --autoencoder FOLDER --out FILE makes one"
+_REMEDY = "python -m sdseg.fast.light_decoder_training --architecture {} --autoencoder FOLDER --out FILE makes one"
 _LIMIT = 3.0  # latents are squashed beyond so many standard deviations
 
 
