@@ -78,10 +78,10 @@ def _segment(parsed: argparse.Namespace, overrides: list[str]) -> int:
 def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
     import pandas as pd
 
+    from bench.datasets.masks.declared import parse_pairs
     from bench.folder_scores import score_folder
     from bench.folder_summary import conventions_text, summary_text
     from bench.locking import locked
-    from bench.masks.declared import parse_pairs
 
     names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions", "resample", *_PAIRING)
     options = {name: getattr(parsed, name) for name in (*names, "mask", "ignore", "background")}

@@ -12,13 +12,13 @@ import numpy as np
 
 from bench.datasets.formats import decode
 from bench.datasets.grids import Onto
+from bench.datasets.images import read_score
+from bench.datasets.masks import Declared, MaskFiles
+from bench.datasets.masks.declared import COLOUR, declared, show
+from bench.datasets.masks.predictions import prediction_masks
+from bench.datasets.pairing import check_stems, find_draws, find_files
 from bench.datasets.splitting import read_groups
 from bench.errors import InputError
-from bench.images import read_score
-from bench.masks import Declared, MaskFiles
-from bench.masks.declared import COLOUR, declared, show
-from bench.masks.predictions import prediction_masks
-from bench.pairing import check_stems, find_draws, find_files
 from bench.stored import StoredCase
 from bench.types import Case
 
@@ -29,7 +29,7 @@ _FAINTEST = 1 / 255  # what the 1 of a mask saved as 0 and 1 becomes when it is 
 class Reading:
     """How the files of both sides are read and paired.
 
-    `mask`, `labels`, `ignore` and `background` state what masks mean (`bench.masks.declared`), `pred_labels` where
+    `mask`, `labels`, `ignore` and `background` state what masks mean (`bench.datasets.masks.declared`), `pred_labels` where
     predictions have other values. Nothing stated, references are binary ("foreground") or label maps (one label per
     value they hold). `resample` brings predictions on another grid to their references' (masks by nearest neighbour,
     scores linearly), which the notes say. Stems are compared without `pred_suffix` and `ref_suffix`. With `subset`

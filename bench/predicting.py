@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from bench.contract import Ask, answer, errors_of
+from bench.datasets.geometry import to_native_size
 from bench.datasets.grids import Onto
-from bench.datasets.picture import Grid
-from bench.geometry import to_native_size
-from bench.items import method_image, method_spacing
+from bench.datasets.items import method_image, method_spacing
+from bench.picture import Grid
 from bench.seeding import CaseGenerator
 from bench.types import Case, Prediction, Segmenter, TaskSpec
 

@@ -18,10 +18,10 @@ from bench.build import build_dataset, build_segmenter
 from bench.config import Cell
 from bench.contract import Ask, answer, answer_checked, errors_of, plain_facts
 from bench.datasets.contract import check_dataset
+from bench.datasets.items import TrainingItems
 from bench.environment import revision
 from bench.errors import InputError, NotApplicableError
 from bench.identity import digest, fit_identity
-from bench.items import TrainingItems
 from bench.metrics import select
 from bench.notes import Notes, heard
 from bench.predicting import predict_cases

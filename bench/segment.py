@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import images, progress
+from bench import progress
+from bench.datasets import images
 from bench.datasets.formats import NIFTI, decode, format_suffix
 from bench.datasets.grids import as_stored
 from bench.datasets.intensity import check_range, ranges_of_run
+from bench.datasets.masks.declared import LARGEST
 from bench.datasets.nifti import write_nifti
+from bench.datasets.pairing import find_files
 from bench.errors import InputError
-from bench.masks.declared import LARGEST
 from bench.outputs import OutputFolder, check_apart
-from bench.pairing import find_files
 from bench.predicting import predict_cases
 from bench.runner import load_segmenter, set_threads, task_of
 from bench.store import RunFolder

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from bench.datasets.picture import Grid
+from bench.picture import Grid
 
 
 @dataclass(frozen=True)

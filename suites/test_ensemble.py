@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.items import method_image
+from bench.datasets.items import method_image
 from bench.measure.interleaved import measure_interleaved
 from bench.measure.latency import synchronize
 from bench.record import Score

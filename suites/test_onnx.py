@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.build import import_by_name
-from bench.items import method_image
+from bench.datasets.items import method_image
 from bench.measure.interleaved import measure_interleaved
 from bench.record import Score
 from bench.runner import Run, load_segmenter

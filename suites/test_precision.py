@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.geometry import resample_mask
-from bench.items import method_image
+from bench.datasets.geometry import resample_mask
+from bench.datasets.items import method_image
 from bench.metrics.overlap import dice
 from bench.metrics.pair import Pair
 from bench.record import Score

@@ -11,8 +11,8 @@ import torch
 
 from bench.build import build_segmenter, import_by_name
 from bench.config import compose_config
+from bench.datasets.items import method_image
 from bench.environment import device_facts
-from bench.items import method_image
 from bench.measure.interleaved import InterleavedResult, measure_interleaved
 from bench.measure.latency import synchronize
 from bench.measure.memory import measure_peak_memory

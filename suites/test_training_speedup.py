@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.build import build_segmenter, import_by_name
-from bench.items import TrainingItems
+from bench.datasets.items import TrainingItems
 from bench.measure.interleaved import measure_interleaved
 from bench.measure.latency import synchronize
 from bench.runner import Run

@@ -12,8 +12,8 @@ import torch
 from bench import cli
 from bench.config import expand
 from bench.contract import ContractError, answer, answer_checked, check_segmenter, plain_facts
+from bench.datasets.items import TrainingItems
 from bench.errors import InputError
-from bench.items import TrainingItems
 from bench.runner import Run, run_cell
 from bench.seeding import CaseGenerator
 from bench.store import RunFolder

@@ -12,10 +12,10 @@ import tifffile
 from PIL import Image
 
 from bench.datasets.formats import decode
+from bench.datasets.images import read_image
+from bench.datasets.masks import Declared
+from bench.datasets.masks.plane import read_plane
 from bench.errors import InputError
-from bench.images import read_image
-from bench.masks import Declared
-from bench.masks.plane import read_plane
 
 BLOB = np.zeros((40, 48), dtype=np.uint8)
 BLOB[10:30, 12:40] = 255

@@ -15,11 +15,11 @@ from baselines.predictions import predictions_segmenter
 from bench.datasets.folder import Folder
 from bench.datasets.formats import decode, is_turned
 from bench.datasets.grids import Onto, on_grid
+from bench.datasets.masks import MaskFiles
+from bench.datasets.masks.declared import declared
 from bench.datasets.nifti import write_nifti
 from bench.errors import InputError
 from bench.folder_scores import score_folder
-from bench.masks import MaskFiles
-from bench.masks.declared import declared
 from bench.notes import heard
 from bench.predicting import predict_cases
 from bench.segment import _case, _write
@@ -175,8 +175,8 @@ def test_score_folder_resamples_on_request_and_notes_it(tmp_path: Path) -> None:
 def read_as_method(root: Path, case: Case, *, resample: bool = False) -> np.ndarray:
     task = TaskSpec(1, ("a", "b"), (8, 8), case.image.ndim - 1)
     stated = {"labels": None, "mask": "auto", "background": 0, "resample": resample}
-    readers = {"find": "bench.pairing.find_files", "read_score": "bench.images.read_score"}
-    readers["read_masks"] = "bench.masks.predictions.PredictedMasks"
+    readers = {"find": "bench.datasets.pairing.find_files", "read_score": "bench.datasets.images.read_score"}
+    readers["read_masks"] = "bench.datasets.masks.predictions.PredictedMasks"
     segmenter = predictions_segmenter(task, 0, "cpu", {}, str(root), scores=None, **stated, **readers)
     (found,) = predict_cases(
         segmenter, task, [case], [0], {"seed": 0, "predict_batch_size": 1, "method": {"name": "predictions"}}

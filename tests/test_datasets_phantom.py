@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.datasets.phantom import Organs, Polyp
-from bench.datasets.phantom_organs import ORGANS
+from bench.datasets.phantom.organs import ORGANS
 from bench.errors import InputError
 from bench.types import Dataset, cases
 

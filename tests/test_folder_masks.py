@@ -14,9 +14,9 @@ from PIL import Image
 
 from bench import cli
 from bench.config import expand
+from bench.datasets.masks.declared import parse_value
 from bench.errors import InputError
 from bench.folder_scores import score_folder
-from bench.masks.declared import parse_value
 from bench.record import read_scores
 from bench.runner import run_cell
 from bench.segment import label_map

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.geometry import resample_mask, to_method_size, to_native_size
+from bench.datasets.geometry import resample_mask, to_method_size, to_native_size
 from bench.types import TaskSpec
 
 

@@ -14,12 +14,12 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from bench.datasets.formats import decode, grid_of
+from bench.datasets.images import read_image, write_mask_png
+from bench.datasets.masks import Declared
+from bench.datasets.masks.plane import read_plane
 from bench.datasets.nifti import write_nifti
+from bench.datasets.pairing import find_files
 from bench.errors import InputError
-from bench.images import read_image, write_mask_png
-from bench.masks import Declared
-from bench.masks.plane import read_plane
-from bench.pairing import find_files
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

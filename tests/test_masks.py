@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.datasets.formats import decode
+from bench.datasets.masks import MaskFiles
+from bench.datasets.masks.declared import declared, parse_pairs, parse_value
+from bench.datasets.masks.plane import read_plane
 from bench.errors import InputError
-from bench.masks import MaskFiles
-from bench.masks.declared import declared, parse_pairs, parse_value
-from bench.masks.plane import read_plane
 
 Y, X = np.mgrid[:96, :128]
 DISC = (Y - 40) ** 2 + (X - 60) ** 2 < 15**2
@@ -226,7 +226,7 @@ def test_files_that_are_clear_are_read_once(tmp_path: Path, monkeypatch: pytest.
     def refuse(*_: Any) -> None:
         raise AssertionError("a second look at a file")
 
-    monkeypatch.setattr("bench.masks.files.read_plane", refuse)
+    monkeypatch.setattr("bench.datasets.masks.files.read_plane", refuse)
     for stated, value in (({"labels": "x"}, 255), ({"labels": ["a", "b"]}, 1), ({"labels": "x", "ignore": 9}, 255)):
         reading, _ = read(tmp_path / "m", {f"{i}.png": grey(DISC, value) for i in range(3)}, **stated)
         assert reading.facts()["files"] == 3

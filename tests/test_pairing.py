@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from bench.datasets.folder import Folder
+from bench.datasets.pairing import find_files
 from bench.errors import InputError
 from bench.folder_scores import score_folder
-from bench.pairing import find_files
 
 
 def save(folder: Path, *names: str) -> Path:

@@ -191,7 +191,7 @@ def test_volumes_go_slice_by_slice_and_come_back_whole(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_predictions_is_a_method(done: Path, tmp_path: Path) -> None:
-    from bench.images import write_mask_png
+    from bench.datasets.images import write_mask_png
 
     for name, (score, mask) in predictions(done).items():
         write_mask_png(tmp_path / "theirs" / f"{name}.png", mask[0])
@@ -224,7 +224,7 @@ def test_a_folder_of_predictions_is_a_method(done: Path, tmp_path: Path) -> None
 
 
 def test_predictions_of_any_size_with_the_datasets_own_label_ids(tmp_path: Path) -> None:
-    from bench.images import write_mask_png
+    from bench.datasets.images import write_mask_png
 
     for i, side in enumerate((40, 52, 64)):
         labels = np.zeros((side, side), np.uint8)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from bench import cli
-from bench.items import TrainingItems
+from bench.datasets.items import TrainingItems
 from bench.sanity import suspicions
 
 

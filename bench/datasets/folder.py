@@ -14,7 +14,12 @@ import numpy as np
 from bench import progress
 from bench.datasets.formats import Picture, decode, files_read, is_turned
 from bench.datasets.grids import Onto
+from bench.datasets.images import as_image
 from bench.datasets.intensity import check_range, common_ranges
+from bench.datasets.masks import MaskFiles
+from bench.datasets.masks.declared import declared
+from bench.datasets.masks.files import text_of
+from bench.datasets.pairing import find_files
 from bench.datasets.splitting import (
     check_groups,
     check_split,
@@ -26,12 +31,7 @@ from bench.datasets.splitting import (
     split_digest,
 )
 from bench.errors import InputError
-from bench.images import as_image
-from bench.masks import MaskFiles
-from bench.masks.declared import declared
-from bench.masks.files import text_of
 from bench.notes import Notes, heard
-from bench.pairing import find_files
 from bench.types import Case, TaskSpec
 
 _PROBED = 16
@@ -42,7 +42,7 @@ class Folder:
 
     `labels`: None or one name for binary masks; several names for the values 1, 2, ...; a mapping of names to
     values (2, "2+3", "#ff0000") picks some, the others count as background. `mask`, `ignore` and `background` say
-    more of how masks are read (`bench.masks.declared`), the whole folder in one way; training takes ignored elements
+    more of how masks are read (`bench.datasets.masks.declared`), the whole folder in one way; training takes ignored elements
     for background. `split`: shares (train, val, test) of a seeded hash of the stems, unless `manifest` (CSV: case,
     split[, group]) says who is where. `group_regex`: its first group or whole match in the stem names the group;
     groups stay in one split. `intensity`: native values that map to [-1, 1]; None is 0..255 for 8-bit images, else

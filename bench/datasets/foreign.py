@@ -14,7 +14,7 @@ from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from bench.datasets.grids import turned
 from bench.datasets.limits import UnfitError, check_stream
-from bench.datasets.picture import Picture
+from bench.picture import Picture
 
 FOREIGN = (".seg.nrrd", ".mha", ".mhd", ".nrrd", ".nhdr", ".dcm")
 _RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # of coordinates towards left, back and head

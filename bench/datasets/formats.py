@@ -17,9 +17,9 @@ from bench.datasets.foreign import FOREIGN, decode_foreign, files_of
 from bench.datasets.grids import Onto, on_grid
 from bench.datasets.limits import UnfitError
 from bench.datasets.nifti import decode_nifti, nifti_grid
-from bench.datasets.picture import Grid, Picture
 from bench.datasets.raster import decode_picture, decode_tiff, is_displayed_turned
 from bench.errors import InputError
+from bench.picture import Grid, Picture
 
 NIFTI = (".nii.gz", ".nii")
 LOSSY = (".jpg", ".jpeg", ".webp")

@@ -11,9 +11,9 @@ from nibabel.orientations import apply_orientation, ornt_transform
 from nibabel.processing import resample_from_to
 from nibabel.spatialimages import SpatialImage
 
-from bench.datasets.picture import Grid, Picture
 from bench.errors import InputError
 from bench.notes import note
+from bench.picture import Grid, Picture
 
 _SAME = 0.1  # of an element's smallest side, by which the corners of one grid may be apart
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])

@@ -18,10 +18,10 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
 from bench.datasets.limits import UnfitError, check_stream
-from bench.datasets.picture import Grid, Picture
 from bench.errors import InputError
 from bench.files import atomic_path
 from bench.notes import note
+from bench.picture import Grid, Picture
 
 _TO_MM = {1: 1000.0, 3: 0.001}  # codes of xyzt_units; the unknown ones count as millimetres
 _SURPLUS = 64 << 20  # bytes that may follow the values

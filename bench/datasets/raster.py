@@ -9,7 +9,7 @@ import tifffile
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from bench.datasets.limits import UnfitError, allowed_pixels, check_image, check_stream, too_many
-from bench.datasets.picture import Picture
+from bench.picture import Picture
 
 _ALPHA = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
 # JPEG of all kinds; JPEG 2000 and WebP in TIFF are lossless too, which their headers do not tell apart.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench.geometry import resample_mask
+from bench.datasets.geometry import resample_mask
 from bench.metrics import Metric, Pair
 from bench.protocols.protocol import Protocol
 from bench.protocols.resizing import nearest_image, nearest_volume

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from bench.datasets.phantom_fields import smoothstep
+from bench.datasets.phantom.fields import smoothstep
 
 ORGANS = ("liver", "spleen", "kidney_left", "kidney_right", "aorta")
 

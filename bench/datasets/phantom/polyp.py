@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from bench.datasets.phantom_fields import Outline, generator, noise_pair, smoothstep, texel
+from bench.datasets.phantom.fields import Outline, generator, noise_pair, smoothstep, texel
 
 _TEXTURE = 512
 _REDDER = np.array([-0.06, -0.42, -0.34], dtype=np.float32)

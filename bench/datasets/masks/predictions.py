@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from bench.datasets.grids import Onto
+from bench.datasets.masks.declared import Declared, declared, show_all
+from bench.datasets.masks.files import MaskFiles, text_of
+from bench.datasets.masks.levels import Levels
+from bench.datasets.masks.rule import MaskRule, naming
 from bench.errors import InputError
-from bench.masks.declared import Declared, declared, show_all
-from bench.masks.files import MaskFiles, text_of
-from bench.masks.levels import Levels
-from bench.masks.rule import MaskRule, naming
 from bench.types import TaskSpec
 
 Values = Mapping[str, tuple[int, ...]]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.datasets.masks.declared import COLOUR, Declared, show, show_all
+from bench.datasets.masks.levels import Levels, pattern, wants_areas
 from bench.errors import InputError
-from bench.masks.declared import COLOUR, Declared, show, show_all
-from bench.masks.levels import Levels, pattern, wants_areas
 
 _FOREGROUND = (1, 255, 65535)  # what a binary mask has for its one label
 _IDS_START, _IDS_END = 32, 128  # beside ids that begin and end below these, 255 is rather to be ignored than an id

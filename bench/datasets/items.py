@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bench import progress
-from bench.geometry import resample_mask, to_method_size
+from bench.datasets.geometry import resample_mask, to_method_size
 from bench.types import Case, Dataset, TaskSpec
 
 

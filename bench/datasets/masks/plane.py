@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.datasets.formats import PICTURES, TIFF, Picture, decode, format_suffix
+from bench.datasets.masks.declared import COLOUR, LARGEST, Declared
 from bench.errors import InputError
-from bench.masks.declared import COLOUR, LARGEST, Declared
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _CHROMA = 16  # by so much the channels of a grey picture may differ once it was compressed with loss

@@ -1,7 +1,7 @@
 """How masks are read: one decision for a whole folder, made from all of its files or stated by the user."""
 
-from bench.masks.declared import Declared
-from bench.masks.files import MaskFiles
-from bench.masks.rule import MaskRule
+from bench.datasets.masks.declared import Declared
+from bench.datasets.masks.files import MaskFiles
+from bench.datasets.masks.rule import MaskRule
 
 __all__ = ["Declared", "MaskFiles", "MaskRule"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.datasets.phantom_fields import generator
-from bench.datasets.phantom_organs import ORGANS, draw_abdomen
-from bench.datasets.phantom_polyp import draw_scene, render
+from bench.datasets.phantom.fields import generator
+from bench.datasets.phantom.organs import ORGANS, draw_abdomen
+from bench.datasets.phantom.polyp import draw_scene, render
 from bench.datasets.splitting import SPLITS, check_split, digest, plane_size, split_digest
 from bench.errors import InputError
 from bench.types import Case, TaskSpec

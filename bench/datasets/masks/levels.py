@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.masks.declared import COLOUR
+from bench.datasets.masks.declared import COLOUR
 
 Pattern = Literal["ids", "soft", "noise", "unclear"]
 FAINTEST = 48  # of 255: below it black

@@ -11,11 +11,11 @@ import numpy as np
 from bench import progress
 from bench.datasets.formats import Picture, decode
 from bench.datasets.grids import Onto, check_size
+from bench.datasets.masks.declared import COLOUR, Declared
+from bench.datasets.masks.levels import FAINTEST, Levels, levels_of, sum_levels, wants_areas
+from bench.datasets.masks.plane import plane_of, read_plane
+from bench.datasets.masks.rule import MaskRule, decide, plain_rule, simple
 from bench.errors import InputError
-from bench.masks.declared import COLOUR, Declared
-from bench.masks.levels import FAINTEST, Levels, levels_of, sum_levels, wants_areas
-from bench.masks.plane import plane_of, read_plane
-from bench.masks.rule import MaskRule, decide, plain_rule, simple
 
 
 class MaskFiles:
