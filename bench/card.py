@@ -10,8 +10,8 @@ import pandas as pd
 
 from bench.build import import_by_name
 from bench.record import RunRecord
+from bench.results.store import RunFolder
 from bench.stats import mean_interval
-from bench.store import RunFolder
 
 
 def write_card(folder: RunFolder, record: RunRecord, scores: pd.DataFrame) -> None:

@@ -81,7 +81,7 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.datasets.masks.declared import parse_pairs
     from bench.folder_scores import score_folder
     from bench.folder_summary import conventions_text, summary_text
-    from bench.locking import locked
+    from bench.results.locking import locked
 
     names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions", "resample", *_PAIRING)
     options = {name: getattr(parsed, name) for name in (*names, "mask", "ignore", "background")}
@@ -98,7 +98,7 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
 
 def _import_weights(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.build import import_by_name
-    from bench.outputs import replaced_folder
+    from bench.results.outputs import replaced_folder
 
     with replaced_folder(parsed.out, parsed.src) as folder:
         try:
@@ -121,7 +121,7 @@ def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 def _report(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.build import import_by_name
-    from bench.outputs import OutputFolder
+    from bench.results.outputs import OutputFolder
 
     if not parsed.runs.is_dir():
         raise InputError(f"{parsed.runs}: no such folder; give --runs DIR, or make runs with sdseg run")

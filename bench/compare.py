@@ -14,9 +14,9 @@ from tabulate import tabulate
 from bench.errors import InputError
 from bench.gate.reference import metric_facts
 from bench.record import read_scores
-from bench.seals import check_seals
+from bench.results.seals import check_seals
+from bench.results.store import RunFolder
 from bench.stats import Comparison, NonInferiority, case_table, compare, holm, non_inferior
-from bench.store import RunFolder
 
 MACRO = "all labels"
 CONDITIONAL = "One training run each: conditional on one training run, another one of either may differ."

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.environment import environment_facts, machine
 from bench.measure.complexity import count_gflop, count_parameters, evaluations_counted
 from bench.measure.latency import LatencyResult
 from bench.measure.memory import MemoryResult, measure_peak_memory
 from bench.measure.targets import predict_call, slices_per_call
 from bench.record import RunRecord, Score
+from bench.results.environment import environment_facts, machine
 from bench.runner import Run, load_segmenter, task_facts
 from bench.types import Segmenter, TaskSpec
 

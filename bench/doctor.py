@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from bench.environment import cpu_model, device_facts, package_version
 from bench.metrics.lpips_trunk import ENVIRONMENT_VARIABLE, LpipsUnavailable, find_trunk
+from bench.results.environment import cpu_model, device_facts, package_version
 
 MINIMUM_PYTHON = (3, 11)
 MINIMUM_TORCH = (2, 8)

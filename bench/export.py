@@ -8,8 +8,8 @@ from typing import Any
 
 from bench.build import import_by_name
 from bench.errors import InputError
+from bench.results.store import RunFolder
 from bench.runner import load_segmenter, set_threads, task_of
-from bench.store import RunFolder
 
 
 def export_run(run: Path, out: Path, trust: bool = False, overrides: Sequence[str] = ()) -> Any:

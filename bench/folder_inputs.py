@@ -19,7 +19,7 @@ from bench.datasets.masks.predictions import prediction_masks
 from bench.datasets.pairing import check_stems, find_draws, find_files
 from bench.datasets.splitting import read_groups
 from bench.errors import InputError
-from bench.stored import StoredCase
+from bench.results.stored import StoredCase
 from bench.types import Case
 
 _FAINTEST = 1 / 255  # what the 1 of a mask saved as 0 and 1 becomes when it is read as a score

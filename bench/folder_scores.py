@@ -21,15 +21,15 @@ from bench.metrics import MASK_METRICS, METRICS, Metric
 from bench.metrics.perceptual import undefined_reason
 from bench.metrics.stability import stability_metrics
 from bench.notes import heard
-from bench.outputs import OutputFolder, check_apart
 from bench.protocols import Protocol, build_protocol
 from bench.protocols.gap import GapValue, case_values, gap_table
 from bench.protocols.stability import stability_mode
 from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, spreadsheet_text
+from bench.results.outputs import OutputFolder, check_apart
+from bench.results.seals import seal
+from bench.results.stored import StoredCase
 from bench.sanity import suspicions
 from bench.scoring import open_lpips, score_case
-from bench.seals import seal
-from bench.stored import StoredCase
 
 _CONVENTIONS = "conventions.csv"
 _FILES = ("scores.csv", "scores.parquet", "summary.json", _CONVENTIONS)

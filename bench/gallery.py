@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.files import atomic_path
-from bench.store import RunFolder
+from bench.results.store import RunFolder
 from bench.types import Case, Dataset
 
 WORST, OTHERS = 6, 2

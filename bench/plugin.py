@@ -16,16 +16,16 @@ from bench import progress
 from bench.announcement import announcement
 from bench.config import Cell, expand
 from bench.cost import on_this_machine
-from bench.environment import revision
 from bench.errors import InputError, NotApplicableError, RunError
 from bench.gate.session import SessionGate
 from bench.metrics import select
 from bench.record import Score, Timing
-from bench.reuse import STEPS
+from bench.results.environment import revision
+from bench.results.reuse import STEPS
+from bench.results.store import RunFolder
+from bench.results.stored import read_case
 from bench.runner import Run
 from bench.scoring import score_case
-from bench.store import RunFolder
-from bench.stored import read_case
 
 # A run in which these are undefined everywhere was not scored.
 _OVERLAP = ("Dice", "IoU")

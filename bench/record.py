@@ -96,7 +96,9 @@ class RunRecord(BaseModel):
     files: dict[str, str] = Field(default_factory=dict)  # sha256 of the tables, and of all predictions together
     environment: dict[str, Any]
     pretrained: str = ""
-    code: dict[str, Any] = Field(default_factory=dict)  # days and hashes of the code of every step (`bench.reuse`)
+    code: dict[str, Any] = Field(
+        default_factory=dict
+    )  # days and hashes of the code of every step (`bench.results.reuse`)
     fit: dict[str, Any] = Field(default_factory=dict)
     inference: dict[str, Any] = Field(default_factory=dict)  # as it was done: precision of each part and the like
     notes: list[str] = Field(default_factory=list)

@@ -19,16 +19,16 @@ from bench.config import Cell
 from bench.contract import Ask, answer, answer_checked, errors_of, plain_facts
 from bench.datasets.contract import check_dataset
 from bench.datasets.items import TrainingItems
-from bench.environment import revision
 from bench.errors import InputError, NotApplicableError
-from bench.identity import digest, fit_identity
 from bench.metrics import select
 from bench.notes import Notes, heard
 from bench.predicting import predict_cases
-from bench.reuse import STEPS, Reused, forget, note_step, origin, reuse_line
+from bench.results.environment import revision
+from bench.results.identity import digest, fit_identity
+from bench.results.reuse import STEPS, Reused, forget, note_step, origin, reuse_line
+from bench.results.store import RunFolder
 from bench.scoring import score_run, scored_as
 from bench.sources import method_code, outside, scoring_code
-from bench.store import RunFolder
 from bench.types import Dataset, Segmenter, TaskSpec
 
 

@@ -14,9 +14,7 @@ from bench import progress
 from bench.card import write_card
 from bench.case_scores import CaseScores, kept
 from bench.config import Cell
-from bench.environment import environment_facts, folder_revision, machine, revision
 from bench.gallery import write_gallery
-from bench.identity import digest, run_identity
 from bench.metrics import Metric, plugin_code
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
@@ -26,11 +24,13 @@ from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol, mean_de
 from bench.protocols.gap import GAP_METRICS, GapValue, case_values, gap_table
 from bench.protocols.stability import protocol_stability, stability_mode
 from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Score
-from bench.reuse import note_step
+from bench.results.environment import environment_facts, folder_revision, machine, revision
+from bench.results.identity import digest, run_identity
+from bench.results.reuse import note_step
+from bench.results.store import RunFolder
+from bench.results.stored import StoredCase, read_case
 from bench.sanity import suspicions
 from bench.sources import outside_folder, scoring_code
-from bench.store import RunFolder
-from bench.stored import StoredCase, read_case
 from bench.types import Dataset
 
 

@@ -16,10 +16,10 @@ from bench.datasets.masks.declared import LARGEST
 from bench.datasets.nifti import write_nifti
 from bench.datasets.pairing import find_files
 from bench.errors import InputError
-from bench.outputs import OutputFolder, check_apart
 from bench.predicting import predict_cases
+from bench.results.outputs import OutputFolder, check_apart
+from bench.results.store import RunFolder
 from bench.runner import load_segmenter, set_threads, task_of
-from bench.store import RunFolder
 from bench.types import Case, TaskSpec
 
 

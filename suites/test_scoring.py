@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from bench.config import compose_config
-from bench.environment import device_facts
 from bench.measure.interleaved import measure_interleaved
 from bench.measure.memory import measure_peak_memory
 from bench.metrics import METRICS, Metric, Pair, select
 from bench.metrics.surface import TOLERANCE
 from bench.plugin import overrides, plain_scores
 from bench.record import Score
+from bench.results.environment import device_facts
 from sdseg.torchvision_ops import declare_missing_operators
 
 pytestmark = pytest.mark.on_request

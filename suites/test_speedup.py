@@ -12,12 +12,12 @@ import torch
 from bench.build import build_segmenter, import_by_name
 from bench.config import compose_config
 from bench.datasets.items import method_image
-from bench.environment import device_facts
 from bench.measure.interleaved import InterleavedResult, measure_interleaved
 from bench.measure.latency import synchronize
 from bench.measure.memory import measure_peak_memory
 from bench.plugin import overrides, plain_scores
 from bench.record import Score
+from bench.results.environment import device_facts
 from bench.runner import Run, load_segmenter, task_facts, task_of
 from bench.seeding import CaseGenerator
 from bench.types import TaskSpec

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from bench.config import compose_config
-from bench.environment import device_facts
 from bench.measure.interleaved import measure_interleaved
 from bench.measure.latency import synchronize
 from bench.measure.memory import measure_peak_memory
@@ -24,6 +23,7 @@ from bench.metrics.perceptual import undefined_reason
 from bench.metrics.stability import image_stability
 from bench.plugin import overrides, plain_scores
 from bench.record import Score
+from bench.results.environment import device_facts
 from bench.scoring import open_lpips
 from sdseg.torchvision_ops import declare_missing_operators
 

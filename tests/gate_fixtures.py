@@ -17,8 +17,8 @@ from bench import cli
 from bench.config import GateConfig, compose_config, expand
 from bench.gate import Reference, RunFacts, Verdict, judge, run_facts
 from bench.record import Score, Timing
+from bench.results.store import RunFolder
 from bench.runner import Run
-from bench.store import RunFolder
 from tests.report_fixtures import made_up_scores, write_run
 
 COMMIT = "0123456789abcdef"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.locking import LOCK
+from bench.results.locking import LOCK
 
 OPERATIONS = ((os, "replace"), (os, "rename"), (os, "link"), (os, "unlink"), (shutil, "rmtree"))
 

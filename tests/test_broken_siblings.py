@@ -10,7 +10,7 @@ import pytest
 
 from bench import cli, progress
 from bench.errors import InputError
-from bench.store import RunFolder
+from bench.results.store import RunFolder
 from reports.build import build_report
 from tests.report_fixtures import made_up_scores, write_run
 

@@ -14,9 +14,9 @@ from bench.config import expand
 from bench.contract import ContractError, answer, answer_checked, check_segmenter, plain_facts
 from bench.datasets.items import TrainingItems
 from bench.errors import InputError
+from bench.results.store import RunFolder
 from bench.runner import Run, run_cell
 from bench.seeding import CaseGenerator
-from bench.store import RunFolder
 from bench.types import Prediction, TaskSpec
 from docs.example_method import ColourRegression
 from tests.own_code import OwnCode

@@ -20,8 +20,8 @@ from bench.protocols import PROTOCOLS, STRICT, build_protocol
 from bench.protocols.diff_unet import whole_object_hd95
 from bench.protocols.gap import GAP_COLUMNS, GAP_METRICS, GapValue, case_values, gap_table, protocol_mean
 from bench.record import read_scores
+from bench.results.stored import StoredCase, read_case
 from bench.runner import Run
-from bench.stored import StoredCase, read_case
 from tests.protocol_fixtures import EMPTY, OBJECT, SHIFTED, SIZE, case, predicted_run, write_masks
 
 ON_FOUR_MASKS = {  # found by half, missed, hallucinated, nothing

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import doctor, environment
+from bench import doctor
 from bench.doctor import Check, doctor_report
-from bench.environment import environment_facts, folder_revision, git_facts
 from bench.metrics import lpips_trunk
+from bench.results import environment
+from bench.results.environment import environment_facts, folder_revision, git_facts
 
 
 def test_facts_survive_strict_json():
@@ -101,7 +102,7 @@ def test_the_doctor_looks_for_the_trunk_offline(monkeypatch, tmp_path):
 def test_a_processor_is_told_by_its_make_and_instructions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     info = tmp_path / "cpuinfo"
     info.write_text("processor\t: 0\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: A: B\nstepping\t: 7\n\nmodel\t: 1\n")
-    monkeypatch.setattr("bench.environment.Path", lambda _: info)
+    monkeypatch.setattr("bench.results.environment.Path", lambda _: info)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     assert environment.cpu_model() == "A: B"
     assert environment.cpu_version() == "6-85-7 AVX2"

@@ -18,9 +18,9 @@ from bench.datasets.masks.declared import parse_value
 from bench.errors import InputError
 from bench.folder_scores import score_folder
 from bench.record import read_scores
+from bench.results.store import RunFolder
 from bench.runner import run_cell
 from bench.segment import label_map
-from bench.store import RunFolder
 from bench.types import TaskSpec
 
 Y, X = np.mgrid[:96, :128]

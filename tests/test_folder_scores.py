@@ -15,8 +15,8 @@ from PIL import Image
 from bench import cli
 from bench.errors import InputError
 from bench.folder_scores import score_folder
-from bench.outputs import LIST
 from bench.record import SCORE_COLUMNS, read_scores
+from bench.results.outputs import LIST
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

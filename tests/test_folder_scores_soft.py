@@ -16,8 +16,8 @@ from bench.compare import compare_runs
 from bench.errors import InputError
 from bench.folder_scores import score_folder
 from bench.folder_summary import summary_text
-from bench.outputs import LIST
 from bench.record import read_scores
+from bench.results.outputs import LIST
 from bench.stats import mean_interval
 
 CASES, SIDE = 12, 24

@@ -11,7 +11,7 @@ import pytest
 from bench.errors import InputError
 from bench.gate import Reference, RunFacts, judge, read_reference, run_facts, write_reference
 from bench.gate.selection import facts_or_fault
-from bench.store import RunFolder
+from bench.results.store import RunFolder
 from tests.gate_fixtures import (
     COMMIT,
     ENVIRONMENT,

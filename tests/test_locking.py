@@ -16,7 +16,7 @@ import pytest
 from bench import progress
 from bench.errors import RunError
 from bench.files import atomic_path, sweep_parts
-from bench.locking import LOCK, locked
+from bench.results.locking import LOCK, locked
 from sdseg.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ def start(code: str, *arguments: str, **options: object) -> subprocess.Popen[str
 HOLD = """
     import sys
     from pathlib import Path
-    from bench.locking import locked
+    from bench.results.locking import locked
     with locked(Path(sys.argv[1])):
         print("held", flush=True)
         sys.stdin.read()

@@ -16,7 +16,7 @@ from PIL import Image
 from bench import cli
 from bench.errors import InputError
 from bench.files import part_prefix
-from bench.outputs import LIST, OutputFolder, check_apart, replaced_folder
+from bench.results.outputs import LIST, OutputFolder, check_apart, replaced_folder
 from tests.test_cli import make_folder
 
 QUICK = ["image_size=32", "train.steps=1", "train.batch_size=2", "train.warmup=0", "unet_features=[8,8,8,8,8,8]"]

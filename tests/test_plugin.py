@@ -18,9 +18,9 @@ import pandas as pd
 import pytest
 
 from bench.config import expand
-from bench.identity import fit_identity, run_identity
 from bench.plugin import accuracy_scores, overrides, plain_scores
 from bench.record import Score
+from bench.results.identity import fit_identity, run_identity
 
 ROOT = Path(__file__).parents[1]
 pytest_plugins = ["pytester"]

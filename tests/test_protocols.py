@@ -16,8 +16,8 @@ from bench.metrics import METRICS, Pair
 from bench.protocols import PROTOCOLS, STRICT, build_protocol, mean_defined
 from bench.protocols.resizing import bilinear, nearest_image, nearest_volume
 from bench.record import read_scores
+from bench.results.stored import StoredCase
 from bench.scoring import metric_facts, score_case
-from bench.stored import StoredCase
 from tests.protocol_fixtures import EMPTY, OBJECT, SITUATIONS, SIZE, case, predicted_run, write_masks
 
 NAN = math.nan

@@ -10,11 +10,11 @@ import pytest
 from bench import cli
 from bench.config import Cell, expand
 from bench.gate import run_facts
-from bench.identity import fit_identity
-from bench.reuse import code_state
+from bench.results.identity import fit_identity
+from bench.results.reuse import code_state
+from bench.results.store import RunFolder
 from bench.runner import run_cell
 from bench.sources import outside_code
-from bench.store import RunFolder
 from tests.own_code import OwnCode
 
 pytestmark = pytest.mark.usefixtures("no_lpips")

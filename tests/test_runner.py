@@ -12,8 +12,8 @@ from bench.config import Cell, expand
 from bench.cost import on_this_machine
 from bench.errors import InputError
 from bench.record import Score, read_scores
+from bench.results.store import RunFolder
 from bench.runner import Run, run_cell
-from bench.store import RunFolder
 
 SMALL = [
     "seed=0",

@@ -14,8 +14,8 @@ from bench.config import Cell
 from bench.errors import InputError
 from bench.gate.reference import run_facts
 from bench.record import BadRecordError, read_scores
+from bench.results.store import RunFolder
 from bench.runner import Run
-from bench.store import RunFolder
 from reports.frame import read_frame
 from tests.test_runner import POLYP, cell
 

@@ -13,7 +13,7 @@ import yaml
 from bench import cli
 from bench.config import compose_config
 from bench.errors import InputError
-from bench.store import RunFolder
+from bench.results.store import RunFolder
 from bench.trust import check_code
 from tests.test_cli import make_folder
 from tests.test_outputs import QUICK

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Cell, expand
-from bench.environment import device_facts, git_facts
 from bench.errors import InputError
 from bench.gate.promotion import new_reference, refusals
 from bench.gate.reference import (
@@ -22,6 +21,7 @@ from bench.gate.reference import (
 )
 from bench.gate.selection import runs_on_disk
 from bench.gate.verdict import REVISION, Verdict, judge
+from bench.results.environment import device_facts, git_facts
 
 _UNSEALED = "the reference has no digest (written by an earlier version), so that edits do not show: promote again"
 _ROOT = Path(__file__).parents[2]

@@ -19,8 +19,8 @@ from bench.metrics import select
 from bench.metrics.ranges import value_range
 from bench.metrics.stability import STABILITY_METRICS
 from bench.record import ALL_DRAWS, RunRecord, Timing
-from bench.reuse import code_state
-from bench.store import RunFolder
+from bench.results.reuse import code_state
+from bench.results.store import RunFolder
 
 REFERENCE_SCHEMA = 1
 REFERENCES = Path(__file__).parents[1] / "references"

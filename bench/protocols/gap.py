@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.metrics import Metric
 from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol
-from bench.stored import StoredCase
+from bench.results.stored import StoredCase
 
 GAP_METRICS = ("Dice", "IoU", "HD95", "ASSD")
 GAP_COLUMNS = ["protocol", "metric", "unit", "mean", "n_counted", "n_dropped", "counted_by", "mean_over"]

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from bench.metrics import Pair
-from bench.store import RunFolder
+from bench.results.store import RunFolder
 from bench.types import Case, Dataset
 
 

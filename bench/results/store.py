@@ -17,10 +17,10 @@ from bench import progress
 from bench.config import Cell
 from bench.errors import InputError
 from bench.files import atomic_path, read_json, write_json
-from bench.identity import digest, run_identity
-from bench.locking import locked
 from bench.record import SCORE_COLUMNS, RunRecord, read_record, read_scores
-from bench.seals import broken, check_seals, fitted_files, predictions_digest, seal
+from bench.results.identity import digest, run_identity
+from bench.results.locking import locked
+from bench.results.seals import broken, check_seals, fitted_files, predictions_digest, seal
 from bench.trust import check_code
 
 
@@ -138,7 +138,7 @@ class RunFolder:
             write_json(self.path / "threads.json", {**known, step: [*known.get(step, []), *new]})
 
     def steps(self) -> dict[str, Any]:
-        """Of every step (fit, predict, score) the day it last worked and the hashes of its code; see `bench.reuse`."""
+        """Of every step (fit, predict, score) the day it last worked and the hashes of its code; see `bench.results.reuse`."""
         path = self.path / "steps.json"
         return read_json(path, dict, f"delete {self.path} and run again") if path.exists() else {}
 

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 from bench.files import write_json
 from bench.record import RunRecord
+from bench.results.store import RunFolder
 from bench.sources import method_code, scoring_code
-from bench.store import RunFolder
 
 STEPS = ("fit", "predict", "score")
 UNKNOWN = "unknown"
