@@ -79,9 +79,9 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
     import pandas as pd
 
     from bench.datasets.masks.declared import parse_pairs
-    from bench.folder_scores import score_folder
-    from bench.folder_summary import conventions_text, summary_text
     from bench.results.locking import locked
+    from bench.scoring.folder import score_folder
+    from bench.scoring.folder_summary import conventions_text, summary_text
 
     names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions", "resample", *_PAIRING)
     options = {name: getattr(parsed, name) for name in (*names, "mask", "ignore", "background")}

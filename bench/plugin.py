@@ -25,7 +25,7 @@ from bench.results.reuse import STEPS
 from bench.results.store import RunFolder
 from bench.results.stored import read_case
 from bench.runner import Run
-from bench.scoring import score_case
+from bench.scoring.run import score_case
 
 # A run in which these are undefined everywhere was not scored.
 _OVERLAP = ("Dice", "IoU")

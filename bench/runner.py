@@ -27,7 +27,7 @@ from bench.results.environment import revision
 from bench.results.identity import digest, fit_identity
 from bench.results.reuse import STEPS, Reused, forget, note_step, origin, reuse_line
 from bench.results.store import RunFolder
-from bench.scoring import score_run, scored_as
+from bench.scoring.run import score_run, scored_as
 from bench.sources import method_code, outside, scoring_code
 from bench.types import Dataset, Segmenter, TaskSpec
 

@@ -11,7 +11,7 @@ from bench.protocols import build_protocol
 from bench.protocols.stability import protocol_stability, stability_mode
 from bench.record import Score, read_scores
 from bench.runner import Run
-from bench.scoring import ALL_DRAWS
+from bench.scoring.run import ALL_DRAWS
 
 
 def test_stability(run: Run, benchmark, publish) -> None:

@@ -24,7 +24,7 @@ def one_thread() -> None:
 @pytest.fixture
 def no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without LPIPS' trunk."""
-    monkeypatch.setattr("bench.scoring.open_lpips", lambda: (None, "LPIPS not computed: switched off in this test"))
+    monkeypatch.setattr("bench.scoring.run.open_lpips", lambda: (None, "LPIPS not computed: switched off in this test"))
 
 
 @pytest.fixture(scope="session")

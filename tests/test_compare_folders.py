@@ -14,7 +14,7 @@ from PIL import Image
 from bench import cli
 from bench.compare import compare_runs
 from bench.errors import InputError
-from bench.folder_scores import score_folder
+from bench.scoring.folder import score_folder
 from tests.report_fixtures import write_run
 from tests.test_compare import pair, values
 

@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
 
-from bench import cli, scoring
-from bench.folder_scores import score_folder
+from bench import cli
 from bench.metrics import Pair
 from bench.protocols import PROTOCOLS, STRICT, build_protocol
 from bench.protocols.diff_unet import whole_object_hd95
@@ -22,6 +21,8 @@ from bench.protocols.gap import GAP_COLUMNS, GAP_METRICS, GapValue, case_values,
 from bench.record import read_scores
 from bench.results.stored import StoredCase, read_case
 from bench.runner import Run
+from bench.scoring.folder import score_folder
+from bench.scoring.run import run as scoring
 from tests.protocol_fixtures import EMPTY, OBJECT, SHIFTED, SIZE, case, predicted_run, write_masks
 
 ON_FOUR_MASKS = {  # found by half, missed, hallucinated, nothing
@@ -257,7 +258,7 @@ def test_a_folder_under_every_protocol(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_units_that_differ_have_no_spread(capsys: pytest.CaptureFixture) -> None:
-    from bench.folder_summary import conventions_text
+    from bench.scoring.folder_summary import conventions_text
 
     stored = StoredCase(case("a", OBJECT, spacing=(0.5, 0.5)), np.stack([[SHIFTED]]))
     line = conventions_text(gap_of([stored], ["HD95"])).splitlines()[2]

@@ -12,7 +12,7 @@ import pytest
 from bench.datasets.folder import Folder
 from bench.datasets.formats import decode
 from bench.errors import InputError
-from bench.folder_scores import score_folder
+from bench.scoring.folder import score_folder
 
 AFFINE = np.diag([0.8, 0.9, 2.5, 1.0])
 AFFINE[:3, 3] = [-20, -30, 12]

@@ -19,9 +19,9 @@ from bench.datasets.masks import MaskFiles
 from bench.datasets.masks.declared import declared
 from bench.datasets.nifti import write_nifti
 from bench.errors import InputError
-from bench.folder_scores import score_folder
 from bench.notes import heard
 from bench.predicting import predict_cases
+from bench.scoring.folder import score_folder
 from bench.segment import _case, _write
 from bench.types import Case, TaskSpec
 

@@ -16,10 +16,10 @@ from bench import cli
 from bench.config import expand
 from bench.datasets.masks.declared import parse_value
 from bench.errors import InputError
-from bench.folder_scores import score_folder
 from bench.record import read_scores
 from bench.results.store import RunFolder
 from bench.runner import run_cell
+from bench.scoring.folder import score_folder
 from bench.segment import label_map
 from bench.types import TaskSpec
 
@@ -89,7 +89,7 @@ def test_ignored_elements_leave_both_masks(tmp_path: Path, metric: str) -> None:
 
 
 def test_ignored_elements_are_no_part_of_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.folder_scores.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
+    monkeypatch.setattr("bench.scoring.folder.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
     rng = np.random.default_rng(0)
     reference, soft = ids((X > 90, 9), (DISC, 1)), rng.random((2, 96, 128)).astype(np.float32)
     (tmp_path / "ref").mkdir()

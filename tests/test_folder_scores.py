@@ -14,9 +14,9 @@ from PIL import Image
 
 from bench import cli
 from bench.errors import InputError
-from bench.folder_scores import score_folder
 from bench.record import SCORE_COLUMNS, read_scores
 from bench.results.outputs import LIST
+from bench.scoring.folder import score_folder
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -107,7 +107,7 @@ def test_label_maps_score_per_label(tmp_path: Path) -> None:
 
 
 def test_draws_add_stability(folders: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.folder_scores.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
+    monkeypatch.setattr("bench.scoring.folder.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
     pred, ref, out = folders
     for draw, left in enumerate((8, 8, 4)):
         for name in ("a", "b", "c"):
@@ -231,7 +231,7 @@ def test_real_labels_against_a_shift(tmp_path: Path) -> None:
 def test_the_command_shows_values_counts_and_stability(
     folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.folder_scores.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
+    monkeypatch.setattr("bench.scoring.folder.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
     pred, ref, out = folders
     for draw, left in enumerate((8, 4)):
         for name in ("a", "b", "c"):

@@ -14,10 +14,10 @@ from PIL import Image
 from bench import cli
 from bench.compare import compare_runs
 from bench.errors import InputError
-from bench.folder_scores import score_folder
-from bench.folder_summary import summary_text
 from bench.record import read_scores
 from bench.results.outputs import LIST
+from bench.scoring.folder import score_folder
+from bench.scoring.folder_summary import summary_text
 from bench.stats import mean_interval
 
 CASES, SIDE = 12, 24
@@ -43,7 +43,7 @@ def folders(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def _no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.folder_scores.open_lpips", lambda: (None, "LPIPS not computed: switched off"))
+    monkeypatch.setattr("bench.scoring.folder.open_lpips", lambda: (None, "LPIPS not computed: switched off"))
 
 
 def save(path: Path, mask: np.ndarray) -> None:
@@ -188,7 +188,7 @@ def test_other_groups_do_not_compare(folders: dict[str, Path]) -> None:
 def test_what_was_scored_before_a_stop_is_not_scored_again(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import bench.folder_scores as module
+    import bench.scoring.folder as module
 
     whole, score_case = scored(folders, "whole", scores=folders["soft"], conventions=True), module.score_case
     calls = []

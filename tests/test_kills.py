@@ -82,7 +82,7 @@ def stages(small: Cell) -> dict[str, Path]:
     runs = Path(small.config["runs_dir"])
     found = {"fit": runs.with_name("nothing")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.scoring.open_lpips", lambda: (None, "off"))
+        patch.setattr("bench.scoring.run.open_lpips", lambda: (None, "off"))
         for before, after in (("fit", "predict"), ("predict", "score"), ("score", "done")):
             step(small, before)(runs)
             found[after] = shutil.copytree(runs, runs.with_name(after))

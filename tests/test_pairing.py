@@ -13,7 +13,7 @@ from PIL import Image
 from bench.datasets.folder import Folder
 from bench.datasets.pairing import find_files
 from bench.errors import InputError
-from bench.folder_scores import score_folder
+from bench.scoring.folder import score_folder
 
 
 def save(folder: Path, *names: str) -> Path:

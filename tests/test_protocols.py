@@ -11,13 +11,13 @@ import pytest
 
 from bench.config import CONF_DIR, compose_config
 from bench.errors import InputError
-from bench.folder_scores import score_folder
 from bench.metrics import METRICS, Pair
 from bench.protocols import PROTOCOLS, STRICT, build_protocol, mean_defined
 from bench.protocols.resizing import bilinear, nearest_image, nearest_volume
 from bench.record import read_scores
 from bench.results.stored import StoredCase
-from bench.scoring import metric_facts, score_case
+from bench.scoring.folder import score_folder
+from bench.scoring.run import metric_facts, score_case
 from tests.protocol_fixtures import EMPTY, OBJECT, SITUATIONS, SIZE, case, predicted_run, write_masks
 
 NAN = math.nan

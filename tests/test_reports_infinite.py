@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from bench import cli
-from bench.card import card_facts
 from bench.record import read_record
+from bench.scoring.card import card_facts
 from bench.stats import case_table, sign_flip_p
 from reports.frame import read_frame
 from reports.tables import build_tables

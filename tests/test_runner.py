@@ -60,7 +60,7 @@ def predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.scoring.open_lpips", lambda: (None, "off"))
+        patch.setattr("bench.scoring.run.open_lpips", lambda: (None, "off"))
         return run_cell(cell(tmp_path_factory.mktemp("runs")))
 
 
@@ -163,9 +163,9 @@ def test_finished_steps_are_not_repeated(done: Path, monkeypatch: pytest.MonkeyP
     def fail(*_args, **_options):
         raise AssertionError("was done already")
 
-    monkeypatch.setattr("bench.scoring.score_case", fail)
+    monkeypatch.setattr("bench.scoring.run.score_case", fail)
     monkeypatch.setattr("bench.runner.build_segmenter", fail)
-    monkeypatch.setattr("bench.scoring.open_lpips", lambda: (None, "off"))
+    monkeypatch.setattr("bench.scoring.run.open_lpips", lambda: (None, "off"))
     assert run_cell(cell(done.parents[2])) == done
 
 

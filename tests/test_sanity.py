@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench import cli
 from bench.datasets.items import TrainingItems
-from bench.sanity import suspicions
+from bench.scoring.sanity import suspicions
 
 
 def rows(*masks: tuple[str, str, bool, bool]) -> pd.DataFrame:

@@ -79,14 +79,14 @@ def test_scores_kept_from_before_a_kill_are_of_the_predictions_that_are_there(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("bench.scoring.write_gallery", dying)
+        patch.setattr("bench.scoring.run.write_gallery", dying)
         with pytest.raises(KeyboardInterrupt):
             made.score()
     perfect(made, first)
     scored = []
     original = RunFolder.read_prediction
     monkeypatch.setattr(RunFolder, "read_prediction", lambda *a: scored.append(a[2]) or original(*a))
-    monkeypatch.setattr("bench.scoring.write_gallery", lambda *_: None)
+    monkeypatch.setattr("bench.scoring.run.write_gallery", lambda *_: None)
     made.score()
     assert scored == [first]
     assert dice(made.folder)[first] == 1

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from bench.datasets.splitting import read_groups
-from bench.folder_scores import score_folder
 from bench.record import plain_text, spreadsheet_text
+from bench.scoring.folder import score_folder
 from reports.table import Column, Table
 from reports.writers import to_csv
 

@@ -12,11 +12,8 @@ import numpy as np
 import pandas as pd
 
 from bench import progress
-from bench.case_scores import CaseScores, kept
 from bench.errors import InputError
 from bench.files import strict_json
-from bench.folder_inputs import FolderInputs, Reading, open_folders
-from bench.folder_summary import summarise
 from bench.metrics import MASK_METRICS, METRICS, Metric
 from bench.metrics.perceptual import undefined_reason
 from bench.metrics.stability import stability_metrics
@@ -28,8 +25,11 @@ from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, spreadsheet_t
 from bench.results.outputs import OutputFolder, check_apart
 from bench.results.seals import seal
 from bench.results.stored import StoredCase
-from bench.sanity import suspicions
-from bench.scoring import open_lpips, score_case
+from bench.scoring.folder_inputs import FolderInputs, Reading, open_folders
+from bench.scoring.folder_summary import summarise
+from bench.scoring.kept import CaseScores, kept
+from bench.scoring.run import open_lpips, score_case
+from bench.scoring.sanity import suspicions
 
 _CONVENTIONS = "conventions.csv"
 _FILES = ("scores.csv", "scores.parquet", "summary.json", _CONVENTIONS)
@@ -71,7 +71,7 @@ def score_folder(
     and summary.json into `out` once everything is scored, with `conventions` also conventions.csv (the same masks
     under every protocol), and returns the summary.
 
-    `reading`: the fields of `bench.folder_inputs.Reading`, which say how files are read and paired. How masks are read
+    `reading`: the fields of `bench.scoring.folder_inputs.Reading`, which say how files are read and paired. How masks are read
     is decided once per folder, from all of its files, and stands in the summary under `masks`.
 
     Raises InputError, with no scores written, for missing or extra predictions, other grids and sizes,

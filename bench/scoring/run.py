@@ -11,10 +11,7 @@ import pandas as pd
 import torch
 
 from bench import progress
-from bench.card import write_card
-from bench.case_scores import CaseScores, kept
 from bench.config import Cell
-from bench.gallery import write_gallery
 from bench.metrics import Metric, plugin_code
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
@@ -29,7 +26,10 @@ from bench.results.identity import digest, run_identity
 from bench.results.reuse import note_step
 from bench.results.store import RunFolder
 from bench.results.stored import StoredCase, read_case
-from bench.sanity import suspicions
+from bench.scoring.card import write_card
+from bench.scoring.gallery import write_gallery
+from bench.scoring.kept import CaseScores, kept
+from bench.scoring.sanity import suspicions
 from bench.sources import outside_folder, scoring_code
 from bench.types import Dataset
 
