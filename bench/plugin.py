@@ -15,9 +15,9 @@ import pytest
 from bench import progress
 from bench.announcement import announcement
 from bench.config import Cell, expand
-from bench.cost import on_this_machine
 from bench.errors import InputError, NotApplicableError, RunError
 from bench.gate.session import SessionGate
+from bench.measure.cost import on_this_machine
 from bench.metrics import select
 from bench.record import Score, Timing
 from bench.results.environment import revision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.cost import footprint_scores, latency_scores
+from bench.measure.cost import footprint_scores, latency_scores
 from bench.measure.latency import LatencyResult, synchronize, warm_up
 from bench.measure.targets import predict_call, slices_per_call
 from bench.runner import Run

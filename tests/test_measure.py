@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.cost import complexity_scores, latency_scores
 from bench.errors import InputError, RunError
 from bench.measure import latency
 from bench.measure.complexity import count_gflop, count_parameters, evaluations_counted
+from bench.measure.cost import complexity_scores, latency_scores
 from bench.measure.latency import LatencyResult, warm_up
 from bench.measure.memory import measure_peak_memory
 from bench.measure.targets import slices_per_call

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from bench.config import Cell, expand
-from bench.cost import on_this_machine
 from bench.errors import InputError
+from bench.measure.cost import on_this_machine
 from bench.record import Score, read_scores
 from bench.results.store import RunFolder
 from bench.runner import Run, run_cell
