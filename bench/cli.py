@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Sequence
 
 from bench import progress
-from bench.arguments import STEPS, build_parser
+from bench.command.arguments import STEPS, build_parser
+from bench.command.steps import run_cells
+from bench.command.sweeps import is_sweep, sweep
+from bench.command.terminal import complain, prepare_output, say
 from bench.errors import BAD_INPUT, DONE, GATE_FAILED, RUN_FAILED, InputError, one_line
 from bench.files import sweep_parts
-from bench.steps import run_cells
-from bench.sweeps import is_sweep, sweep
-from bench.terminal import complain, prepare_output, say
 
 _PAIRING = ("pred_suffix", "ref_suffix", "subset")
 
@@ -67,7 +67,7 @@ def _steps(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _segment(parsed: argparse.Namespace, overrides: list[str]) -> int:
-    from bench.segment import segment_folder
+    from bench.command.segment import segment_folder
 
     sweep_parts(parsed.out)
     written = segment_folder(parsed.images, parsed.model, parsed.out, parsed.trust, overrides)
@@ -110,7 +110,7 @@ def _import_weights(parsed: argparse.Namespace, _: list[str]) -> int:
 
 
 def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
-    from bench.export import export_run
+    from bench.command.export import export_run
 
     sweep_parts(parsed.out.parent)
     found = export_run(parsed.run, parsed.out, parsed.trust, overrides)
@@ -173,7 +173,7 @@ def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _doctor(parsed: argparse.Namespace, _: list[str]) -> int:
-    from bench.doctor import doctor_report
+    from bench.command.doctor import doctor_report
 
     for check in doctor_report(parsed.runs):
         say(f"{'ok     ' if check.ok else 'warning'} {check.name}: {check.detail}")

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from bench import progress
-from bench.announcement import announcement
+from bench.command.announcement import announcement
 from bench.config import Cell, expand
 from bench.errors import InputError, NotApplicableError, RunError
 from bench.gate.session import SessionGate

@@ -124,7 +124,7 @@ def test_a_failing_run_exits_3_and_the_others_finish(
 
 
 def test_a_matrix_says_what_is_there_and_how_long_the_rest_takes(trained: Path) -> None:
-    from bench.announcement import announcement
+    from bench.command.announcement import announcement
     from bench.config import expand
 
     base = trained.parents[3]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from baselines.predictions import predictions_segmenter
+from bench.command.segment import _case, _write
 from bench.datasets.folder import Folder
 from bench.datasets.formats import decode, is_turned
 from bench.datasets.grids import Onto, on_grid
@@ -22,7 +23,6 @@ from bench.errors import InputError
 from bench.notes import heard
 from bench.predicting import predict_cases
 from bench.scoring.folder import score_folder
-from bench.segment import _case, _write
 from bench.types import Case, TaskSpec
 
 RAS = np.diag([0.8, 0.9, 2.5, 1.0])

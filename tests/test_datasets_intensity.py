@@ -10,11 +10,11 @@ import pytest
 import tifffile
 from PIL import Image
 
+from bench.command.segment import _case
 from bench.datasets.folder import Folder
 from bench.datasets.intensity import ranges_of
 from bench.errors import InputError
 from bench.runner import task_facts, task_of
-from bench.segment import _case
 from bench.types import TaskSpec
 
 GREY = np.random.default_rng(0).integers(0, 256, (12, 16)).astype(np.uint8)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from bench import cli
-from bench.arguments import STEPS, build_parser
+from bench.command.arguments import STEPS, build_parser
+from bench.command.sweeps import is_sweep
 from bench.config import expand
 from bench.errors import InputError
 from bench.quoting import quote_overrides
-from bench.sweeps import is_sweep
 from tests.test_cli import make_folder
 
 ROOT = Path(__file__).parents[1]

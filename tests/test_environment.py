@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import doctor
-from bench.doctor import Check, doctor_report
+from bench.command import doctor
+from bench.command.doctor import Check, doctor_report
 from bench.metrics import lpips_trunk
 from bench.results import environment
 from bench.results.environment import environment_facts, folder_revision, git_facts

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bench import cli
+from bench.command.segment import label_map
 from bench.config import expand
 from bench.datasets.masks.declared import parse_value
 from bench.errors import InputError
@@ -20,7 +21,6 @@ from bench.record import read_scores
 from bench.results.store import RunFolder
 from bench.runner import run_cell
 from bench.scoring.folder import score_folder
-from bench.segment import label_map
 from bench.types import TaskSpec
 
 Y, X = np.mgrid[:96, :128]

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.arguments import STEPS
+from bench.command.arguments import STEPS
+from bench.command.terminal import complain, say
 from bench.config import expand
 from bench.errors import BAD_INPUT, DONE, RUN_FAILED, InputError, NotApplicableError, one_line
 from bench.idle import idle_keys
-from bench.terminal import complain, say
 
 _HEADLINE = ("Dice", "IoU", "HD95", "NSD")
 Printer = Callable[[str], None]
@@ -23,7 +23,7 @@ def run_cells(
 
     A run that fails does not keep the others from finishing.
     """
-    from bench.announcement import announcement
+    from bench.command.announcement import announcement
     from bench.runner import run_cell
 
     code = DONE

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.command.steps import run_cells
+from bench.command.terminal import complain, say
 from bench.config import CONF_DIR, expand, register_schema, sweep_jobs
 from bench.errors import BAD_INPUT, DONE, RUN_FAILED, InputError, one_line
 from bench.files import write_json
 from bench.quoting import quote_overrides
-from bench.steps import run_cells
-from bench.terminal import complain, say
 
 _FLAGS = ("-m", "--multirun")
 # Hidden, so that a report does not take it for results.
