@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tabulate import tabulate
 
 from bench.gate.reference import Key, Reference, RunFacts, key_name
-from bench.gate.rows import Judged, Row, failed, judge_memory, judge_speed, judge_values
+from bench.gate.rules import Judged, Row, failed, judge_memory, judge_speed, judge_values
 
 KINDS = ("accuracy", "stability", "speed", "memory")  # fields of RunFacts
 REVISION = "revision"
