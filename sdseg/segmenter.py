@@ -1,4 +1,4 @@
-"""The harness's view of a trained model: fit, load, predict. Serves every model that `sdseg.training.trainer` can train."""
+"""The harness's view of a trained model: fit, load, predict; for every model that `sdseg.training.trainer` trains."""
 
 from __future__ import annotations
 

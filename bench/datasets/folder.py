@@ -42,9 +42,9 @@ class Folder:
 
     `labels`: None or one name for binary masks; several names for the values 1, 2, ...; a mapping of names to
     values (2, "2+3", "#ff0000") picks some, the others count as background. `mask`, `ignore` and `background` say
-    more of how masks are read (`bench.datasets.masks.declared`), the whole folder in one way; training takes ignored elements
-    for background. `split`: shares (train, val, test) of a seeded hash of the stems, unless `manifest` (CSV: case,
-    split[, group]) says who is where. `group_regex`: its first group or whole match in the stem names the group;
+    more of how masks are read (`bench.datasets.masks.declared`), the whole folder in one way; training takes ignored
+    elements for background. `split`: shares (train, val, test) of a seeded hash of the stems, unless `manifest` (CSV:
+    case, split[, group]) says who is where. `group_regex`: its first group or whole match in the stem names the group;
     groups stay in one split. `intensity`: native values that map to [-1, 1]; None is 0..255 for 8-bit images, else
     percentiles 0.5 and 99.5 of up to 16 training images.
     Stems of masks are compared without `mask_suffix`. `resample` brings masks that lie on another grid to their

@@ -29,7 +29,7 @@ PACKAGES = (
     "pytest-benchmark",
 )
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment_facts() -> dict[str, Any]:

@@ -138,7 +138,7 @@ class RunFolder:
             write_json(self.path / "threads.json", {**known, step: [*known.get(step, []), *new]})
 
     def steps(self) -> dict[str, Any]:
-        """Of every step (fit, predict, score) the day it last worked and the hashes of its code; see `bench.results.reuse`."""
+        """Of every step (fit, predict, score) the day it last worked and the hashes of its code; see `reuse.py`."""
         path = self.path / "steps.json"
         return read_json(path, dict, f"delete {self.path} and run again") if path.exists() else {}
 

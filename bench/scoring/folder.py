@@ -71,7 +71,7 @@ def score_folder(
     and summary.json into `out` once everything is scored, with `conventions` also conventions.csv (the same masks
     under every protocol), and returns the summary.
 
-    `reading`: the fields of `bench.scoring.folder_inputs.Reading`, which say how files are read and paired. How masks are read
+    `reading`: the fields of `folder_inputs.Reading`, which say how files are read and paired. How masks are read
     is decided once per folder, from all of its files, and stands in the summary under `masks`.
 
     Raises InputError, with no scores written, for missing or extra predictions, other grids and sizes,

@@ -29,7 +29,7 @@ _FAINTEST = 1 / 255  # what the 1 of a mask saved as 0 and 1 becomes when it is 
 class Reading:
     """How the files of both sides are read and paired.
 
-    `mask`, `labels`, `ignore` and `background` state what masks mean (`bench.datasets.masks.declared`), `pred_labels` where
+    `mask`, `labels`, `ignore` and `background` state what masks mean (`datasets.masks.declared`), `pred_labels` where
     predictions have other values. Nothing stated, references are binary ("foreground") or label maps (one label per
     value they hold). `resample` brings predictions on another grid to their references' (masks by nearest neighbour,
     scores linearly), which the notes say. Stems are compared without `pred_suffix` and `ref_suffix`. With `subset`

@@ -17,7 +17,7 @@ from sdseg.architecture import ARCHITECTURES, Architecture
 from sdseg.files import write_atomically
 from sdseg.mask_codec import MaskCodec
 
-LIGHT_DECODER = Path(__file__).parent / "assets" / "tiny_light_decoder.safetensors"
+LIGHT_DECODER = Path(__file__).parents[1] / "assets" / "tiny_light_decoder.safetensors"
 _REMEDY = "python -m sdseg.fast.light_decoder_training --architecture {} --autoencoder FOLDER --out FILE makes one"
 _LIMIT = 3.0  # latents are squashed beyond so many standard deviations
 

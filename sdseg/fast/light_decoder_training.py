@@ -1,4 +1,4 @@
-"""Distils a light mask decoder from an autoencoder: `python -m sdseg.fast.light_decoder_training [--architecture paper]`."""
+"""Distils a light mask decoder: `python -m sdseg.fast.light_decoder_training [--architecture paper]`."""
 
 from __future__ import annotations
 

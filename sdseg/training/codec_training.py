@@ -1,4 +1,4 @@
-"""Trains the tiny mask autoencoder that ships with the project: `python -m sdseg.training.codec_training --out FILE`."""
+"""Trains the tiny mask autoencoder in `assets`: `python -m sdseg.training.codec_training --out FILE`."""
 
 from __future__ import annotations
 
