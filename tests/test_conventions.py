@@ -21,8 +21,8 @@ from bench.protocols.gap import GAP_COLUMNS, GAP_METRICS, GapValue, case_values,
 from bench.record import read_scores
 from bench.results.stored import StoredCase, read_case
 from bench.runner import Run
+from bench.scoring import run as scoring
 from bench.scoring.folder import score_folder
-from bench.scoring.run import run as scoring
 from tests.protocol_fixtures import EMPTY, OBJECT, SHIFTED, SIZE, case, predicted_run, write_masks
 
 ON_FOUR_MASKS = {  # found by half, missed, hallucinated, nothing

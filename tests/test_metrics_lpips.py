@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from bench.metrics import lpips_trunk
 from bench.metrics.lpips_distance import Lpips
-from bench.metrics.lpips_trunk import LpipsUnavailable, Trunk
+from bench.metrics.lpips_trunk import LpipsUnavailable, Trunk, load_trunk
 from bench.metrics.released_stability import released_pairs
 from bench.metrics.stability import case_stability, paper_stability
 from tests.lpips_fixtures import random_trunk
@@ -27,10 +27,10 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def true_lpips() -> Lpips:
     sibling = SHARED / "weights" / "alexnet_features.safetensors"
     try:
-        return Lpips.load(download=False)
+        return Lpips(load_trunk(download=False))
     except LpipsUnavailable as error:
         if lpips_trunk.ENVIRONMENT_VARIABLE not in os.environ and sibling.is_file():
-            return Lpips.load(sibling)
+            return Lpips(load_trunk(sibling))
         pytest.skip(str(error))
 
 

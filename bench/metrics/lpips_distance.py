@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.metrics.lpips_trunk import TRUNK_SHA256, LpipsUnavailable, Trunk, load_trunk
+from bench.metrics.lpips_trunk import TRUNK_SHA256, LpipsUnavailable, Trunk
 from bench.metrics.perceptual import images_at_once, undefined_reason
 
 Features = list[torch.Tensor]  # one (N, C_k, H_k, W_k) per stage, of unit length along C_k
@@ -22,13 +21,7 @@ class Lpips:
 
     def __init__(self, trunk: Trunk, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self.source = trunk.source
         self.network = _network(trunk).to(self.device)
-
-    @classmethod
-    def load(cls, path: Path | None = None, *, download: bool = True, device: torch.device | str = "cpu") -> Lpips:
-        """LPIPS with the trunk this machine has or can fetch; raises LpipsUnavailable with the reason."""
-        return cls(load_trunk(path, download=download), device)
 
     def facts(self) -> dict[str, str]:
         """What the distances depend on, for the record."""
