@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from tabulate import tabulate
 
 from bench.errors import InputError
-from bench.gate.reference import metric_facts
-from bench.record import read_scores
+from bench.metrics.facts import facts_of
+from bench.record import MetricFacts
 from bench.results.seals import check_seals
 from bench.results.store import RunFolder
+from bench.scores import RunScores, read_run_scores
 from bench.stats import Comparison, NonInferiority, case_table, compare, holm, non_inferior
 
 MACRO = "all labels"
@@ -131,32 +131,33 @@ def compare_runs(a: Path, b: Path, metric: str = "Dice", margin: float = 0.01) -
     """
     sides = (_read(Path(a)), _read(Path(b)))
     _check_same(*sides)
-    unit, better = metric_facts(metric)
-    if better == "none":
+    facts = facts_of(metric)
+    if facts.better == "none":
         raise InputError(f"--metric {metric}: has no better direction; choose another")
-    frames = [_rows_of(side, metric) for side in sides]
-    if set(frames[0]["convention"]) != set(frames[1]["convention"]):
+    scores = [_scores_of(side, metric) for side in sides]
+    conventions = [set(one.rows(metric)["convention"]) for one in scores]
+    if conventions[0] != conventions[1]:
         raise InputError(f"{a} and {b}: {metric} was scored by two conventions; score both under one protocol")
     names = _names(*sides)
-    groups, others = (dict(zip(frame["case"], frame["group"], strict=True)) for frame in frames)
+    groups, others = ({str(case): str(group) for case, group in one.groups.items()} for one in scores)
     moved = [case for case, group in groups.items() if others.get(case, group) != group]
     if moved:
         raise InputError(f"{a} and {b}: case {moved[0]!r} is in another group; score both with the same groups")
     labels = sides[0].labels
     found = []
     for label in [MACRO, *labels] if len(labels) > 1 else labels:
-        runs = {name: _by_case(frame, label) for name, frame in zip(names, frames, strict=True)}
-        table = case_table(runs, groups)
-        result = compare(table, *names, better=better)
-        inside = non_inferior(table, *names, margin=margin, better=better)
-        first, second = (any(map(math.isinf, runs[name].values())) for name in names)
+        runs = [_by_case(one, metric, facts, None if label == MACRO else label) for one in scores]
+        table = case_table(dict(zip(names, runs, strict=True)), groups)
+        result = compare(table, *names, better=facts.better)
+        inside = non_inferior(table, *names, margin=margin, better=facts.better)
+        first, second = (any(map(math.isinf, run.values())) for run in runs)
         found.append(LabelComparison(label, result, inside, result.p, (first, second)))
     single = found[1:] or found
     adjusted = zip(single, holm([row.p for row in single]), strict=True)
     corrected = [replace(row, p=p) for row, p in adjusted]
     rows = (*(found[:1] if found[1:] else ()), *corrected)
     condition = CONDITIONAL if sides[0].is_run else FOLDERS
-    return RunComparison(metric, sides[0].units.get(metric, unit) if unit else "", *names, rows, condition)
+    return RunComparison(metric, sides[0].units.get(metric, facts.unit), *names, rows, condition)
 
 
 def find_run(given: str, runs_dir: Path) -> Path:
@@ -182,8 +183,7 @@ def _read(path: Path) -> Scored:
         "labels": ", ".join(record.labels),
     }
     names = (record.method, f"{record.method} seed {record.seed}", f"{record.method}/{path.name}")
-    said = {name.removeprefix("metric "): words for name, words in record.data.items() if name.startswith("metric ")}
-    units = {metric: words.split(";")[0] for metric, words in said.items()}  # of a metric with one; else it is a note
+    units = {metric: facts.unit for metric, facts in record.metrics.items()}
     return Scored(path, True, names, record.labels, units, same)
 
 
@@ -227,20 +227,18 @@ def _names(first: Scored, second: Scored) -> tuple[str, str]:
     raise InputError(f"{first.path}: is the same twice; give two")
 
 
-def _rows_of(side: Scored, metric: str) -> pd.DataFrame:
+def _scores_of(side: Scored, metric: str) -> RunScores:
     path = side.path / "scores.parquet"
-    frame = RunFolder(side.path).read_scores() if side.is_run else read_scores(path)
-    rows = frame[frame["metric"] == metric].astype({"case": str, "group": str})
-    if rows.empty:
-        known = ", ".join(sorted(frame["metric"].unique()))
-        raise InputError(f"{path}: holds no {metric}; it has {known}")
-    return rows
+    scores = RunFolder(side.path).run_scores() if side.is_run else read_run_scores(path)
+    if metric not in scores.metrics:
+        raise InputError(f"{path}: holds no {metric}; it has {', '.join(scores.metrics)}")
+    return scores
 
 
-def _by_case(frame: pd.DataFrame, label: str) -> dict[str, float]:
-    chosen = frame if label == MACRO else frame[frame["label"] == label]
-    by_label = chosen.groupby(["case", "label"])["value"].mean()  # over draws
-    return {str(case): float(value) for case, value in by_label.groupby("case").mean().items()}
+def _by_case(scores: RunScores, metric: str, facts: MetricFacts, label: str | None) -> dict[str, float]:
+    single = bool(scores.conventions(metric))
+    every = scores.summary(metric, facts, single=single, label=label).every
+    return {str(case): float(value) for case, value in every.items()}
 
 
 def _p(value: float, equal: str = "") -> str:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from bench import progress
@@ -25,6 +24,7 @@ from bench.results.reuse import STEPS
 from bench.results.store import RunFolder
 from bench.results.stored import read_case
 from bench.runner import Run
+from bench.scores import RunScores
 from bench.scoring.run import score_case
 
 # A run in which these are undefined everywhere was not scored.
@@ -254,29 +254,28 @@ def publish_accuracy(benchmark: Any, run: Run, publish: Any) -> Any:
 
         benchmark.pedantic(score_case, setup=unscored, rounds=5)
         rows = len(cases) * len(dataset.spec.labels) * run.cell.config["draws"]
-        publish(accuracy_scores(run.folder.read_scores(), metrics, rows), into_record=False)
+        publish(accuracy_scores(run.folder.run_scores(), metrics, rows), into_record=False)
         benchmark.extra_info.update(facts)
 
     return _publish
 
 
-def accuracy_scores(frame: pd.DataFrame, metrics: list[str], rows: int) -> list[Score]:
-    """Mean and count of undefined values per metric, of score rows; AssertionError where not all `rows` are there.
+def accuracy_scores(run_scores: RunScores, metrics: list[str], rows: int) -> list[Score]:
+    """A run's value and count of undefined rows per metric; AssertionError where not all `rows` are there.
 
-    A count of cases is that of a draw, the mean over draws. Dice and IoU must be defined somewhere; a metric that no
-    case defines, as distances where no draw finds anything are under some protocols, stays undefined.
+    Dice and IoU must be defined somewhere; a metric that no case defines, as distances where no draw finds anything
+    are under some protocols, stays undefined.
     """
     scores = []
     for metric in select(metrics):
-        found = frame.loc[(frame["draw"] >= 0) & (frame["metric"] == metric.name)]
-        values = found["value"]
-        if len(values) != rows:
-            raise AssertionError(f"{metric.name}: {len(values)} rows, expected {rows}")
-        if metric.name in _OVERLAP and not values.notna().any():
+        scored, summary = len(run_scores.rows(metric.name, single=True)), run_scores.summary(metric.name, metric.facts)
+        if scored != rows:
+            raise AssertionError(f"{metric.name}: {scored} rows, expected {rows}")
+        if metric.name in _OVERLAP and math.isnan(summary.mean):
             raise AssertionError(f"{metric.name}: undefined on every case")
-        value = values.sum() / found["draw"].nunique() if metric.unit == "cases" else values.mean()
-        scores.append(Score(metric=metric.name, value=value, better=metric.better))
-        scores.append(Score(metric=f"{metric.name}_undefined", value=int(values.isna().sum()), better="lower"))
+        value = summary.count if metric.kind == "count" else summary.mean
+        scores.append(Score(metric=metric.name, value=value, better=metric.better, note=summary.why))
+        scores.append(Score(metric=f"{metric.name}_undefined", value=summary.undefined, better="lower"))
     return scores
 
 

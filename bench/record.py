@@ -16,6 +16,8 @@ SCHEMA_VERSION = 1
 
 SCORE_COLUMNS = ["case", "group", "label", "draw", "metric", "convention", "value"]
 WORD_COLUMNS = ["case", "group", "label", "metric", "convention"]
+REASON = "reason"  # a further column: why a value is undefined, "" where it is not or where nobody said
+_SHARES = ("Dice", "IoU", "Sensitivity", "Precision", "NSD", "ECE", "Brier")
 ALL_DRAWS = -1  # `draw` of a row that speaks of all draws together
 
 
@@ -43,12 +45,44 @@ class BadRecordError(InputError):
     """A record on disk that cannot be read."""
 
 
-# NaN in memory, null on disk: strict JSON has no NaN.
-Value = Annotated[
-    float,
-    BeforeValidator(lambda v: math.nan if v is None else v),
-    PlainSerializer(lambda v: v if math.isfinite(v) else None),
-]
+# Strict JSON has no NaN and no infinity: null on disk.
+_PLAIN = PlainSerializer(lambda v: v if math.isfinite(v) else None)
+Value = Annotated[float, BeforeValidator(lambda v: math.nan if v is None else v), _PLAIN]
+
+
+class Undefined(float):
+    """A value that does not exist: NaN with the reason."""
+
+    reason: str
+
+    def __new__(cls, reason: str) -> Undefined:
+        """The reason in a few words, for a table."""
+        value = super().__new__(cls, math.nan)
+        value.reason = reason
+        return value
+
+
+Better = Literal["higher", "lower", "none"]
+Kind = Literal["share", "distance", "volume", "count", "score"]
+
+
+class MetricFacts(BaseModel):
+    """What a metric is beside its name.
+
+    `kind`: a share (in [0, 1]), a distance, a volume, a count (told as a sum over cases), or any other score.
+    `low` and `high` bound its values, `tolerance` is a distance in its unit of length, `note` what a reader
+    must know beside the name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unit: str = ""
+    better: Better = "none"
+    kind: Kind = "score"
+    low: Annotated[float, BeforeValidator(lambda v: -math.inf if v is None else v), _PLAIN] = -math.inf
+    high: Annotated[float, BeforeValidator(lambda v: math.inf if v is None else v), _PLAIN] = math.inf
+    tolerance: float | None = None
+    note: str = ""
 
 
 class Score(BaseModel):
@@ -93,12 +127,11 @@ class RunRecord(BaseModel):
     draws: int
     n_cases: dict[str, int]
     data: dict[str, str]
+    metrics: dict[str, MetricFacts] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)  # sha256 of the tables, and of all predictions together
     environment: dict[str, Any]
     pretrained: str = ""
-    code: dict[str, Any] = Field(
-        default_factory=dict
-    )  # days and hashes of the code of every step (`bench.results.reuse`)
+    code: dict[str, Any] = Field(default_factory=dict)  # days and hashes of the code of every step
     fit: dict[str, Any] = Field(default_factory=dict)
     inference: dict[str, Any] = Field(default_factory=dict)  # as it was done: precision of each part and the like
     notes: list[str] = Field(default_factory=list)
@@ -135,7 +168,31 @@ def read_record(path: Path) -> RunRecord:
         raise BadRecordError(f"{path}: cannot be read ({error.strerror})") from error
     if record.schema_version != SCHEMA_VERSION:
         raise BadRecordError(f"{path}: schema {record.schema_version}, expected {SCHEMA_VERSION}; score again")
-    return record
+    return record if record.metrics else record.model_copy(update={"metrics": _facts_in_words(record)})
+
+
+def _facts_in_words(record: RunRecord) -> dict[str, MetricFacts]:
+    """The facts of metrics in a record of before `metrics`, which said unit and note in words and the rest nowhere."""
+    facts = {f"PSNR/{maps}": MetricFacts(unit="dB", better="higher", low=0) for maps in ("seg", "score")}
+    facts |= {name: MetricFacts(kind="share", low=0, high=1) for name in ("Dice/pairs", "flip_rate")}
+    for name in record.config.get("metrics") or ():
+        unit, _, note = record.data.get(f"metric {name}", "").partition("; ")
+        if unit not in ("", "mm", "px", "ml", "mm2", "cases") and f"better {name}" not in record.data:
+            unit, note = "", unit
+        kind = "count" if unit == "cases" else "share" if name.partition("@")[0] in _SHARES else "score"
+        low = -math.inf if name == "VolumeBias" or f"better {name}" in record.data else 0.0
+        better = record.data.get(f"better {name}", "higher" if name.startswith("NSD") else "none")
+        facts[name] = MetricFacts.model_validate(
+            {
+                "unit": unit,
+                "better": better,
+                "kind": kind,
+                "low": low,
+                "note": note,
+                "high": 1 if kind == "share" else None,
+            }
+        )
+    return facts
 
 
 def check_table(path: Path, record: RunRecord) -> None:
@@ -160,4 +217,4 @@ def read_scores(path: Path, record: RunRecord | None = None, categories: bool = 
     missing = [c for c in SCORE_COLUMNS if c not in frame]
     if missing:
         raise BadRecordError(f"{path}: columns missing: {', '.join(missing)}; score again")
-    return frame[SCORE_COLUMNS]
+    return frame[[*SCORE_COLUMNS, REASON] if REASON in frame else SCORE_COLUMNS]

@@ -9,13 +9,11 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from bench.record import SCORE_COLUMNS, BadRecordError, RunRecord, check_table, read_record
+from bench.record import BadRecordError, MetricFacts, RunRecord, read_record
+from bench.scores import RunScores, Summary, agreement, read_run_scores, summarise
 from reports.provenance import commit, versions
-from reports.scores import RunScores, read_run_scores
-from reports.summary import Summary, pooled, summarise
 from reports.variants import content_hashes, flag, settings_of, variant_labels
 
-COLUMNS = ["run", "seed", *SCORE_COLUMNS]
 REPORT_FOLDER = "report"
 T = TypeVar("T")
 
@@ -58,41 +56,42 @@ class Frame:
 
     def metrics(self, runs: Sequence[Run]) -> set[str]:
         """The metrics that were scored in any of some runs."""
-        return {metric for run in self._scored(runs) for metric in self.scores[run.path].metrics}
+        return {metric for one in self.run_scores(runs) for metric in one.metrics}
 
     def labels(self, runs: Sequence[Run], metric: str) -> set[str]:
         """The labels of which a metric was scored in any of some runs."""
-        return {label for run in self._scored(runs) for label in self.scores[run.path].rows(metric)["label"].unique()}
+        return {label for one in self.run_scores(runs) for label in one.rows(metric)["label"].unique()}
 
     def conventions(self, runs: Sequence[Run], metric: str, single: bool = True) -> list[str]:
         """The conventions by which a metric of single draws (or of all together) was scored, sorted."""
-        keys = {key for run in self._scored(runs) for key in self.scores[run.path].by_case}
-        return sorted({convention for name, convention, kind in keys if (name, kind) == (metric, single)})
+        return sorted({name for one in self.run_scores(runs) for name in one.conventions(metric, single)})
+
+    def facts(self, runs: Sequence[Run], metric: str) -> MetricFacts:
+        """What the records of some runs say of a metric."""
+        return next((r.record.metrics[metric] for r in runs if metric in r.record.metrics), MetricFacts())
 
     def cases(self, run: Run, metric: str, convention: str) -> pd.Index:
         """The cases on which a metric was scored by a convention for every draw, sorted; empty where it was not."""
         scores = self.scores.get(run.path)
-        key = metric, convention, True
-        return scores.by_case[key][0].index if scores and key in scores.by_case else pd.Index([])
+        return scores.values(metric, self.facts([run], metric), convention).values.index if scores else pd.Index([])
 
-    def rows(self, runs: Sequence[Run], metric: str) -> pd.DataFrame:
-        """Score rows of one metric in some runs, with the columns COLUMNS."""
-        parts = [
-            self.scores[run.path].rows(metric).assign(run=str(run.path), seed=run.record.seed)
-            for run in self._scored(runs)
-        ]
-        parts = [part for part in parts if len(part)]
-        if not parts:
-            return pd.DataFrame(columns=COLUMNS).astype({"value": float, "draw": int})
-        return pd.concat(parts, ignore_index=True)[COLUMNS]
+    def run_scores(self, runs: Sequence[Run]) -> list[RunScores]:
+        """The scores of those of some runs that have any."""
+        return [self.scores[run.path] for run in runs if run.path in self.scores]
 
-    def summary(self, runs: Sequence[Run], metric: str, convention: str | None = None, single: bool = True) -> Summary:
-        """A metric of runs that differ in the seed only, of single draws or (not `single`) of all draws together.
+    def summary(
+        self, runs: Sequence[Run], metric: str, convention: str | None = None, label: str | None = None
+    ) -> Summary:
+        """A metric of single draws in runs that differ in the seed only, by one convention or all, of one label or all.
 
-        By one convention, or by all of them. Made once, since several tables and figures show the same.
+        Made once, since several tables and figures show the same.
         """
-        key = tuple(run.path for run in runs), metric, convention, single
-        return self.once(key, lambda: self._summary(runs, metric, convention, single))
+        key = tuple(run.path for run in runs), metric, convention, label
+        return self.once(key, lambda: self._summary(runs, metric, convention, label))
+
+    def agreement(self, runs: Sequence[Run], metric: str) -> Summary:
+        """A metric over all draws of runs that differ in the seed only."""
+        return agreement(self.run_scores(runs), metric, self.facts(runs, metric))
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
         """What `make` returns, made at the first call with this key."""
@@ -100,24 +99,11 @@ class Frame:
             self._made[key] = make()
         return self._made[key]
 
-    def _summary(self, runs: Sequence[Run], metric: str, convention: str | None, single: bool) -> Summary:
-        found = []
-        for run in sorted(self._scored(runs), key=lambda run: run.record.seed):
-            scores = self.scores[run.path]
-            keys = [k for k in scores.by_case if k[0] == metric and k[2] == single and convention in (None, k[1])]
-            if len(keys) > 1:
-                break
-            found += [(scores.by_case[key], scores.groups) for key in keys]
-        else:
-            if len({run.record.seed for run in runs}) == len(runs):
-                return pooled(found)
-        # Conventions, or two runs of a seed, are pooled row by row.
-        rows = self.rows(runs, metric)
-        chosen = (rows["draw"] >= 0) == single
-        return summarise(rows[chosen & (rows["convention"] == convention)] if convention else rows[chosen])
-
-    def _scored(self, runs: Sequence[Run]) -> list[Run]:
-        return [run for run in runs if run.path in self.scores]
+    def _summary(self, runs: Sequence[Run], metric: str, convention: str | None, label: str | None) -> Summary:
+        facts = self.facts(runs, metric)
+        in_order = sorted(runs, key=lambda run: run.record.seed)
+        scores = [one for one in self.run_scores(in_order) if one.conventions(metric)]
+        return summarise([(s.values(metric, facts, convention, label=label), s.groups) for s in scores], facts)
 
 
 def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None) -> Frame:
@@ -194,8 +180,7 @@ def _scores(run: Run, warnings: list[str]) -> RunScores | None:
         warnings.append(f"{run.path}: no scores.parquet, only the run-level scores are shown")
         return None
     try:
-        check_table(path, run.record)
-        return read_run_scores(path)
+        return read_run_scores(path, run.record)
     except BadRecordError as error:
         warnings.append(f"{error}, its case scores are not shown")
         return None

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.metrics import METRICS
+from bench.metrics.facts import facts_of
+from bench.metrics.stability import STABILITY_METRICS
 from bench.record import SCORE_COLUMNS, RunRecord, Score
 from reports.table import Table
 
@@ -22,6 +25,9 @@ PER_DRAW = (
     *("Dice", "IoU", "HD95", "ASSD", "NSD", "Sensitivity", "Precision", "VolumeDifference"),
     *("RelativeVolumeDifference", "VolumeBias", "ECE", "Brier", "missed", "hallucinated", "both_empty"),
 )
+
+
+FACTS = {name: facts_of(name) for name in (*METRICS, *(metric.name for metric in STABILITY_METRICS))}
 
 
 def score_rows(values: list[tuple[Any, ...]], convention: str = "strict") -> pd.DataFrame:
@@ -56,6 +62,7 @@ def write_run(
         "draws": 5,
         "n_cases": {"train": 64, "val": 16, "test": 40},
         "data": {"data": "d4" * 32, "split": "5b" * 32},
+        "metrics": FACTS,
         "environment": {
             "git": {"commit": "0123456789abcdef", "dirty": False},
             "device": {"type": "cpu", "name": "Example CPU"},

@@ -114,7 +114,7 @@ def test_a_volume_has_parts_where_slices_count() -> None:
 
 
 def test_nnunet_s_mean_over_labels_is_undefined_with_one_label() -> None:
-    values = [GapValue("nnunet", "Dice", "", "a", label, 0, value) for label, value in ((0, 0.5), (1, math.nan))]
+    values = [GapValue("nnunet", "Dice", "", "a", label, 0, 0, value) for label, value in ((0, 0.5), (1, math.nan))]
     frame = pd.DataFrame(values)
     assert math.isnan(protocol_mean(build_protocol("nnunet"), frame))
     assert protocol_mean(STRICT, frame) == 0.5

@@ -14,13 +14,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from bench.config import expand
 from bench.plugin import accuracy_scores, overrides, plain_scores
 from bench.record import Score
 from bench.results.identity import fit_identity, run_identity
+from bench.scores import run_scores
+from tests.report_fixtures import score_rows
 
 ROOT = Path(__file__).parents[1]
 pytest_plugins = ["pytester"]
@@ -142,28 +143,23 @@ def test_all_steps_share_one_training_in_folders_of_their_own() -> None:
 
 
 def test_accuracy_scores_need_every_row() -> None:
-    frame = pd.DataFrame({"draw": [0, 0, 1, 1, -1], "metric": "Dice", "value": [0.5, np.nan, 0.7, 0.6, 9.0]})
-    mean, undefined = accuracy_scores(frame, ["Dice"], 4)
+    rows = [(case, case, "x", draw, "Dice", v) for case, draw, v in [("a", 0, 0.5), ("b", 0, np.nan), ("a", 1, 0.7)]]
+    scores = run_scores(score_rows([*rows, ("b", 1, "x", 1, "Dice", 0.6), ("a", "a", "x", -1, "Dice", 9.0)]))
+    mean, undefined = accuracy_scores(scores, ["Dice"], 4)
     assert (mean.value, undefined.value) == (pytest.approx(0.6), 1)
     with pytest.raises(AssertionError, match="Dice: 4 rows, expected 6"):
-        accuracy_scores(frame, ["Dice"], 6)
-    with pytest.raises(AssertionError, match="undefined on every case"):
-        accuracy_scores(frame.assign(value=np.nan), ["Dice"], 4)
+        accuracy_scores(scores, ["Dice"], 6)
 
 
-def test_only_overlap_must_be_defined_somewhere() -> None:
-    frame = pd.DataFrame({"draw": [0, 0, 1, 1], "metric": "HD95", "value": np.nan})
-    scores = accuracy_scores(frame, ["HD95"], 4)
-    content = plain_scores(scores)
-    assert content == {"HD95": None, "HD95_undefined": 4}
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_only_overlap_must_be_defined_somewhere(value: float) -> None:
+    nowhere = {name: run_scores(score_rows([("a", "a", "x", 0, name, value)])) for name in ("HD95", "Dice")}
+    content = plain_scores(accuracy_scores(nowhere["HD95"], ["HD95"], 1))
+    assert content == {"HD95": None, "HD95_undefined": int(np.isnan(value))}
     assert json.loads(json.dumps(content, allow_nan=False)) == content
-    infinite = accuracy_scores(frame.assign(value=[1.0, np.inf, 2.0, 3.0]), ["HD95"], 4)
-    assert plain_scores(infinite) == {"HD95": None, "HD95_undefined": 0}
-
-
-def test_counts_are_those_of_a_draw() -> None:
-    frame = pd.DataFrame({"draw": [0, 0, 1, 1], "metric": "missed", "value": [1.0, 1.0, 1.0, 0.0]})
-    assert accuracy_scores(frame, ["missed"], 4)[0].value == 1.5
+    if np.isnan(value):
+        with pytest.raises(AssertionError, match="undefined on every case"):
+            accuracy_scores(nowhere["Dice"], ["Dice"], 1)
 
 
 def test_training_keys_speak_of_every_method_unless_its_own_section_is_given() -> None:

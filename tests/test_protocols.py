@@ -12,10 +12,11 @@ import pytest
 from bench.config import CONF_DIR, compose_config
 from bench.errors import InputError
 from bench.metrics import METRICS, Pair
-from bench.protocols import PROTOCOLS, STRICT, build_protocol, mean_defined
+from bench.protocols import PROTOCOLS, STRICT, build_protocol
 from bench.protocols.resizing import bilinear, nearest_image, nearest_volume
 from bench.record import read_scores
 from bench.results.stored import StoredCase
+from bench.scores import mean_defined
 from bench.scoring.folder import score_folder
 from bench.scoring.run import metric_facts, score_case
 from tests.protocol_fixtures import EMPTY, OBJECT, SITUATIONS, SIZE, case, predicted_run, write_masks
@@ -146,9 +147,12 @@ def test_rows_of_a_case_name_their_convention() -> None:
 
 
 def test_facts_state_units_and_notes() -> None:
-    facts = metric_facts(STRICT.select(["Dice", "ASSD", "NSD"]), (1.0, 1.0, 1.0))
-    assert facts == {"metric ASSD": "mm", "metric NSD": METRICS["NSD"].note}
-    assert metric_facts(STRICT.select(["ASSD"]), None) == {"metric ASSD": "px"}
+    facts = metric_facts(STRICT.select(["ASSD", "NSD"]), (1.0, 1.0, 1.0), None)
+    assert [(name, fact.unit, fact.tolerance, fact.high) for name, fact in facts.items()] == [
+        ("ASSD", "mm", None, math.inf),
+        ("NSD", "", 2.0, 1.0),
+    ]
+    assert metric_facts(STRICT.select(["ASSD"]), None, "strict")["ASSD"].unit == "px"
 
 
 @pytest.fixture
@@ -200,5 +204,5 @@ def test_a_run_is_scored_under_a_protocol(folders: tuple[Path, Path, Path], tmp_
     assert sorted(values["Dice", "diff_unet"]) == [0, 0, 0.5, 1]
     record = run.folder.read_record()
     assert record.protocol == "diff_unet"
-    assert "tolerance 1 mm, or 1 px" in record.data["metric NSD@1"]
-    assert record.data["metric HD95"].startswith("px; ")
+    assert "tolerance 1 mm, or 1 px" in record.metrics["NSD@1"].note
+    assert record.metrics["HD95"].unit == "px"

@@ -9,15 +9,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.metrics import METRICS
+from bench.metrics.facts import facts_of
 from reports.frame import read_frame
 from reports.table import Table
 from reports.tables import errors
 from reports.writers import to_csv, to_text
-from tests.report_fixtures import dice_rows, score_rows, write_run
+from tests.report_fixtures import FACTS, dice_rows, score_rows, write_run
 
 NAN, INF = math.nan, math.inf
-FACTS = {"data": "d4" * 32, "split": "5b" * 32, "metric HD95": "px; larger one of the directed percentiles"}
-FACTS |= {"metric VolumeDifference": "mm2", "metric NSD": "tolerance 2 mm, or 2 px on cases without spacing"}
+UNITS = {"HD95": METRICS["HD95"].facts_on(None), "VolumeDifference": METRICS["VolumeDifference"].facts_on((1.0, 1.0))}
 
 
 def by_case(metric: str, values: list[float], draw: int = 0, label: str = "lesion", groups: int = 0) -> pd.DataFrame:
@@ -29,7 +30,7 @@ def by_case(metric: str, values: list[float], draw: int = 0, label: str = "lesio
 
 
 def table(runs_dir: Path, *parts: pd.DataFrame, method: str = "sdseg", **record: Any) -> Table:
-    write_run(runs_dir, method, scores=pd.concat(parts), **{"data": FACTS, "draws": 1, **record})
+    write_run(runs_dir, method, scores=pd.concat(parts), **{"metrics": FACTS | UNITS, "draws": 1, **record})
     found = errors.build(read_frame(runs_dir))
     assert found is not None
     return found
@@ -119,10 +120,10 @@ def test_the_best_follows_the_direction_within_a_comparison(tmp_path: Path) -> N
 
 
 def test_a_tolerance_of_its_own_is_a_column(tmp_path: Path) -> None:
-    found = table(tmp_path, by_case("NSD@1", [0.5] * 12), data={**FACTS, "metric NSD@1": "tolerance 1 mm"})
+    found = table(tmp_path, by_case("NSD@1", [0.5] * 12), metrics={"NSD@1": facts_of("NSD@1")})
     assert found.rows[0]["NSD@1"] == pytest.approx(0.5)
     assert "NSD@1" in [column.key for column in found.shown("page")]
-    assert "NSD@1: tolerance 1 mm." in found.notes
+    assert "NSD@1: tolerance 1 mm, or 1 px on cases without spacing." in found.notes
 
 
 def test_runs_with_dice_alone_are_named_and_have_no_row(tmp_path: Path) -> None:

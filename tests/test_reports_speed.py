@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from bench import cli
+from bench.scores import read_run_scores
 from bench.stats import case_table, compare, sign_flip_p
 from bench.stats.intervals import bootstrap_medians
 from bench.stats.sample import resampled_counts
@@ -16,35 +16,18 @@ from reports import frame as frames
 from reports.figures import build_figures
 from reports.figures.style import LARGEST
 from reports.frame import read_frame
-from reports.scores import read_run_scores
-from reports.summary import summarise
 from reports.tables import build_tables
-from tests.report_fixtures import made_up_scores, write_many, write_run
+from tests.report_fixtures import write_many
 
 
 def test_a_report_reads_every_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_many(tmp_path, methods=3, seeds=2, cases=12)
     read: list[Path] = []
-    monkeypatch.setattr(frames, "read_run_scores", lambda path: (read.append(path), read_run_scores(path))[1])
+    monkeypatch.setattr(
+        frames, "read_run_scores", lambda path, record: (read.append(path), read_run_scores(path, record))[1]
+    )
     assert cli.main(["report", "--runs", str(tmp_path)]) == 0
     assert len(read) == len(set(read)) == 6
-
-
-def test_means_of_runs_are_those_of_their_rows(tmp_path: Path) -> None:
-    """Undefined and infinite values, labels, draws, seeds that lack a case: as if all rows were averaged at once."""
-    rng = np.random.default_rng(0)
-    for seed in range(3):
-        scores = made_up_scores(0.8, n=20, labels=2, seed=seed)
-        scores.loc[rng.random(len(scores)) < 0.1, "value"] = np.nan
-        write_run(tmp_path, seed=seed, scores=scores[scores["case"] != f"case-{seed:03d}"])
-    frame = read_frame(tmp_path)
-    ((_, _, runs),) = frame.cells()
-    for metric, single in (("Dice", True), ("Dice/pairs", False), ("PSNR/seg", False)):
-        short, long = frame.summary(runs, metric, single=single), summarise(frame.rows(runs, metric))
-        pd.testing.assert_series_equal(short.per_case, long.per_case, check_names=False, check_dtype=False)
-        assert short.interval == pytest.approx(long.interval)
-        for name in ("cases", "units", "excluded", "undefined", "infinite", "groups"):
-            assert getattr(short, name) == getattr(long, name), name
 
 
 def test_p_of_all_pairs_is_that_of_each() -> None:

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.scores import Summary, run_scores
 from reports.build import build_report, render_terminal
-from reports.frame import COLUMNS, read_frame
-from reports.summary import reliability_notes, summarise
+from reports.frame import read_frame
+from reports.summary import reliability_notes
 from reports.table import Table, cell
 from reports.tables import accuracy, cost, datasets, stability
 from tests.report_fixtures import (
+    FACTS,
     dice_rows,
     made_up_scores,
     rows_of,
@@ -36,7 +38,7 @@ def test_no_runs_still_render_with_fixed_columns(tmp_path: Path, make: bool) -> 
     if make:
         runs_dir.mkdir()
     frame = read_frame(runs_dir)
-    assert list(frame.rows(frame.runs, "Dice")) == COLUMNS
+    assert frame.runs == []
     result = build_report(runs_dir)
     assert "No runs" in result.index.read_text()
     assert len(result.tables) == 12
@@ -140,16 +142,20 @@ def test_seeds_are_averaged_within_cases_and_listed(tmp_path: Path) -> None:
     assert (row["cases"], row["seeds"]) == (2, "0, 3")
 
 
+def dice_summary(rows: pd.DataFrame) -> Summary:
+    return run_scores(rows).summary("Dice", FACTS["Dice"])
+
+
 def test_draws_are_never_pooled_as_cases() -> None:
     scores = made_up_scores(0.8, n=20, draws=5)
-    summary = summarise(scores[scores["metric"] == "Dice"].assign(seed=0))
+    summary = dice_summary(scores)
     assert (summary.cases, summary.units, summary.excluded, summary.undefined) == (19, 19, 1, 5)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(9, "no interval (n=9)"), (12, "CI unreliable (n=12)"), (30, None)])
 def test_small_samples_say_so(n: int, expected: str | None) -> None:
     rng = np.random.default_rng(0)
-    summary = summarise(dice_rows({f"c{i}": rng.uniform() for i in range(n)}).assign(seed=0))
+    summary = dice_summary(dice_rows({f"c{i}": rng.uniform() for i in range(n)}))
     notes = reliability_notes([("m on d", summary)])
     assert (summary.interval is None) == (n < 10)
     assert [expected in note for note in notes] == [True] if expected else notes == []
@@ -157,7 +163,7 @@ def test_small_samples_say_so(n: int, expected: str | None) -> None:
 
 def test_groups_not_cases_decide_on_reliability() -> None:
     rows = [(f"c{i}", f"p{i % 6}", "x", 0, "Dice", i / 40) for i in range(36)]
-    summary = summarise(score_rows(rows).assign(seed=0))
+    summary = dice_summary(score_rows(rows))
     assert (summary.cases, summary.units, summary.interval) == (36, 6, None)
     assert "no interval (n=6 groups, 36 cases)" in reliability_notes([("m", summary)])[0]
 

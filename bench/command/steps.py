@@ -61,19 +61,19 @@ def run_cells(
 
 def summary(folder: Path) -> str:
     """The headline metrics of a run folder, behind one another; of several labels their Dice too."""
-    from bench.record import read_scores
+    from bench.record import read_record
+    from bench.scores import read_run_scores
 
-    if not (folder / "scores.parquet").exists():
+    if not (folder / "record.json").exists():
         return ""
-    frame = read_scores(folder / "scores.parquet")
-    frame = frame[frame["draw"] >= 0]
-    # As the tables do: labels within a draw, draws within a case, then cases.
-    by_draw = frame.groupby(["metric", "case", "draw"], sort=False)["value"].mean()
-    means = by_draw.groupby(["metric", "case"], sort=False).mean().groupby("metric", sort=False).mean()
-    shown = [name for name in _HEADLINE if name in means] or list(means.index[:4])
-    text = "".join(f"  {name} {means[name]:.4f}" for name in shown)
-    dice = frame[frame["metric"] == "Dice"]
-    if dice["label"].nunique() < 2:
+    record, scores = read_record(folder / "record.json"), read_run_scores(folder / "scores.parquet")
+
+    def value(metric: str, label: str | None = None) -> str:
+        return f"{scores.summary(metric, record.metrics[metric], label=label).mean:.4f}"
+
+    scored = [name for name in record.metrics if scores.conventions(name)]
+    shown = [name for name in _HEADLINE if name in scored] or scored[:4]
+    text = "".join(f"  {name} {value(name)}" for name in shown)
+    if len(record.labels) < 2 or "Dice" not in scored:
         return text
-    of_label = dice.groupby(["label", "case"], sort=False)["value"].mean().groupby("label", sort=False).mean()
-    return f"{text}  Dice by label: " + ", ".join(f"{label} {value:.4f}" for label, value in of_label.items())
+    return f"{text}  Dice by label: " + ", ".join(f"{label} {value('Dice', label)}" for label in record.labels)

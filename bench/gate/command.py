@@ -14,13 +14,13 @@ from bench.gate.reference import (
     Key,
     Reference,
     RunFacts,
-    metric_facts,
     read_reference,
     reference_path,
     write_reference,
 )
 from bench.gate.selection import runs_on_disk
 from bench.gate.verdict import REVISION, Verdict, judge
+from bench.metrics.facts import facts_of
 from bench.results.environment import device_facts, git_facts
 
 _UNSEALED = "the reference has no digest (written by an earlier version), so that edits do not show: promote again"
@@ -56,7 +56,7 @@ def gate_settings(cell: Cell) -> dict[str, Any]:
     if settings["device"] not in ("name", "type"):
         raise InputError(f"gate.device={settings['device']}: expected name or type")
     for name in settings["margins"]:
-        metric_facts(name)  # an unknown one is refused, with a guess
+        facts_of(name)  # an unknown one is refused, with a guess
     allowed = {name: settings[name] for name in ("margin", "relative_margin", "memory")}
     for name, value in {**allowed, **{f"margins.{k}": v for k, v in settings["margins"].items()}}.items():
         if not 0 <= value < float("inf"):

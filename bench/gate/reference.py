@@ -15,12 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from bench.errors import InputError
 from bench.files import atomic_path
-from bench.metrics import select
-from bench.metrics.ranges import value_range
-from bench.metrics.stability import STABILITY_METRICS
+from bench.metrics.facts import facts_of
 from bench.record import ALL_DRAWS, RunRecord, Timing
 from bench.results.reuse import code_state
 from bench.results.store import RunFolder
+from bench.scores import DECIBEL, case_values
 
 REFERENCE_SCHEMA = 1
 REFERENCES = Path(__file__).parents[1] / "references"
@@ -198,7 +197,7 @@ def run_facts(path: Path) -> RunFacts:
 def _impossible(scores: pd.DataFrame) -> list[str]:
     lines = []
     for metric, rows in scores.groupby("metric", sort=False):
-        low, high = value_range(str(metric), metric_facts(str(metric))[1])
+        low, high = (facts := facts_of(str(metric))).low, facts.high
         wrong = rows[(rows["value"] < low - _ROUNDING) | (rows["value"] > high + _ROUNDING)]
         if len(wrong):
             first = wrong.iloc[0]
@@ -207,26 +206,16 @@ def _impossible(scores: pd.DataFrame) -> list[str]:
     return lines
 
 
-def metric_facts(name: str) -> tuple[str, Literal["higher", "lower", "none"]]:
-    """Unit and better direction of a metric of score rows, also one over draws; InputError for an unknown one."""
-    for known in STABILITY_METRICS:
-        if known.name == name:
-            return known.unit, known.better
-    metric = select([name])[0]
-    return metric.unit, metric.better
-
-
 def _values(scores: pd.DataFrame, cases: list[str], record: RunRecord, draws: list[int]) -> dict[str, Values]:
     found: dict[str, Values] = {}
     for (metric, convention, label), rows in scores.groupby(["metric", "convention", "label"], sort=False):
-        unit, better = metric_facts(str(metric))
-        by_case = rows.groupby("case")["value"].mean().reindex(cases)
-        name = str(metric)
-        gaps = _gaps(rows, cases, draws, infinite="v" if unit == "dB" else "inf")
-        if unit == "dB":
+        facts, name = facts_of(str(metric)), str(metric)
+        unit, better = facts.unit, facts.better
+        by_case = case_values(rows, facts).values.reindex(cases)
+        gaps = _gaps(rows, cases, draws, infinite="v" if unit == DECIBEL else "inf")
+        if unit == DECIBEL:
             # Identical draws have an infinite PSNR and an error of 0, which a paired test can take.
-            unit, better, name = "", "lower", f"{metric} as RMS error"
-            by_case = 10 ** (-by_case / 20)
+            unit, better, name, by_case = "", "lower", f"{metric} as RMS error", np.sqrt(by_case)
         # The protocol's own convention needs no word.
         words = [
             name,
@@ -234,8 +223,8 @@ def _values(scores: pd.DataFrame, cases: list[str], record: RunRecord, draws: li
             f"({convention})" if convention != "strict" else "",
         ]
         values = [_plain(value) for value in by_case]
-        facts = Values(metric=str(metric), unit=unit, better=better, values=values, gaps=gaps)
-        found[" ".join(filter(None, words))] = facts
+        judged = Values(metric=str(metric), unit=unit, better=better, values=values, gaps=gaps)
+        found[" ".join(filter(None, words))] = judged
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
@@ -10,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from bench.errors import InputError
 from bench.metrics.calibration import BINS, brier, ece
 from bench.metrics.overlap import dice, iou, precision, sensitivity
-from bench.metrics.pair import Metric, Pair
+from bench.metrics.pair import Metric, Pair, share
 from bench.metrics.surface import TOLERANCE, assd, hd95, nsd
 from bench.metrics.volume import (
     both_empty,
@@ -31,27 +32,32 @@ _WHOLE_IMAGE = "over all elements of the image"
 
 def _nsd(name: str, tolerance: float) -> Metric:
     note = f"tolerance {tolerance:g} mm, or {tolerance:g} px on cases without spacing"
-    return Metric(name, "", "higher", "strict", nsd(tolerance), note=note)
+    return share(name, "strict", nsd(tolerance), note=note, tolerance=tolerance)
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("Dice", "", "higher", "strict", dice),
-        Metric("IoU", "", "higher", "strict", iou),
-        Metric("Sensitivity", "", "higher", "strict", sensitivity),
-        Metric("Precision", "", "higher", "strict", precision),
-        Metric("HD95", "mm", "lower", "strict", hd95, note="larger one of the directed percentiles"),
-        Metric("ASSD", "mm", "lower", "strict", assd),
+        share("Dice", "strict", dice),
+        share("IoU", "strict", iou),
+        share("Sensitivity", "strict", sensitivity),
+        share("Precision", "strict", precision),
+        Metric("HD95", "mm", "lower", "strict", hd95, note="larger one of the directed percentiles", kind="distance"),
+        Metric("ASSD", "mm", "lower", "strict", assd, kind="distance"),
         _nsd("NSD", TOLERANCE),
-        Metric("VolumeDifference", "ml", "lower", "strict", volume_difference),
-        Metric("RelativeVolumeDifference", "", "lower", "strict", relative_volume_difference),
-        Metric("VolumeBias", "ml", "none", "strict", volume_bias, note="predicted minus reference"),
-        Metric("missed", "cases", "lower", "strict", missed),
-        Metric("hallucinated", "cases", "lower", "strict", hallucinated),
-        Metric("both_empty", "cases", "none", "strict", both_empty),
-        Metric("ECE", "", "lower", "strict", ece, True, f"{BINS} bins, {_WHOLE_IMAGE}"),
-        Metric("Brier", "", "lower", "strict", brier, True, _WHOLE_IMAGE),
+        Metric("VolumeDifference", "ml", "lower", "strict", volume_difference, kind="volume"),
+        Metric("RelativeVolumeDifference", "", "lower", "strict", relative_volume_difference, bounds=(0.0, math.inf)),
+        Metric(
+            *("VolumeBias", "ml", "none", "strict", volume_bias),
+            note="predicted minus reference",
+            kind="volume",
+            bounds=(-math.inf, math.inf),
+        ),
+        Metric("missed", "cases", "lower", "strict", missed, kind="count", bounds=(0.0, 1.0)),
+        Metric("hallucinated", "cases", "lower", "strict", hallucinated, kind="count", bounds=(0.0, 1.0)),
+        Metric("both_empty", "cases", "none", "strict", both_empty, kind="count", bounds=(0.0, 1.0)),
+        share("ECE", "strict", ece, better="lower", needs_score=True, note=f"{BINS} bins, {_WHOLE_IMAGE}"),
+        share("Brier", "strict", brier, better="lower", needs_score=True, note=_WHOLE_IMAGE),
     )
 }
 

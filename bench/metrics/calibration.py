@@ -6,22 +6,23 @@ compare them on equal images only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from bench.errors import InputError
 from bench.metrics.pair import Pair
+from bench.record import Undefined
 
 BINS = 15
+_NOTHING = Undefined("every element is ignored")
 _AT_ONCE = 2**18  # elements; keeps copies in double precision small
 
 
 def brier(pair: Pair) -> float:
     """Mean squared difference of score and reference in [0, 1]."""
     total = sum(float(np.square(score - reference).sum()) for score, reference in _parts(pair))
-    return total / pair.n_elements if pair.n_elements else math.nan
+    return total / pair.n_elements if pair.n_elements else _NOTHING
 
 
 def ece(pair: Pair) -> float:
@@ -33,7 +34,7 @@ def ece(pair: Pair) -> float:
     for score, reference in _parts(pair):
         index = np.minimum((score * BINS).astype(np.intp), BINS - 1)
         gap += np.bincount(index, weights=score - reference, minlength=BINS)
-    return float(np.abs(gap).sum() / pair.n_elements) if pair.n_elements else math.nan
+    return float(np.abs(gap).sum() / pair.n_elements) if pair.n_elements else _NOTHING
 
 
 def _parts(pair: Pair) -> Iterator[tuple[np.ndarray, np.ndarray]]:

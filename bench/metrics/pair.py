@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from bench.errors import InputError, RunError, one_line
 from bench.metrics.boundary import SurfaceDistances, surface_distances
+from bench.record import Better, Kind, MetricFacts, Undefined
 
+BOTH_EMPTY = Undefined("both masks are empty")
+_BOUNDS = {"share": (0.0, 1.0), "score": (-math.inf, math.inf)}
 # What millimetres and millilitres become where a case does not state its spacing.
 _WITHOUT_SPACING = {"mm": "px", "ml": "px"}
 
@@ -119,34 +122,39 @@ class Pair:
 def when_empty(pair: Pair, worst: float) -> float | None:
     """What the strict protocol says where a mask is empty; None where neither is.
 
-    Both masks empty: NaN, undefined. One of them: the worst value that the metric has, so that no mean gets better
+    Both masks empty: undefined. One of them: the worst value that the metric has, so that no mean gets better
     by missing more or by inventing more.
     """
     if pair.both_empty:
-        return math.nan
+        return BOTH_EMPTY
     return worst if pair.missed or pair.hallucinated else None
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A named number of a pair with its unit, direction and convention; NaN where it is undefined.
+    """A named number of a pair with its unit, direction and convention; `Undefined` (or NaN) where it does not exist.
 
-    Lengths are in "mm" and volumes in "ml" as far as cases state their spacing (`unit_on`). `needs_score` asks for
-    the soft map; `note` is what a reader must know beside the name. An entry point of `sdseg.metrics` names such an
-    object; its own name is that of the metric, and its `convention` "strict".
+    Lengths are in "mm" and volumes in "ml" as far as cases state their spacing (`facts_on`). `needs_score` asks for
+    the soft map. `kind`, `tolerance` and `note` are as in `bench.record.MetricFacts`; `bounds` are those of the kind
+    unless given: [0, 1] of a share, from 0 of a distance, a volume or a count, none of other scores. An entry point of
+    `sdseg.metrics` names such an object; its own name is that of the metric, and its `convention` "strict".
     """
 
     name: str
     unit: str
-    better: Literal["higher", "lower", "none"]
+    better: Better
     convention: str
     function: Callable[[Any], float]
     needs_score: bool = False
     note: str = ""
+    kind: Kind = "score"
+    bounds: tuple[float, float] | None = None
+    tolerance: float | None = None
 
     def __call__(self, pair: Any) -> float:
         try:
-            return float(self.function(pair))
+            value = self.function(pair)
+            return value if isinstance(value, Undefined) else float(value)
         except InputError:
             raise
         except Exception as error:
@@ -157,3 +165,27 @@ class Metric:
         if spacing_mm is None:
             return _WITHOUT_SPACING.get(self.unit, self.unit)
         return "mm2" if self.unit == "ml" and len(spacing_mm) == 2 else self.unit
+
+    @property
+    def facts(self) -> MetricFacts:
+        """What a record says of the metric, on cases that state their spacing."""
+        low, high = self.bounds or _BOUNDS.get(self.kind, (0.0, math.inf))
+        return MetricFacts(
+            unit=self.unit,
+            better=self.better,
+            kind=self.kind,
+            low=low,
+            high=high,
+            tolerance=self.tolerance,
+            note=self.note,
+        )
+
+    def facts_on(self, spacing_mm: tuple[float, ...] | None) -> MetricFacts:
+        """The same on cases of this spacing."""
+        return self.facts.model_copy(update={"unit": self.unit_on(spacing_mm)})
+
+
+def share(name: str, convention: str, function: Callable[[Any], float], **more: Any) -> Metric:
+    """A metric in [0, 1] of which more is better, unless `more` says otherwise."""
+    facts = {"better": "higher", "kind": "share", **more}
+    return Metric(name, "", convention=convention, function=function, **facts)

@@ -13,6 +13,7 @@ both modes. What paper mode drops is said in `bench/metrics/released_stability.p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -24,8 +25,9 @@ from bench.metrics.lpips_distance import Lpips
 from bench.metrics.map_pairs import PairValues, pair_values
 from bench.metrics.overlap import dice
 from bench.metrics.pair import Pair
-from bench.metrics.perceptual import psnr_of
+from bench.metrics.perceptual import psnr_of, undefined_reason
 from bench.metrics.released_stability import RELEASED_METRICS, eight_bit, released_pairs
+from bench.record import MetricFacts, Undefined
 
 Mode = Literal["strict", "paper"]
 CaseStability = dict[tuple[str, int], float]  # by (metric, label index)
@@ -33,37 +35,39 @@ _KINDS = ("score", "seg")
 
 
 class StabilityMetric(NamedTuple):
-    """Name, unit and direction of one number of `case_stability`."""
+    """Name and facts of one number of `case_stability`."""
 
     name: str
-    unit: str
-    better: Literal["higher", "lower", "none"]
+    facts: MetricFacts
     convention: str = "strict"
 
 
 MASK_STABILITY = (
-    StabilityMetric("Dice/pairs", "", "higher"),
-    StabilityMetric("flip_rate", "", "lower"),
-    StabilityMetric("volume_cv", "", "lower"),
+    StabilityMetric("Dice/pairs", MetricFacts(better="higher", kind="share", low=0, high=1)),
+    StabilityMetric("flip_rate", MetricFacts(better="lower", kind="share", low=0, high=1)),
+    StabilityMetric("volume_cv", MetricFacts(better="lower", low=0)),
 )
+_IMAGE = {
+    "LPIPS": MetricFacts(better="lower", low=0),
+    "PSNR": MetricFacts(unit="dB", better="higher", low=0),
+    "SSIM": MetricFacts(better="higher", low=-1, high=1),
+    "MS-SSIM": MetricFacts(better="higher", low=-1, high=1),
+}
 
 
 def _image_metrics(convention: str) -> Iterator[StabilityMetric]:
-    for kind in _KINDS:
-        yield StabilityMetric(f"LPIPS/{kind}", "", "lower", convention)
-        yield StabilityMetric(f"PSNR/{kind}", "dB", "higher", convention)
-        yield StabilityMetric(f"SSIM/{kind}", "", "higher", convention)
-        yield StabilityMetric(f"MS-SSIM/{kind}", "", "higher", convention)
+    return (StabilityMetric(f"{name}/{kind}", facts, convention) for kind in _KINDS for name, facts in _IMAGE.items())
 
 
 def _paper_counts() -> Iterator[StabilityMetric]:
+    images, pairs = (MetricFacts(unit=unit, kind="count", low=0) for unit in ("images", "pairs"))
     for kind in _KINDS:
         for name in RELEASED_METRICS:
-            yield StabilityMetric(f"images/{name}/{kind}", "images", "none", "sdseg")
-        yield StabilityMetric(f"empty_images/{kind}", "images", "none", "sdseg")
-        yield StabilityMetric(f"empty_pairs/{kind}", "pairs", "none", "sdseg")
-        yield StabilityMetric(f"identical_pairs/{kind}", "pairs", "none", "sdseg")
-    yield StabilityMetric("slices_without_reference", "images", "none", "sdseg")
+            yield StabilityMetric(f"images/{name}/{kind}", images, "sdseg")
+        yield StabilityMetric(f"empty_images/{kind}", images, "sdseg")
+        yield StabilityMetric(f"empty_pairs/{kind}", pairs, "sdseg")
+        yield StabilityMetric(f"identical_pairs/{kind}", pairs, "sdseg")
+    yield StabilityMetric("slices_without_reference", images, "sdseg")
 
 
 STRICT_METRICS = (*_image_metrics("strict"), *MASK_STABILITY)
@@ -114,7 +118,15 @@ def image_stability(
         means.append(torch.stack(pair_values(image, first, second, lpips)).mean(1))
     mean = PairValues(*torch.stack(means).mean(0))
     values = {"LPIPS": mean.lpips, "PSNR": psnr_of(mean.mse), "SSIM": mean.ssim, "MS-SSIM": mean.ms_ssim}
-    return {name: float(value) for name, value in values.items()}
+    return {name: _or_reason(name, float(value), lpips, maps.shape[-2:]) for name, value in values.items()}
+
+
+def _or_reason(metric: str, value: float, lpips: Lpips | None, size: tuple[int, ...]) -> float:
+    """The value, or why an image metric has none on images of this size (height, width)."""
+    if not math.isnan(value):
+        return value
+    without = "the weights of LPIPS are not here" if metric == "LPIPS" and lpips is None else "no image counts"
+    return Undefined(undefined_reason(metric, *size) or without)
 
 
 def mask_stability(masks: np.ndarray) -> CaseStability:
@@ -131,8 +143,12 @@ def mask_stability(masks: np.ndarray) -> CaseStability:
         agreement = [1.0 if pair.both_empty else dice(pair) for pair in pairs]
         values["Dice/pairs", label] = float(np.mean(agreement))
         values["flip_rate", label] = float((draws.any(0) & ~draws.all(0)).mean())
-        values["volume_cv", label] = float(volumes.std(ddof=1) / volumes.mean()) if volumes.any() else np.nan
+        values["volume_cv", label] = _cv(volumes)
     return values
+
+
+def _cv(volumes: np.ndarray) -> float:
+    return float(volumes.std(ddof=1) / volumes.mean()) if volumes.any() else Undefined("every draw is empty")
 
 
 def paper_stability(
@@ -159,7 +175,7 @@ def paper_stability(
         # Draw by draw, since floats take four times as much memory.
         found = released_pairs(np.stack([eight_bit(draw[kept]) for draw in _slices(maps)]), lpips, device)
         for metric in RELEASED_METRICS:
-            values[f"{metric}/{kind}", label] = found.mean(metric)
+            values[f"{metric}/{kind}", label] = _or_reason(metric, found.mean(metric), lpips, maps.shape[-2:])
             values[f"images/{metric}/{kind}", label] = len(found.per_image(metric))
         values[f"empty_images/{kind}", label] = int(found.empty_images.sum())
         values[f"empty_pairs/{kind}", label] = int(found.empty_pairs.sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bench.metrics.pair import Pair
+from bench.record import Undefined
 
 
 def volume_difference(pair: Pair) -> float:
@@ -18,8 +19,10 @@ def volume_bias(pair: Pair) -> float:
 
 
 def relative_volume_difference(pair: Pair) -> float:
-    """Absolute difference of the volumes over the reference's; NaN if the reference is empty."""
-    return abs(pair.n_prediction - pair.n_reference) / pair.n_reference if pair.n_reference else math.nan
+    """Absolute difference of the volumes over the reference's; undefined if the reference is empty."""
+    if not pair.n_reference:
+        return Undefined("the reference is empty")
+    return abs(pair.n_prediction - pair.n_reference) / pair.n_reference
 
 
 def _element(pair: Pair) -> float:

@@ -10,10 +10,10 @@ from bench.errors import InputError
 from bench.protocols.diff_unet import DIFF_UNET, DIFF_UNET_VALIDATION
 from bench.protocols.libraries import MONAI, NNUNET
 from bench.protocols.medsegdiff import medsegdiff
-from bench.protocols.protocol import Protocol, mean_defined
+from bench.protocols.protocol import Protocol
 from bench.protocols.sdseg import sdseg
 
-__all__ = ["PROTOCOLS", "STRICT", "Protocol", "build_protocol", "mean_defined"]
+__all__ = ["PROTOCOLS", "STRICT", "Protocol", "build_protocol"]
 
 STRICT = Protocol(
     name="strict",

@@ -6,14 +6,15 @@ length 1, where an erosion leaves no interior.
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
 
 from bench.metrics import Metric, Pair
 from bench.metrics.boundary import bounding_box, nearest_distances, surface
+from bench.metrics.pair import BOTH_EMPTY, share
 from bench.protocols.protocol import Protocol
+from bench.record import Undefined
 
 
 def testing_dice(pair: Pair) -> float:
@@ -28,14 +29,14 @@ def testing_hd95(pair: Pair) -> float:
 
 def validation_dice(pair: Pair) -> float:
     """As in training (light_training/evaluation/metric.py): NaN if both masks are empty, 0 if one is."""
-    return math.nan if pair.both_empty else _overlap(pair)
+    return BOTH_EMPTY if pair.both_empty else _overlap(pair)
 
 
 def validation_hd95(pair: Pair) -> float:
     """As in training: NaN where a mask is empty, or full."""
     size = pair.reference.size
     undefined = any(count in (0, size) for count in (pair.n_prediction, pair.n_reference))
-    return math.nan if undefined else whole_object_hd95(pair)
+    return Undefined("a mask is empty, or full") if undefined else whole_object_hd95(pair)
 
 
 @lru_cache(maxsize=1)  # test and validation ask for it one after the other
@@ -66,8 +67,8 @@ DIFF_UNET = Protocol(
     grid="the reference's own, predictions brought there by their method",
     empty="Dice: both empty 0, hallucinated 1, missed 0; HD95: 0 in all three",
     metrics=(
-        Metric("Dice", "", "higher", "diff_unet", testing_dice),
-        Metric("HD95", "px", "lower", "diff_unet", testing_hd95, note=_NOTE),
+        share("Dice", "diff_unet", testing_dice),
+        Metric("HD95", "px", "lower", "diff_unet", testing_hd95, note=_NOTE, kind="distance"),
     ),
     mean_over="cases",
 )
@@ -79,8 +80,8 @@ DIFF_UNET_VALIDATION = Protocol(
     grid=DIFF_UNET.grid,
     empty="Dice: both empty undefined, one empty 0; HD95: undefined",
     metrics=(
-        Metric("Dice", "", "higher", "diff_unet_validation", validation_dice),
-        Metric("HD95", "px", "lower", "diff_unet_validation", validation_hd95, note=_NOTE),
+        share("Dice", "diff_unet_validation", validation_dice),
+        Metric("HD95", "px", "lower", "diff_unet_validation", validation_hd95, note=_NOTE, kind="distance"),
     ),
     mean_over="cases",
 )

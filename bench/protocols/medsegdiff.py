@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.metrics import Metric, Pair
+from bench.metrics import Pair
+from bench.metrics.pair import share
 from bench.protocols.protocol import Protocol
 from bench.protocols.resizing import bilinear
 
@@ -68,8 +69,8 @@ def medsegdiff(size: int = 256) -> Protocol:
             yield SoftPair(bilinear(maps[part], size)[0], soft_target(reference[part] * np.uint8(255), size)[0])
 
     metrics = (
-        Metric("Dice", "", "higher", "medsegdiff", lambda pair: pair.means.dice),
-        Metric("IoU", "", "higher", "medsegdiff", lambda pair: pair.means.iou),
+        share("Dice", "medsegdiff", lambda pair: pair.means.dice),
+        share("IoU", "medsegdiff", lambda pair: pair.means.iou),
     )
     return Protocol(
         name="medsegdiff",

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from bench.metrics import Metric, Pair, select
 
 
@@ -49,9 +47,3 @@ class Protocol:
             for metric in own:
                 found[metric].append(metric(unit))
         return [found[metric] if metric in found else [metric(pair)] for metric in metrics]
-
-
-def mean_defined(values: Sequence[float]) -> float:
-    """Mean of the values that are defined; NaN where none is."""
-    defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else float("nan")

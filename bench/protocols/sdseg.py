@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bench.datasets.geometry import resample_mask
-from bench.metrics import Metric, Pair
+from bench.metrics import Pair
+from bench.metrics.pair import share
 from bench.protocols.protocol import Protocol
 from bench.protocols.resizing import nearest_image, nearest_volume
 
@@ -42,6 +43,6 @@ def sdseg(size: int = 256) -> Protocol:
         targets="every image, or whole volume, and every label; slices without target count within their volume",
         grid=f"{size} x {size} in the plane and never resized back; references by nearest neighbour",
         empty="Dice: both empty 0, hallucinated 1, missed 0; IoU: 0",
-        metrics=(Metric("Dice", "", "higher", "sdseg", dice), Metric("IoU", "", "higher", "sdseg", iou)),
+        metrics=(share("Dice", "sdseg", dice), share("IoU", "sdseg", iou)),
         view=view,
     )

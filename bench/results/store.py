@@ -17,10 +17,11 @@ from bench import progress
 from bench.config import Cell
 from bench.errors import InputError
 from bench.files import atomic_path, read_json, write_json
-from bench.record import SCORE_COLUMNS, RunRecord, read_record, read_scores
+from bench.record import REASON, SCORE_COLUMNS, RunRecord, read_record, read_scores
 from bench.results.identity import digest, run_identity
 from bench.results.locking import locked
 from bench.results.seals import broken, check_seals, fitted_files, predictions_digest, seal
+from bench.scores import RunScores, run_scores
 from bench.trust import check_code
 
 
@@ -195,7 +196,7 @@ class RunFolder:
     def write_scores(self, frame: pd.DataFrame) -> None:
         """`scores.parquet`."""
         with atomic_path(self.scores_path) as part:
-            frame[SCORE_COLUMNS].to_parquet(part, index=False)
+            frame[[name for name in (*SCORE_COLUMNS, REASON) if name in frame]].to_parquet(part, index=False)
 
     def write_conventions(self, frame: pd.DataFrame) -> None:
         """`conventions.parquet`."""
@@ -213,6 +214,10 @@ class RunFolder:
     def read_scores(self) -> pd.DataFrame:
         """The score rows that the record speaks of; raises InputError naming another or a damaged table."""
         return read_scores(self.scores_path, self.read_record())
+
+    def run_scores(self) -> RunScores:
+        """The same, ready to be averaged."""
+        return run_scores(self.read_scores())
 
     def borrow_fit(self, fit_hash: str) -> bool:
         """Take the finished fit of a sibling run with the same fit identity; True if there was one."""

@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from bench.build import import_by_name
 from bench.record import RunRecord
 from bench.results.store import RunFolder
-from bench.stats import mean_interval
+from bench.scores import RunScores
 
 
-def write_card(folder: RunFolder, record: RunRecord, scores: pd.DataFrame) -> None:
+def write_card(folder: RunFolder, record: RunRecord, scores: RunScores) -> None:
     """Write the card beside the weights, by the function that the method's configuration names; none without one."""
     writer = record.config["method"].get("card")
     if writer and folder.model.is_dir():
         import_by_name(writer)(folder.model, card_facts(record, scores))
 
 
-def card_facts(record: RunRecord, scores: pd.DataFrame) -> dict[str, Any]:
+def card_facts(record: RunRecord, scores: RunScores) -> dict[str, Any]:
     """What the card says of a run; what the record does not hold is left out."""
     method, cases = record.config["method"], record.n_cases
     facts: dict[str, Any] = {
@@ -46,18 +43,15 @@ def _weights(record: RunRecord) -> str:
     return f"start: {record.pretrained or 'random'}; trained here, step {selected} chosen on validation"
 
 
-def _means(record: RunRecord, scores: pd.DataFrame) -> dict[str, str]:
+def _means(record: RunRecord, scores: RunScores) -> dict[str, str]:
     rows = {}
-    for metric in record.config["metrics"]:
-        found = scores[(scores["draw"] >= 0) & (scores["metric"] == metric)]
-        values = found.groupby(["group", "case"], sort=False)["value"].mean().dropna()
-        unit = record.data.get(f"metric {metric}", "").partition(";")[0]
-        if len(values) and unit != "cases":  # counts are not means
-            if np.isinf(values).any():
-                rows[f"test {metric}"] = f"infinite {unit}".rstrip()
-                continue
-            groups = values.index.get_level_values("group")
-            interval = mean_interval(values.to_list(), list(groups))
-            words = f"{interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}] {unit}"
-            rows[f"test {metric}"] = words.rstrip()
+    for metric, facts in record.metrics.items():
+        summary = scores.summary(metric, facts)
+        if facts.kind == "count" or math.isnan(summary.mean):
+            continue
+        words = f"infinite {facts.unit}"
+        if math.isfinite(summary.mean):
+            interval = "[{:.4f}, {:.4f}]".format(*summary.interval) if summary.interval else "(no interval)"
+            words = f"{summary.mean:.4f} {interval} {facts.unit}"
+        rows[f"test {metric}"] = words.rstrip()
     return rows

@@ -132,7 +132,11 @@ def _conventions(
         found[metric.name] = {**facts, **({"note": metric.note} if metric.note else {})}
     for over in stability_metrics(stability_mode(protocol)) if len(inputs.draws) > 1 else ():
         if inputs.scores or not over.name.endswith("/score"):
-            found[over.name] = {"convention": over.convention, "unit": over.unit, "better": str(over.better)}
+            found[over.name] = {
+                "convention": over.convention,
+                "unit": over.facts.unit,
+                "better": str(over.facts.better),
+            }
     return found
 
 

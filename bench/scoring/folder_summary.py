@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from bench.metrics.ranges import value_range
+from bench.metrics.facts import facts_of
 from bench.stats import SMALLEST_INTERVAL, Interval, mean_interval, share_interval
 
 _COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
@@ -28,7 +28,8 @@ def summarise(frame: pd.DataFrame, conventions: Mapping[str, Mapping[str, str]])
     summary: dict[str, dict[str, Facts]] = {}
     for (metric, label), rows in frame.groupby(["metric", "label"], sort=False):
         interval_of = share_interval if metric in _COUNTS else mean_interval
-        facts = _over_cases(rows, interval_of, *value_range(str(metric), conventions[str(metric)]["better"]))
+        of = facts_of(str(metric))
+        facts = _over_cases(rows, interval_of, of.low, of.high)
         if metric in _COUNTS:
             facts["cases"] = float(rows.groupby("case")["value"].mean().sum())  # the mean over draws of such cases
         summary.setdefault(str(metric), {})[str(label)] = facts

@@ -6,25 +6,26 @@ import shutil
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from bench.files import atomic_path
+from bench.record import MetricFacts
 from bench.results.store import RunFolder
+from bench.scores import RunScores
 from bench.types import Case, Dataset
 
 WORST, OTHERS = 6, 2
 
 
-def write_gallery(folder: RunFolder, dataset: Dataset, frame: pd.DataFrame, draws: int) -> None:
+def write_gallery(folder: RunFolder, dataset: Dataset, scores: RunScores, draws: int) -> None:
     """Write `gallery/<rank>-<case>.npz` for the worst cases and some of the middle."""
-    dice = frame[frame["metric"] == "Dice"].groupby("case")["value"].mean().sort_values(na_position="last")
+    dice = scores.values("Dice", MetricFacts()).values.sort_values(na_position="last")
     middle = len(dice) // 2
     chosen = list(dict.fromkeys([*dice.index[:WORST], *dice.index[middle : middle + OTHERS]]))
     shutil.rmtree(folder.gallery, ignore_errors=True)
     for rank, case_id in enumerate(chosen):
         found = [folder.read_prediction(draw, case_id) for draw in range(draws)]
-        scores, masks = (np.stack(x) for x in zip(*found, strict=True))
-        content = _picture(dataset.case(case_id), dataset, scores.mean(0), masks)
+        soft, masks = (np.stack(x) for x in zip(*found, strict=True))
+        content = _picture(dataset.case(case_id), dataset, soft.mean(0), masks)
         with atomic_path(folder.gallery / f"{rank:02d}-{case_id}.npz") as part, part.open("wb") as file:
             np.savez_compressed(file, dice=dice[case_id], case=case_id, labels=list(dataset.spec.labels), **content)
 

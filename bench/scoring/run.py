@@ -15,17 +15,17 @@ from bench.config import Cell
 from bench.metrics import Metric, plugin_code
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
-from bench.metrics.perceptual import undefined_reason
-from bench.metrics.stability import stability_metrics
-from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol, mean_defined
+from bench.metrics.stability import Mode, stability_metrics
+from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol
 from bench.protocols.gap import GAP_METRICS, GapValue, case_values, gap_table
 from bench.protocols.stability import protocol_stability, stability_mode
-from bench.record import ALL_DRAWS, SCHEMA_VERSION, SCORE_COLUMNS, RunRecord, Score
+from bench.record import ALL_DRAWS, REASON, SCHEMA_VERSION, SCORE_COLUMNS, MetricFacts, RunRecord, Score
 from bench.results.environment import environment_facts, folder_revision, machine, revision
 from bench.results.identity import digest, run_identity
 from bench.results.reuse import note_step
 from bench.results.store import RunFolder
 from bench.results.stored import StoredCase, read_case
+from bench.scores import mean_defined, run_scores
 from bench.scoring.card import write_card
 from bench.scoring.gallery import write_gallery
 from bench.scoring.kept import CaseScores, kept
@@ -56,15 +56,15 @@ def score_case(
 ) -> list[dict[str, Any]]:
     """Score rows of one case: every metric per draw and label, and the agreement over draws.
 
-    Undefined values are NaN and stay rows. A metric that the protocol has no rule for is the strict one, and its row
-    says so; where the protocol scores slices, the row is the mean of those defined.
+    Undefined values are NaN and stay rows, with their reason. A metric that the protocol has no rule for is the strict
+    one, and its row says so; where the protocol scores slices, the row is the mean of those defined.
     """
     case, chosen = stored.case, protocol.select(metrics)
     rows: list[dict[str, Any]] = []
 
     def add(label: int, draw: int, metric: str, convention: str, value: float) -> None:
         row = (case.id, case.group, labels[label], draw, metric, convention, value)
-        rows.append(dict(zip(SCORE_COLUMNS, row, strict=True)))
+        rows.append(dict(zip(SCORE_COLUMNS, row, strict=True)) | {REASON: getattr(value, "reason", "")})
 
     for draw, label, pair in stored.pairs():
         for metric, values in zip(chosen, protocol.values(pair, chosen), strict=True):
@@ -74,20 +74,18 @@ def score_case(
     size = case.reference[0].size
     for label, name, convention, value in over_draws:
         # The only share of elements among them: of those that count.
-        counted = size / (size - stored.n_ignored) if name == "flip_rate" and 0 < stored.n_ignored < size else 1.0
-        add(label, ALL_DRAWS, name, convention, value * counted)
+        if name == "flip_rate" and 0 < stored.n_ignored < size:
+            value *= size / (size - stored.n_ignored)
+        add(label, ALL_DRAWS, name, convention, value)
     return rows
 
 
-def metric_facts(metrics: Sequence[Metric], spacing_mm: tuple[float, ...] | None) -> dict[str, str]:
-    """What a reader must know beside the names of metrics, for the record: units on such cases, and notes.
-
-    Of a plug-in's, which tables know nothing of, also what is better.
-    """
-    words = {metric.name: [metric.unit_on(spacing_mm), metric.note] for metric in metrics}
-    plugins = plugin_code(metric.name for metric in metrics)
-    better = {f"better {metric.name}": metric.better for metric in metrics if metric.name in plugins}
-    return {f"metric {name}": "; ".join(filter(None, said)) for name, said in words.items() if any(said)} | better
+def metric_facts(
+    metrics: Sequence[Metric], spacing_mm: tuple[float, ...] | None, mode: Mode | None
+) -> dict[str, MetricFacts]:
+    """For the record, by name: metrics of single draws on cases of this spacing, and over draws in a mode, if any."""
+    over_draws = stability_metrics(mode) if mode else ()
+    return {m.name: m.facts_on(spacing_mm) for m in metrics} | {m.name: m.facts for m in over_draws}
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, str]:
@@ -120,8 +118,9 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
         rows.extend(found.rows)
         gap.extend(found.gap)
         progress.report("scoring", done, len(ids))
-    frame = pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"value": float, "draw": int})
-    write_gallery(folder, dataset, frame, draws)
+    frame = pd.DataFrame(rows, columns=[*SCORE_COLUMNS, REASON]).astype({"value": float, "draw": int})
+    scores = run_scores(frame)
+    write_gallery(folder, dataset, scores, draws)
     folder.write_scores(frame)
     folder.write_conventions(gap_table(gap, size=cell.config["image_size"]))
     notes = [reason] if reason else []
@@ -130,15 +129,11 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     for line in odd:
         progress.note(f"warning: {cell.id}: {line}")
     notes += (folder.fit_facts() or {}).get("notes", []) + odd
-    first = dataset.case(ids[0])
-    if draws > 1:
-        size = first.image.shape[-2:] if mode == "strict" else [cell.config["protocol"].get("size", 256)] * 2
-        notes += filter(None, [undefined_reason("MS-SSIM", *size)])
     chosen = build_protocol(**cell.config["protocol"]).select(cell.config["metrics"])
-    scoring = {"scoring": stamp, **metric_facts(chosen, first.spacing_mm), **(lpips.facts() if lpips else {})}
-    scoring |= {"stability": mode} if draws > 1 else {}
-    record = _record(cell, dataset, data, scoring, folder, notes)
-    write_card(folder, record, frame)
+    facts = metric_facts(chosen, dataset.case(ids[0]).spacing_mm, mode if draws > 1 else None)
+    scoring = {"scoring": stamp, **(lpips.facts() if lpips else {}), **({"stability": mode} if draws > 1 else {})}
+    record = _record(cell, dataset, data, scoring, facts, folder, notes)
+    write_card(folder, record, scores)
     folder.write_record(record)  # marks a whole scoring, so it comes last
     _clear(folder)
 
@@ -194,6 +189,7 @@ def _record(
     dataset: Dataset,
     data: dict[str, str],
     scoring: dict[str, str],
+    metrics: dict[str, MetricFacts],
     folder: RunFolder,
     notes: list[str],
 ) -> RunRecord:
@@ -218,6 +214,7 @@ def _record(
         draws=cell.config["draws"],
         n_cases={split: len(dataset.case_ids(split)) for split in ("train", "val", "test")},
         data={**data, **dataset_facts(dataset), **scoring},
+        metrics=metrics,
         files=folder.score_files(cell.config["draws"]),
         environment=facts_now,
         fit={**facts, **_threads(folder, "fit")},

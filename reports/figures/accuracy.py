@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.scores import Summary
 from reports.figures.style import LARGEST, Drawing, colour, cut, finish, house_style, marker
 from reports.frame import Frame
-from reports.summary import Summary, best, within_unit
+from reports.summary import best
 
 NAME = "figure_accuracy"
 CAPTION = (
@@ -51,7 +52,7 @@ def _panel(ax: Axes, dataset: str, rows: dict[str, Summary], methods: list[str])
         # Dots below, the mean above its own line, so that neither hides the other.
         spread = height + 0.16 + jitter.uniform(-0.13, 0.13, values.size)
         ax.scatter(values, spread, s=13, color=colour(index), alpha=0.45, linewidths=0)
-        if interval := within_unit(summary):
+        if interval := summary.interval:
             ax.plot(interval, [height - 0.16] * 2, color=colour(index), linewidth=2.5, solid_capstyle="butt")
         ax.scatter([summary.mean], [height - 0.16], s=60, color=colour(index), marker=marker(index), zorder=3)
         ax.annotate(

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
+from bench.scores import Summary
 from reports.figures.style import Drawing, colour, finish, house_style, marker
 from reports.frame import Frame
-from reports.summary import Summary, within_unit
 from reports.tables.convergence import NAME, curves, dice
 
 CAPTION = (
@@ -50,7 +50,7 @@ def _panel(ax: Axes, dataset: str, series: Series, names: list[str]) -> None:
     for name, points in series.items():
         index = names.index(name)
         ink = colour(index)
-        bands = [(at, *band) for at, summary in points.items() if (band := within_unit(summary))]
+        bands = [(at, *band) for at, summary in points.items() if (band := summary.interval)]
         if bands:
             steps, low, high = zip(*bands, strict=True)
             ax.fill_between(steps, low, high, color=ink, alpha=0.18, linewidth=0)

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from bench.scores import Summary
 from reports.figures.style import LARGEST, Drawing, colour, cut, finish, house_style, marker
 from reports.frame import Frame, Run
 from reports.provenance import device, threads
-from reports.summary import Summary, best, within_unit
+from reports.summary import best
 
 NAME = "figure_cost"
 CAPTION = (
@@ -59,7 +60,7 @@ def _panel(ax: Axes, dataset: str, points: dict[str, Point], methods: list[str])
     ax.set_xscale("log")
     for method, (latency, summary) in points.items():
         index = methods.index(method)
-        if interval := within_unit(summary):
+        if interval := summary.interval:
             ax.plot([latency] * 2, interval, color=colour(index), linewidth=2, alpha=0.5)
         ax.scatter([latency], [summary.mean], s=70, color=colour(index), marker=marker(index), zorder=3, label=method)
     times = [latency for latency, _ in points.values()]

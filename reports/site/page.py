@@ -151,6 +151,7 @@ def _table(table: Table) -> dict[str, Any]:
                 "text": cell(column, row.get(column.key)),
                 "best": (index, column.key) in best,
                 "is_text": column.key in words,
+                "why": "" if row.get(column.key) is not None else row.get(f"{column.key}_why", ""),
             }
             for column in columns
         ]

@@ -9,10 +9,11 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from bench.scores import Summary
 from bench.stats import SMALLEST_INTERVAL, mean_interval
 from reports.frame import Frame, Run
 from reports.published import read_ledger
-from reports.summary import Summary, reliability_notes
+from reports.summary import reliability_notes
 from reports.table import Column, Table, number
 from reports.tables import accuracy
 from reports.variants import settings_of

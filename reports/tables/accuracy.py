@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.scores import Summary
 from bench.stats import SMALLEST_INTERVAL, median_interval
 from reports.frame import Frame, Run
 from reports.published import Published, read_ledger, same_dataset
-from reports.summary import Summary, reliability_notes, within_unit
+from reports.summary import reliability_notes
 from reports.table import Column, Table
 from reports.variants import unflagged
 
@@ -98,7 +99,8 @@ def _row(
     record = runs[0].record
     row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": runs[0].comparison}
     for metric, summary in summaries.items():
-        row |= {metric: summary.mean, f"{metric}_sd": summary.sd, f"{metric}_interval": within_unit(summary)}
+        row |= {metric: summary.mean, f"{metric}_sd": summary.sd, f"{metric}_interval": summary.interval}
+        row[f"{metric}_why"] = summary.why
     dice, iou = summaries["Dice"], summaries["IoU"]
     row |= _spread(dice)
     row |= {"cases": dice.cases, "excluded": dice.excluded, "undefined": dice.undefined}

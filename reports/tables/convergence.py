@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from bench.scores import Summary
 from bench.stats import SMALLEST_INTERVAL
 from reports.frame import Frame, Run
-from reports.summary import Summary, reliability_notes, within_unit
+from reports.summary import reliability_notes
 from reports.table import Column, Table, number
 from reports.variants import variant_labels
 
@@ -81,7 +82,7 @@ def build(frame: Frame) -> Table | None:
 def _row(dataset: str, series: str, steps: int, runs: list[Run], summary: Summary) -> dict[str, Any]:
     record = runs[0].record
     row: dict[str, Any] = {"dataset": dataset, "method": series, "steps": steps, "comparison": runs[0].comparison}
-    row |= {"Dice": summary.mean, "Dice_sd": summary.sd, "Dice_interval": within_unit(summary)}
+    row |= {"Dice": summary.mean, "Dice_sd": summary.sd, "Dice_interval": summary.interval}
     row |= {"cases": summary.cases, "excluded": summary.excluded, "undefined": summary.undefined}
     row |= {"draws": record.draws, "seeds": ", ".join(str(run.record.seed) for run in runs)}
     return row | {"fidelity": record.fidelity, "profile": record.profile, "protocol": record.protocol}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any
 
-from bench.stats import SMALLEST_INTERVAL, share_interval
+from bench.scores import Summary
+from bench.stats import SMALLEST_INTERVAL
 from reports.frame import Frame, Run
-from reports.summary import Summary, reliability_notes
-from reports.table import Column, Table
+from reports.summary import reliability_notes, undefined_note
+from reports.table import Column, Level, Table
 from reports.variants import unflagged
 
 _RANKED = ("comparison", "convention")
-_BETTER: dict[str, Literal["higher", "lower", "none"]] = {"higher": "higher", "lower": "lower"}
-_SHARES = ("NSD", "Sensitivity", "Precision", "ECE", "Brier")
 _COUNTS = (
     Column("missed", "Missed", better="lower", digits=1, within=_RANKED),
     Column("hallucinated", "Hallucinated", better="lower", digits=1, within=_RANKED),
@@ -79,12 +78,9 @@ def _further(frame: Frame) -> list[Column]:
 
 
 def _further_column(frame: Frame, name: str) -> Column:
-    if name.startswith("NSD@"):
-        return Column(name, name, better="higher", level="page", within=_RANKED)
-    facts = [run.record.data for run in frame.runs if f"better {name}" in run.record.data]
-    better = _BETTER.get(facts[0][f"better {name}"], "none") if facts else "none"
-    unit = facts[0].get(f"metric {name}", "").partition(";")[0] if facts else ""
-    return Column(name, name, unit, better, within=_RANKED)
+    facts = frame.facts(frame.runs, name)
+    level: Level = "page" if name.startswith("NSD@") else "terminal"
+    return Column(name, name, facts.unit, facts.better, level=level, within=_RANKED)
 
 
 def _columns(means: list[Column]) -> list[Column]:
@@ -124,46 +120,35 @@ def _row(
     row |= {"convention": convention, "draws": record.draws, "fidelity": record.fidelity, "profile": record.profile}
     row |= {"protocol": record.protocol, "seeds": ", ".join(str(run.record.seed) for run in runs)}
     row |= {
-        "unit": _unit(runs, ("HD95", "ASSD"), summaries),
-        "volume_unit": _unit(runs, ("VolumeDifference",), summaries),
+        "unit": _unit(frame, runs, ("HD95", "ASSD"), summaries),
+        "volume_unit": _unit(frame, runs, ("VolumeDifference",), summaries),
     }
     counts = {column.key for column in _COUNTS}
     for metric, summary in summaries.items():
         if metric in counts:
-            row |= _count(metric, summary, len(frame.labels(runs, metric)))
+            row |= _count(metric, summary)
         else:
-            row |= {metric: _mean(summary), f"{metric}_interval": _bounds(metric, summary)}
-            row[f"{metric}_undefined"] = summary.undefined
+            row |= {metric: _mean(summary), f"{metric}_interval": summary.interval}
+            row |= {f"{metric}_undefined": summary.undefined, f"{metric}_why": summary.why}
     row["cases"] = max(summary.cases + summary.excluded for summary in summaries.values())
     row["undefined"] = sum(summary.undefined for summary in summaries.values())
     return row
 
 
-def _unit(runs: list[Run], metrics: tuple[str, ...], scored: Collection[str]) -> str | None:
-    facts = [run.record.data.get(f"metric {metric}", "") for run in runs for metric in metrics if metric in scored]
-    return next((fact.partition(";")[0].replace("mm2", "mm²") for fact in facts if fact), None)
+def _unit(frame: Frame, runs: list[Run], metrics: tuple[str, ...], scored: Collection[str]) -> str | None:
+    units = [frame.facts(runs, metric).unit for metric in metrics if metric in scored]
+    return next((unit.replace("mm2", "mm²") for unit in units if unit), None)
 
 
 def _mean(summary: Summary) -> float | None:
     return summary.mean if summary.cases or summary.infinite else None
 
 
-def _bounds(metric: str, summary: Summary) -> tuple[float, float] | None:
-    """The interval without what the metric cannot be."""
-    if summary.interval is None:
-        return None
-    low, high = summary.interval
-    share = metric.partition("@")[0] in _SHARES
-    positive = metric != "VolumeBias" and (share or metric in {column.key for column in _MEANS})
-    return max(0.0, low) if positive else low, min(1.0, high) if share else high
-
-
-def _count(metric: str, summary: Summary, labels: int) -> dict[str, Any]:
+def _count(metric: str, summary: Summary) -> dict[str, Any]:
     """Cases and labels of a kind; where a sample holds none, its interval is not [0, 0]."""
-    size = summary.cases * labels
-    found = share_interval(summary.per_case.tolist(), summary.groups)
-    interval = (found.low * size, found.high * size) if summary.units >= SMALLEST_INTERVAL else None
-    return {metric: summary.mean * size, f"{metric}_interval": interval}
+    size = summary.cases * summary.labels
+    interval = summary.interval and (summary.interval[0] * size, summary.interval[1] * size)
+    return {metric: summary.count, f"{metric}_interval": interval}
 
 
 def _small_notes(found: list[tuple[str, dict[str, Summary]]]) -> list[str]:
@@ -176,7 +161,7 @@ def _undefined_notes(found: list[tuple[str, dict[str, Summary]]], means: list[Co
     lines: dict[str, list[str]] = {}
     for column in means:
         of = [(where, summaries[column.key]) for where, summaries in found if column.key in summaries]
-        counts = [f"{where} {s.undefined} values ({s.cases} cases remain)" for where, s in of if s.undefined]
+        counts = [undefined_note(where, s) for where, s in of if s.undefined]
         infinite = [f"{where} {s.infinite}" for where, s in of if s.infinite]
         for word, listed in (("undefined", counts), ("infinite", infinite)):
             if listed:
@@ -185,11 +170,6 @@ def _undefined_notes(found: list[tuple[str, dict[str, Summary]]], means: list[Co
 
 
 def _tolerances(frame: Frame, means: list[Column]) -> list[str]:
-    facts = {
-        f"{column.key}: {fact}."
-        for column in means
-        if column.key.startswith("NSD")
-        for run in frame.runs
-        if column.key in frame.metrics([run]) and (fact := run.record.data.get(f"metric {column.key}"))
-    }
-    return sorted(facts)
+    scored = [(c.key, run) for c in means for run in frame.runs if c.key in frame.metrics([run])]
+    facts = [(name, frame.facts([run], name)) for name, run in scored]
+    return sorted({f"{name}: {fact.note}." for name, fact in facts if name.startswith("NSD") and fact.note})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from reports.frame import Frame, Run
-from reports.summary import Summary, summarise, within_unit
 from reports.table import Column, Table
 
 METRICS = ("Dice", "IoU")
@@ -55,17 +54,11 @@ def _several(frame: Frame, runs: list[Run]) -> list[str]:
 def _rows(frame: Frame, dataset: str, method: str, runs: list[Run], label: str) -> list[dict[str, Any]]:
     found = []
     for convention in sorted({name for metric in METRICS for name in frame.conventions(runs, metric)}):
-        summaries = {metric: _summary(frame, runs, metric, convention, label) for metric in METRICS}
+        summaries = {metric: frame.summary(runs, metric, convention, label) for metric in METRICS}
         dice = summaries["Dice"]
         row: dict[str, Any] = {"dataset": dataset, "method": method, "label": label, "convention": convention}
         for metric, summary in summaries.items():
-            row |= {metric: summary.mean, f"{metric}_interval": within_unit(summary)}
+            row |= {metric: summary.mean, f"{metric}_interval": summary.interval}
         row |= {"cases": dice.cases, "undefined": dice.undefined, "comparison": runs[0].comparison}
         found.append(row | {"seeds": ", ".join(str(run.record.seed) for run in runs)})
     return found
-
-
-def _summary(frame: Frame, runs: list[Run], metric: str, convention: str, label: str) -> Summary:
-    rows = frame.rows(runs, metric)
-    chosen = (rows["draw"] >= 0) & (rows["convention"] == convention) & (rows["label"] == label)
-    return summarise(rows[chosen])

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import Any, Literal
 
-import numpy as np
-import pandas as pd
-
+from bench.scores import Summary
 from reports.frame import Frame, Run
 from reports.published import read_ledger, same_dataset
-from reports.summary import Summary, reliability_notes, summarise
+from reports.summary import reliability_notes, undefined_note
 from reports.table import Column, Level, Table
 from reports.tables.accuracy import published_row
 from reports.tables.reasons import missing_notes, reason
@@ -106,12 +102,13 @@ def _row(
     row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": runs[0].comparison}
     row |= {"draws": draws, "seeds": ", ".join(str(run.record.seed) for run in runs)}
     row["convention"] = _RELEASED if _PAPER_ROW in frame.metrics(runs) else "strict" if draws > 1 else None
-    summaries = {column.key: _summarise(frame, runs, column) for column in METRIC_COLUMNS}
+    summaries = {column.key: frame.agreement(runs, column.key) for column in METRIC_COLUMNS}
     for key, summary in summaries.items():
         row |= {
             key: _value(summary),
             f"{key}_interval": summary.interval,
             f"{key}_undefined": summary.undefined,
+            f"{key}_why": summary.why,
         }
     row["cases"] = max(summary.cases + summary.excluded for summary in summaries.values())
     row["undefined"] = sum(summary.undefined for summary in summaries.values())
@@ -123,33 +120,6 @@ def _row(
     else:
         _collect_missing(where, runs, summaries, missing)
     return row
-
-
-def _summarise(frame: Frame, runs: list[Run], column: Column) -> Summary:
-    if _RELEASED in frame.conventions(runs, column.key, single=False):
-        return _over_images(frame.rows(runs, column.key), frame.rows(runs, f"images/{column.key}"))
-    if column.unit != "dB":
-        return frame.summary(runs, column.key, single=False)
-    rows = frame.rows(runs, column.key)
-    # A mean of PSNRs is infinite as soon as one case agrees fully, and leaving such cases out hides agreement.
-    identical = int(np.isinf(rows["value"]).sum())
-    errors = summarise(rows.assign(value=10 ** (-rows["value"] / 10)))
-    interval = errors.interval and (_decibel(errors.interval[1]), _decibel(max(0.0, errors.interval[0])))
-    per_case = errors.per_case.map(_decibel)
-    return replace(errors, mean=_decibel(errors.mean), interval=interval, infinite=identical, per_case=per_case)
-
-
-def _over_images(rows: pd.DataFrame, images: pd.DataFrame) -> Summary:
-    # A case weighs as many images as the release would average; its mean comes without an interval.
-    keys = ["run", "case", "label"]
-    defined = rows[rows["value"].notna()].merge(images[[*keys, "value"]], on=keys, suffixes=("", "_images"))
-    weights = defined["value_images"].sum()
-    mean = float((defined["value"] * defined["value_images"]).sum() / weights) if weights else math.nan
-    return replace(summarise(rows), mean=mean, interval=None)
-
-
-def _decibel(error: float) -> float:
-    return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def _value(summary: Summary) -> float | None:
@@ -165,16 +135,16 @@ def _count_notes(found: list[tuple[str, dict[str, Summary]]]) -> list[str]:
             counts = "; ".join(f"{where} {summary.infinite}" for where, summary in infinite)
             notes.append(f"{column.title} infinite (identical draws), values: {counts}.")
         if undefined:
-            counts = "; ".join(f"{where} {s.undefined} values ({s.cases} cases remain)" for where, s in undefined)
+            counts = "; ".join(undefined_note(where, summary) for where, summary in undefined)
             notes.append(f"{column.title} undefined: {counts}.")
     return notes
 
 
 def _dropped_notes(frame: Frame, runs: list[Run], where: str) -> list[str]:
-    rows = {name: frame.rows(runs, name)["value"] for name in _DROPPED}
-    if rows[_PAPER_ROW].empty:
+    if _PAPER_ROW not in frame.metrics(runs):
         return []
-    counts = ", ".join(f"{int(rows[name].sum())} {words}" for name, words in _DROPPED.items())
+    dropped = {name: sum(one.rows(name)["value"].sum() for one in frame.run_scores(runs)) for name in _DROPPED}
+    counts = ", ".join(f"{int(dropped[name])} {words}" for name, words in _DROPPED.items())
     return [f"{where}, as the release has it (sdseg), leaves out {counts}."]
 
 
@@ -185,7 +155,7 @@ def _collect_missing(
         summary = summaries[key]
         if not summary.cases and not summary.infinite:
             title = {"Dice/pairs": "Dice pairs", "volume_cv": "Volume CV"}.get(key, key.split("/")[0])
-            entry = (where, reason(runs, key))
+            entry = (where, summary.why or reason(runs, key))
             if entry not in missing.setdefault(title, []):
                 missing[title].append(entry)
 

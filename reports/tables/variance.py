@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.scores import draw_values
 from bench.stats import headline, split_variance
 from reports.frame import Frame, Run
 from reports.table import Column, Table
@@ -49,11 +50,11 @@ def build(frame: Frame) -> Table | None:
 
 
 def _row(frame: Frame, dataset: str, method: str, runs: list[Run]) -> dict[str, Any] | None:
-    rows = frame.rows(runs, METRIC)
-    rows = rows[rows["draw"] >= 0]
-    if rows["value"].notna().sum() == 0:
+    if not frame.conventions(runs, METRIC):
         return None
-    values, groups = _values(rows)
+    values, groups = _values(frame, runs)
+    if np.isnan(values).all():
+        return None
     if np.isinf(values).any():
         seeds, cases, draws = values.shape
         sizes = {"cases": cases, "draws": draws, "seeds": seeds}
@@ -77,10 +78,11 @@ def _row(frame: Frame, dataset: str, method: str, runs: list[Run]) -> dict[str, 
     }
 
 
-def _values(rows: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
-    """Values (seeds, cases, draws), the mean over labels within a case, and the group of every case."""
-    table = rows.groupby(["seed", "case", "draw"])["value"].mean().unstack("draw")
-    seeds, cases = (sorted(table.index.unique(level)) for level in ("seed", "case"))
-    full = table.reindex(pd.MultiIndex.from_product([seeds, cases]))
-    groups = rows.groupby("case")["group"].first().reindex(cases).astype(str)
-    return full.to_numpy().reshape(len(seeds), len(cases), -1), groups.tolist()
+def _values(frame: Frame, runs: list[Run]) -> tuple[np.ndarray, list[str]]:
+    """Values (seeds, cases, draws), the mean over labels within a draw, and the group of every case."""
+    facts, scored = frame.facts(runs, METRIC), [run for run in runs if run.path in frame.scores]
+    tables = [draw_values(frame.scores[run.path].rows(METRIC, single=True), facts) for run in scored]
+    cases = sorted({case for table in tables for case in table.index})
+    draws = sorted({draw for table in tables for draw in table.columns})
+    groups = pd.concat([frame.scores[run.path].groups for run in scored]).groupby(level=0).first()
+    return np.stack([table.reindex(cases, columns=draws) for table in tables]), groups[cases].tolist()

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch.nn.functional import interpolate
 
 from bench.metrics import Pair
-from bench.protocols import Protocol, build_protocol, mean_defined
+from bench.protocols import Protocol, build_protocol
 from bench.protocols.medsegdiff import five_thresholds, soft_target
+from bench.scores import mean_defined
 from tests.parity import golden_diff_unet, medsegdiff
 from tests.parity.golden import Golden
 

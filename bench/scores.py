@@ -1,0 +1,311 @@
+"""From score rows to the value of a run: the one way of averaging, for tables, command, card, gate and benchmarks.
+
+Labels are averaged within a draw, draws within a case, training seeds, then cases. Undefined values leave their mean
+and are counted. A case is infinite as soon as one of its values is, and then so is the mean, without spread and
+interval; comparisons leave such a case out. Decibels are averaged as the squared error behind them, since identical
+draws are infinite in dB and must count. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench.record import (
+    REASON,
+    SCORE_COLUMNS,
+    WORD_COLUMNS,
+    BadRecordError,
+    MetricFacts,
+    RunRecord,
+    read_scores,
+)
+from bench.stats import SMALLEST_INTERVAL, Interval, mean_interval, share_interval
+
+Array = npt.NDArray[np.float64]
+DECIBEL = "dB"
+
+
+def squared_error(decibel: Any) -> Any:
+    """The mean squared error of maps in [0, 1] behind a PSNR in dB; 0 where that is infinite."""
+    return 10 ** (-np.asarray(decibel, dtype=float) / 10)
+
+
+def decibels(error: Any) -> Any:
+    """PSNR in dB of mean squared errors; infinite where the error is 0."""
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(np.asarray(error, dtype=float))
+
+
+class CaseValues(NamedTuple):
+    """A metric of a run by case, and what is not in it.
+
+    `values` has every case of the rows, sorted; a metric in dB as squared error. `undefined` and `infinite` count rows,
+    `reasons` says why rows are undefined, `labels` counts the labels of a case.
+    """
+
+    values: pd.Series
+    undefined: int
+    infinite: int
+    reasons: Counter[str]
+    labels: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean over cases with what it rests on; NaN where there is nothing to say.
+
+    `cases` counts cases with a finite value, which `per_case` and `groups` are of, `units` independent groups among
+    them, `excluded` cases of which no value is defined; `undefined` and `infinite` count single score rows. `every` has
+    all cases; a metric in dB is per case in dB, its mean that of the squared errors.
+    """
+
+    mean: float
+    sd: float
+    cases: int
+    units: int
+    excluded: int
+    undefined: int
+    infinite: int
+    every: pd.Series
+    groups: list[str]
+    labels: int
+    reasons: Counter[str]
+    facts: MetricFacts
+    averaged: pd.Series  # the finite values that were averaged; squared errors for a metric in dB
+    bounded: bool  # whether an interval can be had of them
+
+    @property
+    def per_case(self) -> pd.Series:
+        """The finite values by case."""
+        return self.every[self.averaged.index]
+
+    @cached_property
+    def estimate(self) -> Interval | None:
+        """The mean of what was averaged with its interval, whatever the number of groups; None with infinite values."""
+        interval_of = share_interval if self.facts.kind == "count" else mean_interval
+        return interval_of(self.averaged.tolist(), self.groups) if self.bounded else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval of the mean within what the metric can be, from SMALLEST_INTERVAL groups on."""
+        if self.units < SMALLEST_INTERVAL or self.estimate is None or math.isnan(self.estimate.low):
+            return None
+        low, high = self.estimate.low, self.estimate.high
+        if self.facts.unit == DECIBEL:
+            low, high = float(decibels(high)), float(decibels(max(0.0, low)))
+        return max(self.facts.low, low), min(self.facts.high, high)
+
+    @property
+    def count(self) -> float:
+        """How many cases, each label counted, a metric of kind "count" speaks of: the mean over draws and seeds."""
+        return float(self.averaged.sum()) * self.labels
+
+    @property
+    def why(self) -> str:
+        """The reasons of undefined values, the most frequent first."""
+        return ", ".join(reason for reason, _ in self.reasons.most_common())
+
+
+class RunScores:
+    """The rows (SCORE_COLUMNS and reasons, words as categories) of a run, by metric."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        table = rows.astype({name: "category" for name in WORD_COLUMNS if rows[name].dtype != "category"})
+        self.table = table.take(np.argsort(table["metric"].cat.codes, kind="stable"))
+        codes = self.table["metric"].cat.codes.to_numpy()
+        names = self.table["metric"].cat.categories
+        bounds = np.searchsorted(codes, np.arange(len(names) + 1))
+        ends = zip(map(str, names), bounds, bounds[1:], strict=False)
+        self._parts = {name: slice(start, stop) for name, start, stop in ends if stop > start}
+        self._known: dict[Any, CaseValues] = {}
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics that have rows, sorted."""
+        return list(self._parts)
+
+    def rows(
+        self, metric: str, convention: str | None = None, single: bool | None = None, label: str | None = None
+    ) -> pd.DataFrame:
+        """The rows of a metric: of single draws or of all together, by a convention, of a label, where given."""
+        rows = self.table.iloc[self._parts.get(metric, slice(0))]
+        if single is not None:
+            rows = rows[(rows["draw"].to_numpy() >= 0) == single]
+        for name, word in (("convention", convention), ("label", label)):
+            rows = rows if word is None else rows[(rows[name] == word).to_numpy()]
+        return rows
+
+    def conventions(self, metric: str, single: bool = True) -> list[str]:
+        """The conventions by which a metric of single draws (or of all together) was scored, sorted."""
+        return sorted(map(str, self.rows(metric, single=single)["convention"].unique()))
+
+    @cached_property
+    def groups(self) -> pd.Series:
+        """The group of every case, by case."""
+        first = self.table.drop_duplicates("case")
+        index = pd.Index(first["case"].astype(str), name="case")
+        return pd.Series(first["group"].astype(str).to_numpy(), index).sort_index()
+
+    def values(
+        self,
+        metric: str,
+        facts: MetricFacts,
+        convention: str | None = None,
+        single: bool = True,
+        label: str | None = None,
+    ) -> CaseValues:
+        """The metric by case (`rows` says what is chosen), worked out once."""
+        key = metric, facts.unit == DECIBEL, convention, single, label
+        if key not in self._known:
+            self._known[key] = case_values(self.rows(metric, convention, single, label), facts)
+        return self._known[key]
+
+    def summary(self, metric: str, facts: MetricFacts, **chosen: Any) -> Summary:
+        """The metric over cases; `chosen` as for `values`."""
+        return summarise([(self.values(metric, facts, **chosen), self.groups)], facts)
+
+
+def run_scores(rows: pd.DataFrame) -> RunScores:
+    """Score rows (SCORE_COLUMNS), a case without a group being a group of its own."""
+    if rows["group"].isna().any():
+        group = rows["group"].astype(object)
+        rows = rows.assign(group=group.where(group.notna(), rows["case"].astype(object)))
+    numbers = {"draw": rows["draw"].astype(np.int64).astype(np.int32), "value": rows["value"].astype(np.float64)}
+    words = {name: _categories(rows[name]) for name in WORD_COLUMNS}
+    said = {REASON: rows[REASON].fillna("").astype("category")} if REASON in rows else {}
+    return RunScores(pd.DataFrame({**words, **numbers, **said})[[*SCORE_COLUMNS, *said]])
+
+
+def read_run_scores(path: Path, record: RunRecord | None = None) -> RunScores:
+    """Read `scores.parquet`; raises BadRecordError naming the file."""
+    frame = read_scores(path, record, categories=True)
+    try:
+        return run_scores(frame)
+    except (ValueError, TypeError) as error:
+        raise BadRecordError(f"{path}: not a table of scores ({str(error).splitlines()[0]}); score again") from error
+
+
+def case_values(rows: pd.DataFrame, facts: MetricFacts) -> CaseValues:
+    """Rows of one metric of one run by case: over labels within a draw, then over draws."""
+    value = rows["value"].to_numpy(np.float64)
+    infinite = int(np.isinf(value).sum())
+    means = draw_values(rows, facts)
+    undefined = np.isnan(value)
+    said = rows.loc[undefined, REASON] if REASON in rows else ()
+    reasons = Counter(str(reason) for reason in said if reason)
+    values = pd.Series(_mean(means.to_numpy()), means.index.rename("case"))
+    return CaseValues(values, int(undefined.sum()), infinite, reasons, int(rows["label"].nunique()))
+
+
+def draw_values(rows: pd.DataFrame, facts: MetricFacts) -> pd.DataFrame:
+    """A table (cases, draws) of one metric of one run, means over labels; NaN where none is defined."""
+    value = rows["value"].to_numpy(np.float64)
+    value = squared_error(value) if facts.unit == DECIBEL else value
+    named = rows["case"].astype("category").cat
+    cases, case = np.unique(named.codes.to_numpy(), return_inverse=True)
+    draws, draw = np.unique(rows["draw"].to_numpy(), return_inverse=True)
+    shape = len(cases), len(draws)
+    place, defined = case * len(draws) + draw, ~np.isnan(value)
+    # Summed in the order given, so that a mean does not depend on what else is there.
+    sums = np.bincount(place, np.where(defined, value, 0.0), shape[0] * shape[1])
+    with np.errstate(invalid="ignore"):
+        means = sums / np.bincount(place, defined, shape[0] * shape[1])
+    return pd.DataFrame(means.reshape(shape), named.categories[cases].astype(str), draws)
+
+
+def summarise(runs: Sequence[tuple[CaseValues, pd.Series]], facts: MetricFacts) -> Summary:
+    """A metric over the cases of runs that differ in the training seed only, each with the groups of its cases."""
+    if not runs:
+        runs = [(CaseValues(pd.Series(dtype=float), 0, 0, Counter(), 0), pd.Series(dtype=str))]
+    (first, groups), *others = runs
+    values = first.values
+    if others:
+        table = pd.concat([one.values for one, _ in runs], axis=1, sort=True)  # (cases, runs)
+        values = pd.Series(_mean(table.to_numpy()), table.index)
+        if any(not groups.index.equals(other.index) for _, other in others):
+            groups = pd.concat([of_run for _, of_run in runs]).groupby(level=0).first()
+    return _over_cases(values, groups, [one for one, _ in runs], facts)
+
+
+def agreement(runs: Sequence[RunScores], metric: str, facts: MetricFacts) -> Summary:
+    """A metric over all draws of runs that differ in the seed only.
+
+    By convention sdseg the mean is the release's, over images: a case weighs as many as it has in it.
+    """
+    scored = [run for run in runs if metric in run.metrics]
+    summary = summarise([(run.values(metric, facts, single=False), run.groups) for run in scored], facts)
+    images = [run.rows(f"images/{metric}") for run in scored]
+    if not sum(map(len, images)):
+        return summary
+    keys = ["case", "label"]
+    of_runs = zip(scored, images, strict=True)
+    rows = [run.rows(metric, single=False).merge(n, on=keys, suffixes=("", "_n")) for run, n in of_runs]
+    counted = pd.concat(rows).dropna(subset=["value"])
+    weights = counted["value_n"].sum()
+    mean = float((counted["value"] * counted["value_n"]).sum() / weights) if weights else math.nan
+    return replace(summary, mean=mean, bounded=False)
+
+
+def _over_cases(values: pd.Series, groups: pd.Series, runs: list[CaseValues], facts: MetricFacts) -> Summary:
+    finite = values[np.isfinite(values)]
+    names = groups.reindex(finite.index).astype(str).tolist()
+    whole, decibel = not np.isinf(values).any(), facts.unit == DECIBEL
+    mean = float(finite.mean()) if len(finite) else math.nan
+    return Summary(
+        mean=float(decibels(mean)) if decibel else mean if whole else math.inf,
+        sd=float(finite.std(ddof=1)) if len(finite) > 1 and whole and not decibel else math.nan,
+        cases=len(finite),
+        units=len(set(names)),
+        excluded=int(values.isna().sum()),
+        undefined=sum(one.undefined for one in runs),
+        infinite=sum(one.infinite for one in runs),
+        every=pd.Series(decibels(values), values.index) if decibel else values,
+        groups=names,
+        labels=max(one.labels for one in runs),
+        reasons=sum((one.reasons for one in runs), Counter()),
+        facts=facts,
+        averaged=finite,
+        bounded=whole,
+    )
+
+
+def _mean(table: Array) -> Array:
+    """Means of the defined values of every row (rows, n); NaN where there is none, infinite where one is."""
+    defined = ~np.isnan(table)
+    with np.errstate(invalid="ignore"):
+        return np.where(defined, table, 0.0).sum(axis=1) / defined.sum(axis=1)
+
+
+def mean_defined(values: Iterable[float]) -> float:
+    """Mean of the values that are defined; where none is, the first one with its reason."""
+    values = list(values)
+    defined = [value for value in values if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else values[0] if values else math.nan
+
+
+def _categories(words: pd.Series) -> pd.Categorical:
+    """Sorted categories, one object for all runs that have the same."""
+    if words.isna().any():
+        raise ValueError(f"rows without {words.name}")
+    if not isinstance(words.dtype, pd.CategoricalDtype):
+        words = words.astype(str).astype("category")
+    names = words.cat.categories.astype(str).to_numpy(dtype=object)
+    order = np.argsort(names)
+    codes = np.empty(len(names), dtype=np.int32)
+    codes[order] = np.arange(len(names))
+    return pd.Categorical.from_codes(codes[words.cat.codes], dtype=_shared(tuple(names[order])))
+
+
+@lru_cache(maxsize=256)
+def _shared(names: tuple[str, ...]) -> pd.CategoricalDtype:
+    return pd.CategoricalDtype(list(names))
