@@ -28,7 +28,7 @@ class LabelComparison:
     """The comparison on one label, or on the mean over labels; `p` is Holm's over the labels, plain for the mean."""
 
     label: str
-    found: Comparison
+    comparison: Comparison
     margin: NonInferiority
     p: float
     infinite: tuple[bool, bool] = (False, False)  # whether a value of the first, of the second, is infinite
@@ -64,24 +64,27 @@ class RunComparison:
     def answer(self) -> str:
         """Which one is better, by how much, how sure that is, and what could not have been seen."""
         row = self.rows[0]
-        found = row.found
-        interval, unit = found.difference, f" {self.unit}" if self.unit else ""
+        comparison = row.comparison
+        interval, unit = comparison.difference, f" {self.unit}" if self.unit else ""
         if not interval.n:
             return f"{self.a} and {self.b} cannot be compared on {self.metric}: no case is defined in both."
-        left_out = f", {found.undefined} more undefined in one or both" if found.undefined else ""
-        if found.tied == 1:
+        left_out = f", {comparison.undefined} more undefined in one or both" if comparison.undefined else ""
+        if comparison.tied == 1:
             equal = f"{self.a} and {self.b} are equal on {self.metric}, on each of {interval.n} cases{left_out}"
             return self._where_defined(row, equal) + "."
         effect = f"{interval.estimate:+.4f}{unit} [{interval.low:+.4f}, {interval.high:+.4f}], p {_p(row.p, '= ')}"
-        share = f"better on {found.improved:.0%} of {interval.n} cases ({interval.groups} groups{left_out})"
-        seen = f"smallest difference this test could see: {found.detectable:.4f}{unit}"
-        if math.isnan(found.detectable):
+        share = f"better on {comparison.improved:.0%} of {interval.n} cases ({interval.groups} groups{left_out})"
+        seen = f"smallest difference this test could see: {comparison.detectable:.4f}{unit}"
+        if math.isnan(comparison.detectable):
             seen = "too few groups for this test to see any difference"
-        return f"{self._where_defined(row, self._verdict(row))}: {effect}, {share}; {seen}{_warning(found)}."
+        return f"{self._where_defined(row, self._verdict(row))}: {effect}, {share}; {seen}{_warning(comparison)}."
 
     def _where_defined(self, row: LabelComparison, words: str) -> str:
         """The same words, kept to the cases they are about where one side alone is undefined or infinite on others."""
-        a, b = row.found.undefined - row.found.undefined_b, row.found.undefined - row.found.undefined_a
+        a, b = (
+            row.comparison.undefined - row.comparison.undefined_b,
+            row.comparison.undefined - row.comparison.undefined_a,
+        )
         if not a and not b:
             return words
         kept = words[0].lower() + words[1:] if words.startswith("No ") else words
@@ -89,8 +92,8 @@ class RunComparison:
         return f"On the cases with a value in both ({alone}), {kept}"
 
     def _verdict(self, row: LabelComparison) -> str:
-        if row.found.shown(row.p):
-            gained = (row.found.difference.estimate > 0) == (row.found.better == "higher")
+        if row.comparison.shown(row.p):
+            gained = (row.comparison.difference.estimate > 0) == (row.comparison.better == "higher")
             return f"{self.a} is {'better' if gained else 'worse'} than {self.b} on {self.metric}"
         words = f"No difference shown between {self.a} and {self.b} on {self.metric}"
         if row.margin.passed:
@@ -101,8 +104,8 @@ class RunComparison:
         """A line per label: means, difference, p, share improved, whether not inferior within the margin."""
         cells = []
         for row in self.rows:
-            found, interval = row.found, row.found.difference
-            means = found.mean_a, found.mean_b
+            comparison, interval = row.comparison, row.comparison.difference
+            means = comparison.mean_a, comparison.mean_b
             cells.append(
                 (
                     row.label,
@@ -112,10 +115,10 @@ class RunComparison:
                     ),
                     f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]",
                     _p(row.p),
-                    f"{found.improved:.0%}",
+                    f"{comparison.improved:.0%}",
                     f"{'yes' if row.margin.passed else 'no'} ({row.margin.bound:+.4f})",
                     f"{interval.n} ({interval.groups})",
-                    found.undefined,
+                    comparison.undefined,
                 )
             )
         margin = f"not worse by {self.rows[0].margin.margin:g}"
@@ -144,18 +147,18 @@ def compare_runs(a: Path, b: Path, metric: str = "Dice", margin: float = 0.01) -
     if moved:
         raise InputError(f"{a} and {b}: case {moved[0]!r} is in another group; score both with the same groups")
     labels = sides[0].labels
-    found = []
+    compared = []
     for label in [MACRO, *labels] if len(labels) > 1 else labels:
         runs = [_by_case(one, metric, facts, None if label == MACRO else label) for one in scores]
         table = case_table(dict(zip(names, runs, strict=True)), groups)
         result = compare(table, *names, better=facts.better)
         inside = non_inferior(table, *names, margin=margin, better=facts.better)
         first, second = (any(map(math.isinf, run.values())) for run in runs)
-        found.append(LabelComparison(label, result, inside, result.p, (first, second)))
-    single = found[1:] or found
+        compared.append(LabelComparison(label, result, inside, result.p, (first, second)))
+    single = compared[1:] or compared
     adjusted = zip(single, holm([row.p for row in single]), strict=True)
     corrected = [replace(row, p=p) for row, p in adjusted]
-    rows = (*(found[:1] if found[1:] else ()), *corrected)
+    rows = (*(compared[:1] if compared[1:] else ()), *corrected)
     condition = CONDITIONAL if sides[0].is_run else FOLDERS
     return RunComparison(metric, sides[0].units.get(metric, facts.unit), *names, rows, condition)
 
@@ -164,10 +167,16 @@ def find_run(given: str, runs_dir: Path) -> Path:
     """A run folder or an output of score-folder by its path, or the one run under `runs_dir` of a method's name."""
     if any((Path(given) / name).exists() for name in ("record.json", "summary.json")):
         return Path(given)
-    found = sorted(path.parent for path in runs_dir.glob(f"*/{given}/seed*/record.json")) if "/" not in given else []
-    if len(found) == 1:
-        return found[0]
-    what = f"{len(found)} runs of that method under {runs_dir}, the first is {found[0]}" if found else "no scored run"
+    candidates = (
+        sorted(path.parent for path in runs_dir.glob(f"*/{given}/seed*/record.json")) if "/" not in given else []
+    )
+    if len(candidates) == 1:
+        return candidates[0]
+    what = (
+        f"{len(candidates)} runs of that method under {runs_dir}, the first is {candidates[0]}"
+        if candidates
+        else "no scored run"
+    )
     raise InputError(f"{given}: {what}; give a run folder {runs_dir}/DATASET/METHOD/seed*-*, or one of score-folder")
 
 
@@ -249,7 +258,7 @@ def _p(value: float, equal: str = "") -> str:
     return f"{equal}{value:.3f}" if value >= 0.001 else f"{equal}{value:.4f}"
 
 
-def _warning(found: Comparison) -> str:
-    interval = found.difference
+def _warning(comparison: Comparison) -> str:
+    interval = comparison.difference
     listed = ", ".join(f"{value:+.4f}" for value in interval.values)
     return "".join(f"; {words}" for words in (interval.warning, listed and f"by group {listed}") if words)

@@ -106,7 +106,7 @@ def _contests(frame: Frame) -> Iterator[Contest]:
 
 def _groups(frame: Frame) -> dict[tuple[str, str, str], dict[str, Member]]:
     """Values and groups by case, and the number of training runs, of every method in each comparable group."""
-    found: dict[tuple[str, str, str], dict[str, Member]] = {}
+    by_key: dict[tuple[str, str, str], dict[str, Member]] = {}
     for dataset, method, runs in frame.cells():
         for convention in frame.conventions(runs, METRIC):
             key = (dataset, runs[0].comparison, convention)
@@ -116,12 +116,12 @@ def _groups(frame: Frame) -> dict[tuple[str, str, str], dict[str, Member]]:
             values = summary.every * math.nan if summary.infinite else summary.every
             groups = groups[~groups.index.duplicated()].reindex(values.index)
             seeds = len({run.record.seed for run in scored})
-            found.setdefault(key, {})[method] = Member(values, groups, seeds, bool(summary.infinite))
-    return found
+            by_key.setdefault(key, {})[method] = Member(values, groups, seeds, bool(summary.infinite))
+    return by_key
 
 
 def _contest(dataset: str, members: dict[str, Member], left_out: tuple[str, ...]) -> Contest:
-    values = {name: {str(case): value for case, value in found.values.items()} for name, found in members.items()}
+    values = {name: {str(case): value for case, value in one.values.items()} for name, one in members.items()}
     groups = {str(case): group for case, group in next(iter(members.values())).groups.items()}
     cases = case_table(values, groups)
     ranking = rank_models([cases])

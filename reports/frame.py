@@ -110,8 +110,8 @@ def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None) -> Frame:
     """Read every run under `runs_dir`, or only the given folders; what cannot be read becomes a warning."""
     warnings: list[str] = []
     folders = sorted(set(runs)) if runs is not None else _run_folders(runs_dir, warnings)
-    found = [(folder, record) for folder in folders if (record := _record(folder, warnings)) is not None]
-    kept = _newest_per_seed(found, warnings)
+    records = [(folder, record) for folder in folders if (record := _record(folder, warnings)) is not None]
+    kept = _newest_per_seed(records, warnings)
     labels = variant_labels([record for _, record in kept])
     named = [
         Run(path, record, label + flag(record), comparison_key(record))
@@ -186,10 +186,10 @@ def _scores(run: Run, warnings: list[str]) -> RunScores | None:
         return None
 
 
-def _newest_per_seed(found: list[tuple[Path, RunRecord]], warnings: list[str]) -> list[tuple[Path, RunRecord]]:
-    labels = variant_labels([record for _, record in found])
+def _newest_per_seed(records: list[tuple[Path, RunRecord]], warnings: list[str]) -> list[tuple[Path, RunRecord]]:
+    labels = variant_labels([record for _, record in records])
     newest: dict[tuple[str, str, int, str], tuple[Path, RunRecord]] = {}
-    for (path, record), label in zip(found, labels, strict=True):
+    for (path, record), label in zip(records, labels, strict=True):
         key = (record.dataset, label, record.seed, comparison_key(record))
         other = newest.get(key)
         if other is None:

@@ -64,12 +64,12 @@ class Table:
 
         Nothing is best where fewer than two values are comparable or all of them are equal.
         """
-        found: set[tuple[int, str]] = set()
+        cells: set[tuple[int, str]] = set()
         for column in self.columns:
             if column.better != "none":
                 for members in self._comparable(column).values():
-                    found |= {(index, column.key) for index in _best_of(members, column.better)}
-        return found
+                    cells |= {(index, column.key) for index in _best_of(members, column.better)}
+        return cells
 
     def _comparable(self, column: Column) -> dict[tuple[Any, ...], dict[int, float]]:
         groups: dict[tuple[Any, ...], dict[int, float]] = {}

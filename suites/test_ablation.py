@@ -13,6 +13,6 @@ pytestmark = [pytest.mark.on_request, pytest.mark.cells(*([f"method={name}"] for
 
 def test_ablation(run: Run, publish_accuracy) -> None:
     """Every test case has every score; the three switches stand beside Dice and IoU."""
-    found = switches(run.cell.config)
-    assert found is not None
-    publish_accuracy(**found._asdict())
+    setting = switches(run.cell.config)
+    assert setting is not None
+    publish_accuracy(**setting._asdict())

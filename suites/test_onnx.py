@@ -27,7 +27,7 @@ def test_onnx(run: Run, benchmark, publish, tmp_path: Path) -> None:
     task, measure = run.dataset.spec, run.cell.config["measure"]
     segmenter = load_segmenter({**run.cell.config, "device": "cpu"}, task, run.folder)
     path = tmp_path / "model.onnx"
-    found = import_by_name("sdseg.fast.onnx_export.export_segmenter")(segmenter, task, path)
+    exported = import_by_name("sdseg.fast.onnx_export.export_segmenter")(segmenter, task, path)
     session = import_by_name("sdseg.fast.onnx_export.open_session")(path, torch.get_num_threads())
     image = method_image(run.dataset.case(run.dataset.case_ids("test")[0]), task)
     image = image[None] if image.ndim == 3 else image[:, image.shape[1] // 2][None]
@@ -41,11 +41,11 @@ def test_onnx(run: Run, benchmark, publish, tmp_path: Path) -> None:
     result = benchmark.pedantic(measure_interleaved, args=(calls,), kwargs=settings, rounds=1)
     ratio = result.speedup("onnxruntime", over="torch")
     note = f"batch 1, CPU, interleaved; 95 % interval {ratio.low:.2f} to {ratio.high:.2f}"
-    flipped = found.flipped / found.pixels
+    flipped = exported.flipped / exported.pixels
     publish(
         [
             Score(metric="speedup_onnxruntime_over_torch", value=ratio.value, better="higher", note=note),
-            Score(metric="onnx_score_difference", value=found.score_difference, better="lower", note="largest"),
+            Score(metric="onnx_score_difference", value=exported.score_difference, better="lower", note="largest"),
             Score(metric="flipped_onnx", value=flipped, better="lower", note="share of pixels"),
         ]
     )

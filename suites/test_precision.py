@@ -53,10 +53,10 @@ def test_precision(run: Run, part: str, arithmetic: str, benchmark, publish) -> 
     """Dice, share of mask pixels that flip, and the error of z0 in units of the latents' spread."""
     parts = dict.fromkeys(PARTS if part == "all" else [part], arithmetic)
     expected = list(answers(run, in_precision(run.cell.config)))
-    found = benchmark.pedantic(lambda: list(answers(run, in_precision(run.cell.config, **parts))), rounds=1)
-    flipped = torch.stack([(a[1] != b[1]).float().mean() for a, b in zip(found, expected, strict=True)]).mean()
-    error = torch.stack([(a[0] - b[0]).square().mean() for a, b in zip(found, expected, strict=True)]).mean().sqrt()
-    now, before = (_mean_dice(run, masks) for masks in (found, expected))
+    answered = benchmark.pedantic(lambda: list(answers(run, in_precision(run.cell.config, **parts))), rounds=1)
+    flipped = torch.stack([(a[1] != b[1]).float().mean() for a, b in zip(answered, expected, strict=True)]).mean()
+    error = torch.stack([(a[0] - b[0]).square().mean() for a, b in zip(answered, expected, strict=True)]).mean().sqrt()
+    now, before = (_mean_dice(run, masks) for masks in (answered, expected))
     name = f"{part}_{arithmetic}"
     publish(
         [

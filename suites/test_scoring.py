@@ -79,7 +79,7 @@ def score_monai(volume: Volume) -> dict[str, float]:
     def confusion(name: str) -> torch.Tensor:
         return monai.compute_confusion_matrix_metric(name, monai.get_confusion_matrix(*masks))
 
-    found = (
+    per_metric = (
         monai.compute_dice(*masks),
         monai.compute_iou(*masks),
         confusion("sensitivity"),
@@ -88,7 +88,7 @@ def score_monai(volume: Volume) -> dict[str, float]:
         monai.compute_average_surface_distance(*masks, symmetric=True, **where),
         monai.compute_surface_dice(*masks, class_thresholds=[TOLERANCE], **where),
     )
-    return {name: float(value) for name, value in zip(COMMON, found, strict=True)}
+    return {name: float(value) for name, value in zip(COMMON, per_metric, strict=True)}
 
 
 def scorers() -> dict[str, Callable[[Volume], dict[str, float]]]:

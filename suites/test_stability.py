@@ -20,8 +20,8 @@ def test_stability(run: Run, benchmark, publish) -> None:
         pytest.skip("draws=1: one draw has nothing to agree with")
     protocol = build_protocol(**run.cell.config["protocol"])
     case = run.dataset.case(run.dataset.case_ids("test")[0])
-    found = [run.folder.read_prediction(draw, case.id) for draw in range(draws)]
-    scores, masks = (np.stack(x) for x in zip(*found, strict=True))
+    predictions = [run.folder.read_prediction(draw, case.id) for draw in range(draws)]
+    scores, masks = (np.stack(x) for x in zip(*predictions, strict=True))
     benchmark.pedantic(lambda: list(protocol_stability(protocol, case.reference, scores, masks)), rounds=1)
     run_scores = run.folder.run_scores()
     expected = len(run.dataset.case_ids("test")) * len(run.dataset.spec.labels)

@@ -53,17 +53,17 @@ def loop_over_pairs(maps: np.ndarray, lpips: Lpips) -> dict[str, float]:
     functions: dict[str, Callable[..., Any]] = {"SSIM": library.structural_similarity_index_measure}
     if not undefined_reason("MS-SSIM", *maps.shape[-2:]):
         functions["MS-SSIM"] = library.multiscale_structural_similarity_index_measure
-    found: dict[str, list[float]] = {name: [] for name in ("LPIPS", "error", *functions)}
+    of_pairs: dict[str, list[float]] = {name: [] for name in ("LPIPS", "error", *functions)}
     for draws in torch.from_numpy(maps).transpose(0, 1):
         for a, b in combinations(draws.to(lpips.device)[:, None, None], 2):
             for name, function in functions.items():
-                found[name].append(float(function(a, b, data_range=1.0)))
+                of_pairs[name].append(float(function(a, b, data_range=1.0)))
             psnr = float(library.peak_signal_noise_ratio(a, b, data_range=1.0))
-            found["error"].append(10 ** (-psnr / 10))
+            of_pairs["error"].append(10 ** (-psnr / 10))
             with torch.no_grad():
-                found["LPIPS"].append(float(lpips.network(a, b, normalize=True)))
-    error = float(np.mean(found.pop("error")))
-    return {**{name: float(np.mean(values)) for name, values in found.items()}, "PSNR": -10 * float(np.log10(error))}
+                of_pairs["LPIPS"].append(float(lpips.network(a, b, normalize=True)))
+    error = float(np.mean(of_pairs.pop("error")))
+    return {**{name: float(np.mean(values)) for name, values in of_pairs.items()}, "PSNR": -10 * float(np.log10(error))}
 
 
 def callables(lpips: Lpips) -> dict[str, Callable[[np.ndarray], dict[str, float]]]:

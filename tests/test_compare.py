@@ -51,7 +51,7 @@ def test_the_other_way_round_is_worse(tmp_path: Path) -> None:
     first, second = pair(tmp_path, values(0.02, seed=1), values(0.0, seed=2))
     forth, back = compare_runs(first, second), compare_runs(second, first)
     assert back.answer.startswith("second is worse than first on Dice: -0.0")
-    assert forth.rows[0].found.difference.estimate == pytest.approx(-back.rows[0].found.difference.estimate)
+    assert forth.rows[0].comparison.difference.estimate == pytest.approx(-back.rows[0].comparison.difference.estimate)
     assert forth.rows[0].p == back.rows[0].p
 
 
@@ -105,11 +105,11 @@ def test_labels_have_lines_and_holm(tmp_path: Path) -> None:
     b = write_run(tmp_path, "second", scores=frame, labels=labels)
     found = compare_runs(a, b)
     assert [row.label for row in found.rows] == ["all labels", *labels]
-    plain = [row.found.p for row in found.rows]
+    plain = [row.comparison.p for row in found.rows]
     assert found.rows[0].p == plain[0]
     assert found.rows[2].p == pytest.approx(3 * plain[2])  # the smallest of three
-    macro = np.mean([row.found.difference.estimate for row in found.rows[1:]])
-    assert found.rows[0].found.difference.estimate == pytest.approx(macro)
+    macro = np.mean([row.comparison.difference.estimate for row in found.rows[1:]])
+    assert found.rows[0].comparison.difference.estimate == pytest.approx(macro)
     lines = found.table().splitlines()
     assert len(lines) == 2 + 4
     assert "p (Holm over labels)" in lines[0]

@@ -49,7 +49,7 @@ def test_two_folders_of_masks_compare(tmp_path: Path, capsys: pytest.CaptureFixt
     assert found.answer.startswith("good is better than bad on Dice: +0.")
     assert "of 40 cases (40 groups)" in found.answer
     means = [json.loads((path / "summary.json").read_text())["metrics"]["Dice"]["foreground"] for path in (good, bad)]
-    assert found.rows[0].found.difference.estimate == pytest.approx(means[0]["mean"] - means[1]["mean"])
+    assert found.rows[0].comparison.difference.estimate == pytest.approx(means[0]["mean"] - means[1]["mean"])
     assert " px [" in compare_runs(good, bad, "HD95").answer
     assert cli.main(["compare", str(good), str(bad)]) == 0
     answer, condition, *_ = capsys.readouterr().out.splitlines()

@@ -12,17 +12,17 @@ _MEASURED_BY = {"test_stability": "stability", "test_speed": "speed", "test_foot
 
 def refusals(runs: Mapping[Key, RunFacts | str], commit: str | None, dirty: bool | None) -> list[str]:
     """Every reason not to make a reference of these runs, each one line; none where they may be one."""
-    found = [] if runs else ["no run: the overrides choose none that applies"]
+    reasons = [] if runs else ["no run: the overrides choose none that applies"]
     if commit is None or dirty is not False:
-        found.append("the checkout has uncommitted changes or no revision: commit first")
+        reasons.append("the checkout has uncommitted changes or no revision: commit first")
     for key, run in runs.items():
         problems = [run] if isinstance(run, str) else _problems(run, commit)
-        found += [f"{key_name(key)}: {problem}" for problem in problems]
+        reasons += [f"{key_name(key)}: {problem}" for problem in problems]
     whole = [run for run in runs.values() if not isinstance(run, str)]
     for what in ("profile", "device", "threads"):
         if len({str(getattr(run, what)) for run in whole}) > 1:
-            found.append(f"runs of more than one {what}: make all of them in one session")
-    return found
+            reasons.append(f"runs of more than one {what}: make all of them in one session")
+    return reasons
 
 
 def new_reference(runs: Mapping[Key, RunFacts | str]) -> Reference:

@@ -85,9 +85,9 @@ class RunFacts(BaseModel):
 
     @model_validator(mode="after")
     def _one_value_per_case(self) -> Self:
-        for name, found in {**self.accuracy, **self.stability}.items():
-            if len(found.values) != len(self.cases):
-                raise ValueError(f"{name} has {len(found.values)} values for {len(self.cases)} cases")
+        for name, values in {**self.accuracy, **self.stability}.items():
+            if len(values.values) != len(self.cases):
+                raise ValueError(f"{name} has {len(values.values)} values for {len(self.cases)} cases")
         if len(self.groups) != len(self.cases):
             raise ValueError(f"{len(self.groups)} groups for {len(self.cases)} cases")
         return self
@@ -152,7 +152,7 @@ def write_reference(path: Path, reference: Reference) -> None:
     text = json.dumps(json.loads(reference.sealed().model_dump_json()), indent=1, allow_nan=False)
     with atomic_path(path) as part:
         part.write_text(
-            re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n\s*", "", found[0]), text) + "\n", encoding="utf-8"
+            re.sub(r"\[[^\[\]{}]*\]", lambda row: re.sub(r"\n\s*", "", row[0]), text) + "\n", encoding="utf-8"
         )
 
 
@@ -207,7 +207,7 @@ def _impossible(scores: pd.DataFrame) -> list[str]:
 
 
 def _values(scores: pd.DataFrame, cases: list[str], record: RunRecord, draws: list[int]) -> dict[str, Values]:
-    found: dict[str, Values] = {}
+    by_name: dict[str, Values] = {}
     for (metric, convention, label), rows in scores.groupby(["metric", "convention", "label"], sort=False):
         facts, name = facts_of(str(metric)), str(metric)
         unit, better = facts.unit, facts.better
@@ -224,19 +224,19 @@ def _values(scores: pd.DataFrame, cases: list[str], record: RunRecord, draws: li
         ]
         values = [_plain(value) for value in by_case]
         judged = Values(metric=str(metric), unit=unit, better=better, values=values, gaps=gaps)
-        found[" ".join(filter(None, words))] = judged
-    return found
+        by_name[" ".join(filter(None, words))] = judged
+    return by_name
 
 
 def _gaps(rows: pd.DataFrame, cases: list[str], draws: list[int], infinite: str) -> dict[str, str]:
     """`Values.gaps`; a mean over draws would hide that one of them is undefined, missing or there twice."""
     words = np.where(rows["value"].isna(), "nan", np.where(np.isinf(rows["value"]), infinite, "v"))
-    found = {case: dict.fromkeys(draws, "none") for case in cases}
+    words_by_case = {case: dict.fromkeys(draws, "none") for case in cases}
     for case, draw, word in zip(rows["case"].astype(str), rows["draw"], words, strict=True):
-        before = found[case].get(int(draw), "none")
-        found[case][int(draw)] = str(word) if before == "none" else f"{before}+{word}"
+        before = words_by_case[case].get(int(draw), "none")
+        words_by_case[case][int(draw)] = str(word) if before == "none" else f"{before}+{word}"
     whole = dict.fromkeys(draws, "v")
-    return {case: " ".join(by_draw.values()) for case, by_draw in found.items() if by_draw != whole}
+    return {case: " ".join(by_draw.values()) for case, by_draw in words_by_case.items() if by_draw != whole}
 
 
 def _plain(value: Any) -> float | None:

@@ -61,8 +61,8 @@ def judge_values(old: Values, new: Values, facts: RunFacts, settings: dict[str, 
     means = _mean(before), _mean(now)
     if (old.better, old.unit) != (new.better, new.unit):
         return failed(f"better {new.better} [{new.unit}], in the reference {old.better} [{old.unit}]", *means)
-    lost, found = np.isnan(now) & ~np.isnan(before), ~np.isnan(now) & np.isnan(before)
-    for where, word in ((lost, "newly undefined"), (found, "newly defined")):
+    lost, gained = np.isnan(now) & ~np.isnan(before), ~np.isnan(now) & np.isnan(before)
+    for where, word in ((lost, "newly undefined"), (gained, "newly defined")):
         if where.any():
             return failed(f"{word} on {where.sum()} of {len(now)} cases, first {facts.cases[where.argmax()]}", *means)
     other = [case for case in facts.cases if old.gaps.get(case) != new.gaps.get(case)]

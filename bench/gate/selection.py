@@ -17,11 +17,11 @@ def runs_on_disk(cells: list[Cell]) -> dict[Key, RunFacts | str]:
 
     A cell that a matrix leaves out is left out here too: a reference that has it will miss it.
     """
-    found: dict[Key, RunFacts | str] = {}
+    by_key: dict[Key, RunFacts | str] = {}
     for cell in cells:
         with suppress(NotApplicableError):
-            found[cell.dataset, cell.method, cell.seed] = _facts_of(cell)
-    return found
+            by_key[cell.dataset, cell.method, cell.seed] = _facts_of(cell)
+    return by_key
 
 
 def _facts_of(cell: Cell) -> RunFacts | str:

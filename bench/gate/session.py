@@ -48,9 +48,9 @@ class SessionGate:
             terminalreporter.write_line(self.verdict.table(), green=self.verdict.passed, red=not self.verdict.passed)
 
     def _runs(self) -> dict[Key, RunFacts | str]:
-        found: dict[Key, RunFacts | str] = {}
+        by_key: dict[Key, RunFacts | str] = {}
         for (path, key), outcomes in self.ran.items():
             facts = facts_or_fault(path)
             # What an earlier session ran says nothing of this one.
-            found[key] = facts if isinstance(facts, str) else facts.model_copy(update={"benchmarks": outcomes})
-        return found
+            by_key[key] = facts if isinstance(facts, str) else facts.model_copy(update={"benchmarks": outcomes})
+        return by_key

@@ -56,13 +56,13 @@ class Verdict:
 
         Of runs that changed nothing this is the noise that margins must leave room for.
         """
-        found: dict[str, tuple[float, Row]] = {}
+        largest: dict[str, tuple[float, Row]] = {}
         for row in self.rows:
             for setting, value in row.needs.items():
                 wanted = math.inf if math.isnan(value) else value  # no margin admits an undefined bound
-                if setting not in found or wanted > found[setting][0]:
-                    found[setting] = (wanted, row)
-        cells = [(f"gate.{setting}", f"{value:.4g}", row.run, row.metric) for setting, (value, row) in found.items()]
+                if setting not in largest or wanted > largest[setting][0]:
+                    largest[setting] = (wanted, row)
+        cells = [(f"gate.{setting}", f"{value:.4g}", row.run, row.metric) for setting, (value, row) in largest.items()]
         never = sum(not row.passed and not row.needs for row in self.rows)
         also = f"\n{never} judgements fail whatever the margins: sdseg gate shows them" if never else ""
         return tabulate(cells, ("setting", "needs", "by", "metric"), tablefmt="simple", disable_numparse=True) + also

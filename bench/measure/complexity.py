@@ -45,8 +45,8 @@ def evaluations_counted(module: torch.nn.Module) -> Iterator[Callable[[], int]]:
     def hook(convolution: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         seen[id(convolution)] += len(arguments[0])
 
-    found = [m for m in module.modules() if isinstance(m, (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d))]
-    handles = [convolution.register_forward_pre_hook(hook) for convolution in found]
+    convolutions = [m for m in module.modules() if isinstance(m, (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d))]
+    handles = [convolution.register_forward_pre_hook(hook) for convolution in convolutions]
     try:
         yield lambda: max(seen.values(), default=0)
     finally:

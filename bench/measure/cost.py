@@ -83,7 +83,7 @@ def footprint_scores(run: Run) -> list[Score]:
             prefix: pool.submit(measure_peak_memory, f"bench.measure.targets:{name}", argument, warmup=warmup)
             for prefix, (name, warmup) in calls.items()
         }
-    scores = [row for prefix, found in waiting.items() for row in _memory_rows(prefix, found.result())]
+    scores = [row for prefix, measured in waiting.items() for row in _memory_rows(prefix, measured.result())]
     segmenter = load_segmenter(config, task, run.folder)  # fresh: a prediction may have folded constants away
     return scores + complexity_scores(segmenter, task, slices_per_call(segmenter, config))
 

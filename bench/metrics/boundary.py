@@ -63,6 +63,6 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     """The smallest box that holds a mask (*S) bool with elements."""
     box = []
     for axis in range(mask.ndim):
-        found = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(found[0]), int(found[-1]) + 1))
+        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
     return tuple(box)

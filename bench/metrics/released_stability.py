@@ -63,8 +63,8 @@ def released_pairs(maps: np.ndarray, lpips: Lpips | None = None, device: torch.d
     filled = torch.from_numpy(maps.any((2, 3)).T)  # (N, M)
     others = torch.arange(1, draws, device=device)
     scaled = (torch.from_numpy(np.ascontiguousarray(maps[:, n])).to(device).double() / 255 for n in range(images))
-    found = [pair_values(image, torch.zeros_like(others), others, lpips, released=True) for image in scaled]
-    pairs = PairValues(*(torch.stack(values) for values in zip(*found, strict=True)))
+    by_image = [pair_values(image, torch.zeros_like(others), others, lpips, released=True) for image in scaled]
+    pairs = PairValues(*(torch.stack(values) for values in zip(*by_image, strict=True)))
     largest = torch.from_numpy(maps[0].max((1, 2))).double()[:, None] / 255
     values = {"LPIPS": pairs.lpips, "PSNR": 10 * torch.log10(largest.square() / pairs.mse)}
     values |= {"SSIM": pairs.ssim, "MS-SSIM": pairs.ms_ssim}

@@ -173,13 +173,13 @@ def paper_stability(
         kept = np.ones(1, bool) if wanted.ndim == 2 else wanted.any((1, 2))
         values["slices_without_reference", label] = int((~kept).sum())
         # Draw by draw, since floats take four times as much memory.
-        found = released_pairs(np.stack([eight_bit(draw[kept]) for draw in _slices(maps)]), lpips, device)
+        pairs = released_pairs(np.stack([eight_bit(draw[kept]) for draw in _slices(maps)]), lpips, device)
         for metric in RELEASED_METRICS:
-            values[f"{metric}/{kind}", label] = _or_reason(metric, found.mean(metric), lpips, maps.shape[-2:])
-            values[f"images/{metric}/{kind}", label] = len(found.per_image(metric))
-        values[f"empty_images/{kind}", label] = int(found.empty_images.sum())
-        values[f"empty_pairs/{kind}", label] = int(found.empty_pairs.sum())
-        values[f"identical_pairs/{kind}", label] = int(found.identical_pairs.sum())
+            values[f"{metric}/{kind}", label] = _or_reason(metric, pairs.mean(metric), lpips, maps.shape[-2:])
+            values[f"images/{metric}/{kind}", label] = len(pairs.per_image(metric))
+        values[f"empty_images/{kind}", label] = int(pairs.empty_images.sum())
+        values[f"empty_pairs/{kind}", label] = int(pairs.empty_pairs.sum())
+        values[f"identical_pairs/{kind}", label] = int(pairs.identical_pairs.sum())
     return values
 
 

@@ -42,8 +42,8 @@ class Protocol:
     def values(self, pair: Pair, metrics: Sequence[Metric]) -> list[list[float]]:
         """For every metric of `select` its values on one label of a case, one per unit; NaN where undefined."""
         own = [metric for metric in metrics if metric in self.metrics]
-        found: dict[Metric, list[float]] = {metric: [] for metric in own}
+        by_metric: dict[Metric, list[float]] = {metric: [] for metric in own}
         for unit in self.view(pair) if own else ():
             for metric in own:
-                found[metric].append(metric(unit))
-        return [found[metric] if metric in found else [metric(pair)] for metric in metrics]
+                by_metric[metric].append(metric(unit))
+        return [by_metric[metric] if metric in by_metric else [metric(pair)] for metric in metrics]

@@ -46,8 +46,8 @@ def _rows(values: CaseStability, convention: str) -> Iterator[tuple[int, str, st
 
 def _at_size(protocol: Protocol, masks: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pairs = [[next(iter(protocol.view(Pair(m, r)))) for m, r in zip(draw, reference, strict=True)] for draw in masks]
-    found = np.stack([[pair.prediction for pair in draw] for draw in pairs])
-    return found, np.stack([pair.reference for pair in pairs[0]])
+    resized = np.stack([[pair.prediction for pair in draw] for draw in pairs])
+    return resized, np.stack([pair.reference for pair in pairs[0]])
 
 
 def _scores_at(scores: np.ndarray, size: int) -> np.ndarray:

@@ -91,12 +91,12 @@ def three_runs(generator: np.random.Generator, n: int) -> Array:
 def simulate(draw: Draw, bounds: Callable[[Array], Bounds], truth: float, n: int, repeats: int) -> Found:
     """Share of `repeats` samples of n cases whose interval holds the truth, and the mean width, by method."""
     generator = np.random.default_rng([SEED, n])
-    found: dict[str, list[tuple[float, float]]] = {}
+    bounds_by_method: dict[str, list[tuple[float, float]]] = {}
     for _ in range(repeats):
         for method, pair in bounds(draw(generator, n)).items():
-            found.setdefault(method, []).append(pair)
+            bounds_by_method.setdefault(method, []).append(pair)
     result = {}
-    for method, pairs in found.items():
+    for method, pairs in bounds_by_method.items():
         low, high = np.array(pairs).T
         result[method] = float(np.mean((low <= truth) & (truth <= high))), float(np.nanmean(high - low))
     return result
@@ -113,11 +113,12 @@ def tables(repeats: int) -> Iterator[str]:
     for title, draw, bounds, truth, sizes in studies:
         yield f"\n{title}, true value {truth:.4f}\n\n"
         for n in sizes:
-            found = simulate(draw, bounds, truth, n, repeats)
+            simulated = simulate(draw, bounds, truth, n, repeats)
             if n == sizes[0]:
-                yield f"| n | {' | '.join(found)} |\n|---|{'---|' * len(found)}\n"
+                yield f"| n | {' | '.join(simulated)} |\n|---|{'---|' * len(simulated)}\n"
             cells = [
-                f"{share:.3f}" + (f" [{width:.3f}]" if np.isfinite(width) else "") for share, width in found.values()
+                f"{share:.3f}" + (f" [{width:.3f}]" if np.isfinite(width) else "")
+                for share, width in simulated.values()
             ]
             yield f"| {n} | {' | '.join(cells)} |\n"
 

@@ -126,8 +126,8 @@ def share_interval(values: Values, groups: Sequence[str] | None = None) -> Inter
     """
     kept, numbers, undefined = defined_values(values, groups)
     sample = cluster(kept, numbers)
-    found = bounded_interval(sample.totals / sample.sizes)
-    low, high, method = found.low, found.high, found.method
+    interval = bounded_interval(sample.totals / sample.sizes)
+    low, high, method = interval.low, interval.high, interval.method
     if np.unique(sample.sizes).size > 1:
         wide = mean_interval(values, groups)
         low, high = np.nanmin([low, max(wide.low, 0.0)]), np.nanmax([high, min(wide.high, 1.0)])
@@ -173,11 +173,11 @@ def bootstrap_medians(
     """Median over cases of every cluster bootstrap resample of values (N,) with group numbers (N,)."""
     order = np.argsort(values, kind="stable")
     ordered, group = values[order], numbers[order]
-    found = []
+    medians = []
     for block in resampled_counts(int(numbers.max()) + 1, resamples, seed):
         rows = max(1, 4_000_000 // len(values))
-        found += [_medians(block[start : start + rows], ordered, group) for start in range(0, len(block), rows)]
-    return np.concatenate(found)
+        medians += [_medians(block[start : start + rows], ordered, group) for start in range(0, len(block), rows)]
+    return np.concatenate(medians)
 
 
 def _medians(counts: Array, ordered: Array, group: npt.NDArray[np.int64]) -> Array:

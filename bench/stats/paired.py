@@ -85,7 +85,7 @@ def compare(table: CaseTable, a: str, b: str, *, better: Better = "higher") -> C
     differences = first - second
     sample = _sample(table, defined, differences)
     gains = differences if better == "higher" else -differences
-    shares = [float(np.mean(found)) if gains.size else math.nan for found in (gains > 0, gains < 0, gains == 0)]
+    shares = [float(np.mean(hits)) if gains.size else math.nan for hits in (gains > 0, gains < 0, gains == 0)]
     count = sample.sizes.size
     spread = sample.standard_error * math.sqrt(count)
     p, exact = sign_flip_test(sample)
@@ -155,14 +155,14 @@ def sign_flip_p(table: CaseTable) -> dict[tuple[str, str], float]:
     Pairs whose groups all differ share their flips, of which each model then needs the sums once.
     """
     groups, numbers = np.unique(np.array(table.groups, dtype=str), return_inverse=True)
-    found: dict[tuple[str, str], float] = {}
+    p_of_pair: dict[tuple[str, str], float] = {}
     if len(groups) > EXACT_GROUPS:
-        found = _shared_flips(table, numbers)
+        p_of_pair = _shared_flips(table, numbers)
     for a, b in combinations(table.models, 2):
-        if (a, b) not in found:
+        if (a, b) not in p_of_pair:
             defined = _defined(table, a, b)
-            found[a, b], _ = sign_flip_test(_sample(table, defined, (table.row(a) - table.row(b))[defined]))
-    return found
+            p_of_pair[a, b], _ = sign_flip_test(_sample(table, defined, (table.row(a) - table.row(b))[defined]))
+    return p_of_pair
 
 
 def _shared_flips(table: CaseTable, numbers: npt.NDArray[np.int64]) -> dict[tuple[str, str], float]:
@@ -177,14 +177,14 @@ def _shared_flips(table: CaseTable, numbers: npt.NDArray[np.int64]) -> dict[tupl
         return {}
     blocks = [totals.sum(axis=0) - 2 * (flips @ totals) for flips in _flips(len(totals), RESAMPLES, SEED)]
     flipped = np.ascontiguousarray(np.concatenate(blocks).T)  # (models, resamples)
-    found = {}
+    by_size = {}
     for i, a in enumerate(names):
         differences = totals[:, i : i + 1] - totals[:, i + 1 :]
         observed = np.abs(differences.sum(axis=0)) - 1e-12 * np.abs(differences).sum(axis=0)
         for j in np.flatnonzero((differences != 0).all(axis=0)):
             extreme = int((np.abs(flipped[i] - flipped[i + 1 + j]) >= observed[j]).sum())
-            found[a, names[i + 1 + j]] = (extreme + 1) / (RESAMPLES + 1)
-    return found
+            by_size[a, names[i + 1 + j]] = (extreme + 1) / (RESAMPLES + 1)
+    return by_size
 
 
 def _flips(size: int, resamples: int, seed: int) -> Iterator[Array]:

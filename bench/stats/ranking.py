@@ -54,10 +54,10 @@ def rank_models(tables: Sequence[CaseTable], *, better: Better = "higher") -> Ra
         if table.models != tables[0].models:
             raise InputError(f"ranking: models {table.models} in one data set, {tables[0].models} in another")
     sign = -1.0 if better == "higher" else 1.0
-    found = [_means(table, SEED + number) for number, table in enumerate(tables)]
-    means = np.stack([mean for mean, _ in found])
+    by_table = [_means(table, SEED + number) for number, table in enumerate(tables)]
+    means = np.stack([mean for mean, _ in by_table])
     score, rank = _rank(sign * means[:, None, :])
-    _, ranks = _rank(sign * np.stack([resampled for _, resampled in found]))
+    _, ranks = _rank(sign * np.stack([resampled for _, resampled in by_table]))
     first = ranks == ranks.min(axis=1, keepdims=True)
     tail = 0.5 - CONFIDENCE / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=0, method="inverted_cdf")

@@ -62,13 +62,13 @@ def speed_ratio(now: Sequence[float], reference: Sequence[float], *, paired: boo
 def _ratios(first: Array, second: Array, paired: bool) -> Array:
     generator = np.random.default_rng(SEED)
     rows = max(1, _BLOCK_ELEMENTS // max(first.size, second.size))
-    found = []
+    ratios = []
     for start in range(0, RESAMPLES, rows):
         count = min(rows, RESAMPLES - start)
         chosen = generator.integers(first.size, size=(count, first.size))
         others = chosen if paired else generator.integers(second.size, size=(count, second.size))
-        found.append(np.median(first[chosen], axis=1) / np.median(second[others], axis=1))
-    return np.concatenate(found)
+        ratios.append(np.median(first[chosen], axis=1) / np.median(second[others], axis=1))
+    return np.concatenate(ratios)
 
 
 def _outliers(rounds: Array) -> int:

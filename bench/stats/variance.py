@@ -94,16 +94,18 @@ def headline(values: npt.ArrayLike, groups: Sequence[str] | None = None) -> Head
         cells = np.nanmean(table, axis=2)
         by_case = np.nanmean(cells, axis=0)
         by_seed = np.nanmean(cells, axis=1)
-    found = mean_interval(by_case, groups)
-    if len(table) > 1 and found.groups > 1:
+    interval = mean_interval(by_case, groups)
+    if len(table) > 1 and interval.groups > 1:
         names = [str(number).zfill(9) for number in range(len(by_case))] if groups is None else list(groups)
         low, high = _t_bounds(cells, by_case, by_seed, names)
         resampled = _resampled_means(table, names)
         tail = 0.5 - CONFIDENCE / 2
-        low = min(low, found.low, float(np.nanquantile(resampled, tail)))
-        high = max(high, found.high, float(np.nanquantile(resampled, 1 - tail)))
-        found = replace(found, low=low, high=high, method=found.method + "+hierarchical")
-    return Headline(found, tuple(by_seed.tolist()), ONE_RUN if len(table) == 1 else f"over {len(table)} training runs")
+        low = min(low, interval.low, float(np.nanquantile(resampled, tail)))
+        high = max(high, interval.high, float(np.nanquantile(resampled, 1 - tail)))
+        interval = replace(interval, low=low, high=high, method=interval.method + "+hierarchical")
+    return Headline(
+        interval, tuple(by_seed.tolist()), ONE_RUN if len(table) == 1 else f"over {len(table)} training runs"
+    )
 
 
 def _table(values: npt.ArrayLike) -> Array:
@@ -190,8 +192,8 @@ def _drawn(shape: tuple[int, int, int], numbers: tuple[int, ...]) -> _Drawn:
             pick = (seed * cases + np.arange(cases)[:, None]) * draws + draw  # (rows, seeds, cases, draws)
             picks.append(pick.astype(np.min_scalar_type(size)))
             places = pick + size * np.arange(count)[:, None, None, None]
-            found = np.bincount(places.ravel(), minlength=count * size).astype(np.uint16)
-            values.append((found.reshape(count, *shape) * times[-1][:, None, :, None]).reshape(count, size))
+            counts = np.bincount(places.ravel(), minlength=count * size).astype(np.uint16)
+            values.append((counts.reshape(count, *shape) * times[-1][:, None, :, None]).reshape(count, size))
     return _Drawn(np.concatenate(values), np.concatenate(times), np.concatenate(picks))
 
 

@@ -11,6 +11,6 @@ from reports.frame import Frame
 
 def build_figures(frame: Frame) -> list[Drawing]:
     """Draw every figure of this folder that the frame has numbers for, in the order of their names."""
-    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
     drawn = [module.build(frame) for module in modules if hasattr(module, "build")]
     return sorted((drawing for drawing in drawn if drawing is not None), key=lambda drawing: drawing.name)

@@ -37,8 +37,8 @@ def build(frame: Frame) -> Drawing | None:
     with house_style(NAME):
         figure = Figure(figsize=(8.0, 3.5 * lines), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
-        for ax, (dataset, found) in zip(axes, panels.items(), strict=False):
-            _panel(ax, dataset, found, names)
+        for ax, (dataset, curves_of) in zip(axes, panels.items(), strict=False):
+            _panel(ax, dataset, curves_of, names)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
         return finish(figure, NAME, "Dice over DDIM steps", _alt(panels), CAPTION)

@@ -79,8 +79,8 @@ def _panel(ax: Axes, dataset: str, points: dict[str, Point], methods: list[str])
 
 
 def _machines(frame: Frame) -> str:
-    found = {(device(run.record), threads(run.record)) for run in frame.runs}
-    return "; ".join(sorted(f"{name}, threads: {n or 'unknown'}" for name, n in found))
+    places = {(device(run.record), threads(run.record)) for run in frame.runs}
+    return "; ".join(sorted(f"{name}, threads: {n or 'unknown'}" for name, n in places))
 
 
 def _alt(panels: dict[str, dict[str, Point]]) -> str:

@@ -24,20 +24,20 @@ CAPTION = (
 
 def build(frame: Frame) -> Drawing | None:
     """Two panels per data set; None where fewer than two methods can be compared."""
-    found = contests(frame)
-    if not found:
+    shown = contests(frame)
+    if not shown:
         return None
-    heights = [0.42 * len(contest.methods[:LARGEST]) + 1.0 for contest in found]
-    caption = cut(CAPTION, (len(contest.methods) for contest in found))
+    heights = [0.42 * len(contest.methods[:LARGEST]) + 1.0 for contest in shown]
+    caption = cut(CAPTION, (len(contest.methods) for contest in shown))
     with house_style(NAME):
         figure = Figure(figsize=(10.5, sum(heights)), layout="constrained")
         axes = figure.subplots(
-            len(found), 2, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": [1, 1.25]}
+            len(shown), 2, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": [1, 1.25]}
         )
-        for (left, right), contest in zip(axes, found, strict=True):
+        for (left, right), contest in zip(axes, shown, strict=True):
             _ranks(left, contest)
             _pairs(right, contest)
-        return finish(figure, NAME, "Ranks and pairs", _alt(found), caption)
+        return finish(figure, NAME, "Ranks and pairs", _alt(shown), caption)
 
 
 def _ranks(ax: Axes, contest: Contest) -> None:
@@ -91,9 +91,9 @@ def _pairs(ax: Axes, contest: Contest) -> None:
     ax.tick_params(length=0)
 
 
-def _alt(found: list[Contest]) -> str:
+def _alt(groups: list[Contest]) -> str:
     parts = []
-    for contest in found:
+    for contest in groups:
         methods = contest.methods[:LARGEST]
         pairs = list(combinations(methods, 2))
         shown = sum(contest.shown(pair) for pair in pairs)

@@ -51,7 +51,7 @@ class Drawing:
     def page_svg(self) -> str:
         """The SVG without background, its ink following the reader's colour scheme."""
         text = re.sub(re.escape(INK), "currentColor", self.svg, flags=re.IGNORECASE)
-        return re.sub(r"(<svg [^>]*>)", lambda found: found.group(1) + _PAGE_STYLE, text, count=1)
+        return re.sub(r"(<svg [^>]*>)", lambda match: match.group(1) + _PAGE_STYLE, text, count=1)
 
 
 @contextmanager

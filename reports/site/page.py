@@ -66,7 +66,7 @@ def render_page(
 
 def _facts(frame: Frame) -> list[tuple[str, list[str]]]:
     records = [run.record for run in frame.all_runs]
-    found = {
+    facts = {
         "Data sets": [record.dataset for record in records],
         "Methods": [run.method for run in frame.runs],
         "Seeds": [str(record.seed) for record in records],
@@ -78,7 +78,7 @@ def _facts(frame: Frame) -> list[tuple[str, list[str]]]:
         "Threads": [str(threads(record) or "unknown") for record in records],
         "Versions": [versions(record) for record in records],
     }
-    return [(name, sorted(set(values))) for name, values in found.items()]
+    return [(name, sorted(set(values))) for name, values in facts.items()]
 
 
 def _cautions(frame: Frame) -> list[str]:
@@ -105,12 +105,12 @@ def _findings(tables: list[Table]) -> list[dict[str, str]]:
         return []
     columns = {column.key: column for column in table.columns}
     ranked = next((table.rows for table in tables if table.name == "ranking"), [])
-    found = []
+    findings = []
     for index, key in sorted(table.best()):
         row = table.rows[index]
         if key == "Dice":
             interval = cell(columns["Dice_interval"], row["Dice_interval"])
-            found.append(
+            findings.append(
                 {
                     "dataset": row["dataset"],
                     "method": row["method"],
@@ -120,7 +120,7 @@ def _findings(tables: list[Table]) -> list[dict[str, str]]:
                     "tested": _tested([r for r in ranked if r["dataset"] == row["dataset"]], row["method"]),
                 }
             )
-    return found
+    return findings
 
 
 def _tested(ranked: list[dict[str, Any]], method: str) -> str:

@@ -65,13 +65,13 @@ def read_galleries(frame: Frame, warnings: list[str]) -> list[Gallery]:
 
 
 def _pictures(run: Run, method: str, warnings: list[str]) -> list[Picture]:
-    found = []
+    pictures = []
     for path in sorted((run.path / "gallery").glob("[!.]*.npz")):
         try:
-            found.append(_picture(path, method))
+            pictures.append(_picture(path, method))
         except Exception as error:
             warnings.append(f"{path}: not a gallery picture ({str(error).splitlines()[0]}), skipped")
-    return found
+    return pictures
 
 
 def _picture(path: Path, method: str) -> Picture:

@@ -26,7 +26,7 @@ ORDER = (
 
 def build_tables(frame: Frame) -> list[Table]:
     """Every table of this folder that the frame has rows for, in ORDER; where nothing was run, the empty ones."""
-    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
     built = [module.build(frame) for module in modules if hasattr(module, "build")]
     tables = [table for table in built if table is not None and (table.rows or not frame.all_runs)]
     # The figures' data follow the tables.

@@ -81,49 +81,53 @@ def build(frame: Frame) -> Table | None:
     for dataset in sorted({dataset for dataset, _ in ablations}):
         protocols: set[str] = set()
         for members in (members for (name, _), members in ablations.items() if name == dataset):
-            for found, method, runs in members:
+            for setting, method, runs in members:
                 measured = accuracy.measured_rows(frame, dataset, method, runs, notes, small)
-                rows += [row | _words(found) for row in measured]
+                rows += [row | _words(setting) for row in measured]
                 protocols.add(runs[0].record.protocol)
             order.append(_order(dataset, members, frame))
         published = accuracy.published_rows(dataset, protocols, ledger, notes)
-        rows += [row | _words(found) for row, found in zip(published, PAPER.values(), strict=False)]
+        rows += [row | _words(setting) for row, setting in zip(published, PAPER.values(), strict=False)]
     if not rows:
         return None
     return Table("table6", "Table 6 · Ablation", CAPTION, COLUMNS, rows, order + reliability_notes(small) + notes)
 
 
-def _words(found: Switches) -> dict[str, str]:
-    return {name: "yes" if on else "no" for name, on in found._asdict().items()}
+def _words(setting: Switches) -> dict[str, str]:
+    return {name: "yes" if on else "no" for name, on in setting._asdict().items()}
 
 
 def _ablations(frame: Frame) -> dict[tuple[str, str], list[tuple[Switches, str, list[Run]]]]:
     """(switches, row name, runs) by data set and by all that they must share, where the switches differ."""
     groups: dict[tuple[str, str], list[tuple[Switches, str, list[Run]]]] = {}
     for dataset, method, runs in frame.cells():
-        found = switches(runs[0].record.config)
-        if found is not None:
+        setting = switches(runs[0].record.config)
+        if setting is not None:
             shared = {k: v for k, v in settings_of(runs[0].record).items() if k not in _ASIDE}
-            groups.setdefault((dataset, json.dumps(shared, sort_keys=True)), []).append((found, method, runs))
+            groups.setdefault((dataset, json.dumps(shared, sort_keys=True)), []).append((setting, method, runs))
     return {
         key: sorted(members, key=lambda member: (sum(member[0]), member[0], member[1]))
         for key, members in groups.items()
-        if len({found for found, _, _ in members}) > 1
+        if len({setting for setting, _, _ in members}) > 1
     }
 
 
 def _order(dataset: str, members: Sequence[tuple[Switches, str, list[Run]]], frame: Frame) -> str:
     """Whether the paper's order holds, with the paired difference of every row to the one before it."""
-    found: dict[Switches, Summary] = {}
+    summaries: dict[Switches, Summary] = {}
     groups: dict[str, str] = {}
     for setting, _, runs in members:
         summary = frame.summary(runs, "Dice")
-        found.setdefault(setting, summary)
+        summaries.setdefault(setting, summary)
         groups |= dict(zip(summary.per_case.index, summary.groups, strict=True))
-    absent = [name for name, setting in PAPER.items() if setting not in found or not math.isfinite(found[setting].mean)]
+    absent = [
+        name
+        for name, setting in PAPER.items()
+        if setting not in summaries or not math.isfinite(summaries[setting].mean)
+    ]
     if absent:
         return f"{dataset}: the paper's order of Dice cannot be checked without {', '.join(absent)}."
-    chain = [found[setting] for setting in PAPER.values()]
+    chain = [summaries[setting] for setting in PAPER.values()]
     holds = all(low.mean < high.mean for low, high in pairwise(chain))
     means = ", ".join(f"{name} {number(s.mean, 3)}" for name, s in zip(PAPER, chain, strict=True))
     steps = zip(list(PAPER)[1:], pairwise(chain), strict=True)
@@ -138,8 +142,8 @@ def _order(dataset: str, members: Sequence[tuple[Switches, str, list[Run]]], fra
 def _gain(low: Summary, high: Summary, groups: dict[str, str]) -> str:
     gains = (high.per_case - low.per_case).dropna()
     names = [groups[case] for case in gains.index]
-    found = mean_interval(gains.tolist(), names)
-    if len(set(names)) < SMALLEST_INTERVAL or math.isnan(found.low):
-        return f"{found.estimate:+.3f} (no interval)"
-    doubt = " (includes zero)" if found.low <= 0 <= found.high else ""
-    return f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{doubt}"
+    interval = mean_interval(gains.tolist(), names)
+    if len(set(names)) < SMALLEST_INTERVAL or math.isnan(interval.low):
+        return f"{interval.estimate:+.3f} (no interval)"
+    doubt = " (includes zero)" if interval.low <= 0 <= interval.high else ""
+    return f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]{doubt}"

@@ -113,10 +113,10 @@ def _spread(dice: Summary) -> dict[str, Any]:
     """What a mean hides: the median, and how bad the bad cases are."""
     if not dice.cases or dice.infinite:
         return {}
-    found = median_interval(dice.per_case.tolist(), dice.groups)
-    row: dict[str, Any] = {"Dice_median": found.estimate}
+    interval = median_interval(dice.per_case.tolist(), dice.groups)
+    row: dict[str, Any] = {"Dice_median": interval.estimate}
     if dice.units >= SMALLEST_INTERVAL:
-        row["Dice_median_interval"] = (found.low, found.high)
+        row["Dice_median_interval"] = (interval.low, interval.high)
     percentiles = np.quantile(dice.per_case, [0.05, 0.25, 0.75])
     return row | dict(zip(("Dice_p5", "Dice_q1", "Dice_q3"), percentiles.tolist(), strict=True))
 

@@ -48,17 +48,17 @@ def build(frame: Frame) -> Table | None:
 
 def _row(ours: Published, other: Published) -> dict[str, Any]:
     sd = 100 * ASSUMED_SD[ours.dataset]
-    found = false_claim(ours.value, other.value, ours.n or 0, sd)
+    chance = false_claim(ours.value, other.value, ours.n or 0, sd)
     return {
         "dataset": ours.dataset,
         "method": other.method,
         "table": ours.table,
         "ours": ours.value,
         "theirs": other.value,
-        "gain": found.difference,
+        "gain": chance.difference,
         "n": ours.n,
         "sd": sd,
-        "shown": f"{found.probability:.2f}" if found.probability >= 0.005 else "< .005",
-        "p_false": found.probability,
-        "verdict": "holds under the assumptions" if found.probability <= RISK else "not established",
+        "shown": f"{chance.probability:.2f}" if chance.probability >= 0.005 else "< .005",
+        "p_false": chance.probability,
+        "verdict": "holds under the assumptions" if chance.probability <= RISK else "not established",
     }

@@ -47,15 +47,15 @@ def build(frame: Frame) -> Table | None:
     notes: dict[str, list[str]] = {}  # what is to be said, and of which rows
     protocols: dict[str, None] = {}
     for dataset, method, runs in frame.cells():
-        read = {run.record.seed: found for run in runs if (found := _read(run, frame.warnings)) is not None}
+        read = {run.record.seed: table for run in runs if (table := _read(run, frame.warnings)) is not None}
         where = f"{unflagged(method)} on {dataset}"
         if any(not (run.path / FILE).is_file() for run in runs):
             notes.setdefault(NOT_SCORED, []).append(where)
-        protocols |= dict.fromkeys(name for found in read.values() for name in found["protocol"])
-        for metric, found in _by_metric(read):
-            row = _row(metric, found)
+        protocols |= dict.fromkeys(name for table in read.values() for name in table["protocol"])
+        for metric, table in _by_metric(read):
+            row = _row(metric, table)
             rows.append({"dataset": dataset, "method": method, "seeds": ", ".join(map(str, read)), **row})
-            for note in _row_notes(metric, found):
+            for note in _row_notes(metric, table):
                 notes.setdefault(note, []).append(where)
     if not rows:
         return None
@@ -68,10 +68,10 @@ def _columns(protocols: list[str]) -> list[Column]:
     # Several rows of a method by many columns: a terminal has no room for it.
     titles = {"dataset": "Data set", "method": "Method", "metric": "Metric"}
     titles |= {name: name.replace("_", " ") for name in protocols} | {"spread": "Spread", "highest": "Highest"}
-    found = [Column(key, title, level="page") for key, title in titles.items()]
+    columns = [Column(key, title, level="page") for key, title in titles.items()]
     for name in protocols:
-        found += [Column(f"{name}_{fact}", f"{name} {fact}", level="csv") for fact in (*_FACTS, *_COUNTS)]
-    return [*found, Column("seeds", "Seeds", level="csv")]
+        columns += [Column(f"{name}_{fact}", f"{name} {fact}", level="csv") for fact in (*_FACTS, *_COUNTS)]
+    return [*columns, Column("seeds", "Seeds", level="csv")]
 
 
 def _read(run: Run, warnings: list[str]) -> pd.DataFrame | None:
@@ -81,12 +81,12 @@ def _read(run: Run, warnings: list[str]) -> pd.DataFrame | None:
         return None
     try:
         check_table(path, run.record)
-        found = pd.read_parquet(path)
-        missing = [column for column in NEEDED if column not in found]
+        table = pd.read_parquet(path)
+        missing = [column for column in NEEDED if column not in table]
         if missing:
             raise ValueError(f"columns missing: {', '.join(missing)}")
         numbers = {"mean": "float64", "n_counted": "int64", "n_dropped": "int64"}
-        return found[NEEDED].astype({column: numbers.get(column, "str") for column in NEEDED})
+        return table[NEEDED].astype({column: numbers.get(column, "str") for column in NEEDED})
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         line = f"{path}: not a table of conventions ({reason}), not shown; delete it and score again"
@@ -98,18 +98,18 @@ def _read(run: Run, warnings: list[str]) -> pd.DataFrame | None:
 def _by_metric(read: dict[int, pd.DataFrame]) -> list[tuple[str, pd.DataFrame]]:
     if not read:
         return []
-    whole = pd.concat([found.assign(seed=seed) for seed, found in read.items()])
+    whole = pd.concat([table.assign(seed=seed) for seed, table in read.items()])
     return [(str(metric), part) for metric, part in whole.groupby("metric", sort=False)]
 
 
-def _row(metric: str, found: pd.DataFrame) -> dict[str, Any]:
+def _row(metric: str, table: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {}
     means: dict[str, float] = {}
-    for name, part in found.groupby("protocol", sort=False):
+    for name, part in table.groupby("protocol", sort=False):
         means[str(name)] = float(part["mean"].mean())  # over the seeds where it is defined
         row |= {f"{name}_{fact}": part[fact].iloc[0] for fact in _FACTS}
         row |= {f"{name}_{count}": int(part[count].sum()) for count in _COUNTS}
-    units = set(found["unit"])
+    units = set(table["unit"])
     unit = units.pop() if len(units) == 1 else ""
     spread, highest = (None, None) if units else _spread(means)
     return {"metric": f"{metric} ({unit})" if unit else metric, **row, **means, "spread": spread, "highest": highest}
@@ -127,13 +127,13 @@ def _spread(means: dict[str, float]) -> tuple[float | None, str | None]:
     return top - min(defined.values()), ", ".join(highest)
 
 
-def _row_notes(metric: str, found: pd.DataFrame) -> list[str]:
+def _row_notes(metric: str, table: pd.DataFrame) -> list[str]:
     notes = []
-    units = found.drop_duplicates("protocol").groupby("unit", sort=False)["protocol"].agg(", ".join)
+    units = table.drop_duplicates("protocol").groupby("unit", sort=False)["protocol"].agg(", ".join)
     if len(units) > 1:
         words = "; ".join(f"{unit or 'no unit'} under {names}" for unit, names in units.items())
         notes.append(f"{metric} is in {words}, so it has no spread")
-    for _, part in found[found["mean"].isna()].iterrows():
-        of_seed = f" (seed {part['seed']})" if found["seed"].nunique() > 1 else ""
+    for _, part in table[table["mean"].isna()].iterrows():
+        of_seed = f" (seed {part['seed']})" if table["seed"].nunique() > 1 else ""
         notes.append(f"{metric} under {part['protocol']} is undefined{of_seed}")
     return notes

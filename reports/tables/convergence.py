@@ -45,12 +45,12 @@ def curves(frame: Frame) -> Curves:
         words = "with latent loss" if method.get("options", {}).get("latent_weight") else "no latent loss"
         config = {**run.record.config, "method": {**method, "inference": inference}}
         records.append(run.record.model_copy(update={"method": words, "config": config}))
-    found: Curves = {}
+    by_series: Curves = {}
     named = zip(frame.points, variant_labels(records), strict=True)
     for run, series in sorted(named, key=lambda x: (x[0].record.dataset, x[1], steps_of(x[0]))):
-        of_dataset = found.setdefault(run.record.dataset, {})
+        of_dataset = by_series.setdefault(run.record.dataset, {})
         of_dataset.setdefault(series, {}).setdefault(steps_of(run), []).append(run)
-    return found
+    return by_series
 
 
 def steps_of(run: Run) -> int:
@@ -70,10 +70,10 @@ def build(frame: Frame) -> Table | None:
     small: list[tuple[str, Summary]] = []
     for dataset, by_series in curves(frame).items():
         for series, by_steps in by_series.items():
-            found = {steps: dice(frame, runs) for steps, runs in by_steps.items()}
-            rows += [_row(dataset, series, steps, runs, found[steps]) for steps, runs in by_steps.items()]
-            small += _small(f"{series} on {dataset}", found)
-            notes += _words(dataset, series, found)
+            summaries = {steps: dice(frame, runs) for steps, runs in by_steps.items()}
+            rows += [_row(dataset, series, steps, runs, summaries[steps]) for steps, runs in by_steps.items()]
+            small += _small(f"{series} on {dataset}", summaries)
+            notes += _words(dataset, series, summaries)
     if not rows:
         return None
     return Table(NAME, TITLE, CAPTION, COLUMNS, rows, notes + reliability_notes(small))
@@ -88,16 +88,16 @@ def _row(dataset: str, series: str, steps: int, runs: list[Run], summary: Summar
     return row | {"fidelity": record.fidelity, "profile": record.profile, "protocol": record.protocol}
 
 
-def _small(where: str, found: dict[int, Summary]) -> list[tuple[str, Summary]]:
-    if min(summary.units for summary in found.values()) < SMALLEST_INTERVAL:
-        return [(f"{where}, steps={steps}", summary) for steps, summary in found.items()]
+def _small(where: str, summaries: dict[int, Summary]) -> list[tuple[str, Summary]]:
+    if min(summary.units for summary in summaries.values()) < SMALLEST_INTERVAL:
+        return [(f"{where}, steps={steps}", summary) for steps, summary in summaries.items()]
     # The same cases at every number of steps need saying once.
-    return [(where, summary) for summary in {summary.units: summary for summary in found.values()}.values()]
+    return [(where, summary) for summary in {summary.units: summary for summary in summaries.values()}.values()]
 
 
-def _words(dataset: str, series: str, found: dict[int, Summary]) -> list[str]:
+def _words(dataset: str, series: str, summaries: dict[int, Summary]) -> list[str]:
     """How far the fewest steps are from the best number of them."""
-    defined = {steps: summary.mean for steps, summary in found.items() if math.isfinite(summary.mean)}
+    defined = {steps: summary.mean for steps, summary in summaries.items() if math.isfinite(summary.mean)}
     if len(defined) < 2:
         return []
     first, best = min(defined), max(defined, key=lambda steps: defined[steps])

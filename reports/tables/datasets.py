@@ -26,12 +26,12 @@ CAPTION = (
 
 def build(frame: Frame) -> Table:
     """One row per (data set, hashes) found in the records."""
-    found: dict[str, list[Run]] = {}
+    by_dataset: dict[str, list[Run]] = {}
     for run in frame.all_runs:
         hashes, sizes = content_hashes(run.record), run.record.n_cases
         identity = f"{run.record.dataset}|{sorted(hashes.items())}|{sorted(sizes.items())}"
-        found.setdefault(identity, []).append(run)
-    rows = [_row(frame, runs) for _, runs in sorted(found.items())]
+        by_dataset.setdefault(identity, []).append(run)
+    rows = [_row(frame, runs) for _, runs in sorted(by_dataset.items())]
     notes = []
     if rows and any(row["groups_train"] is None for row in rows):
         notes.append("Groups of the test split are counted in the scores; the other splits record none.")

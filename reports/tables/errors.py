@@ -48,7 +48,7 @@ def build(frame: Frame) -> Table | None:
     means = [*_MEANS, *_further(frame)]
     rows: list[dict[str, Any]] = []
     unscored: list[str] = []
-    found: list[tuple[str, dict[str, Summary]]] = []
+    scored: list[tuple[str, dict[str, Summary]]] = []
     for dataset, method, runs in frame.cells():
         by_metric = {column.key: frame.conventions(runs, column.key) for column in [*means, *_COUNTS]}
         conventions = sorted({convention for names in by_metric.values() for convention in names})
@@ -60,10 +60,10 @@ def build(frame: Frame) -> Table | None:
             summaries = {metric: frame.summary(runs, metric, convention) for metric in chosen}
             which = f" ({convention})" if len(conventions) > 1 else ""
             rows.append(_row(frame, dataset, method + which, runs, convention, summaries))
-            found.append((where + which, summaries))
+            scored.append((where + which, summaries))
     if not rows:
         return None
-    notes = [*_small_notes(found), *_undefined_notes(found, means), *_tolerances(frame, means)]
+    notes = [*_small_notes(scored), *_undefined_notes(scored, means), *_tolerances(frame, means)]
     if unscored:
         notes.append(f"Scored by Dice and IoU alone (sdseg score adds the rest): {'; '.join(unscored)}.")
     title = "Errors · Boundaries, volume, detection and calibration"
@@ -151,16 +151,16 @@ def _count(metric: str, summary: Summary) -> dict[str, Any]:
     return {metric: summary.count, f"{metric}_interval": interval}
 
 
-def _small_notes(found: list[tuple[str, dict[str, Summary]]]) -> list[str]:
-    of = [(where, *next(iter(summaries.items()))) for where, summaries in found]
+def _small_notes(scored: list[tuple[str, dict[str, Summary]]]) -> list[str]:
+    of = [(where, *next(iter(summaries.items()))) for where, summaries in scored]
     return reliability_notes([(w if s.units >= SMALLEST_INTERVAL else f"{w}, {metric}", s) for w, metric, s in of])
 
 
-def _undefined_notes(found: list[tuple[str, dict[str, Summary]]], means: list[Column]) -> list[str]:
+def _undefined_notes(scored: list[tuple[str, dict[str, Summary]]], means: list[Column]) -> list[str]:
     """One line for metrics that are undefined, or infinite, on the same values."""
     lines: dict[str, list[str]] = {}
     for column in means:
-        of = [(where, summaries[column.key]) for where, summaries in found if column.key in summaries]
+        of = [(where, summaries[column.key]) for where, summaries in scored if column.key in summaries]
         counts = [undefined_note(where, s) for where, s in of if s.undefined]
         infinite = [f"{where} {s.infinite}" for where, s in of if s.infinite]
         for word, listed in (("undefined", counts), ("infinite", infinite)):

@@ -52,7 +52,7 @@ def _several(frame: Frame, runs: list[Run]) -> list[str]:
 
 
 def _rows(frame: Frame, dataset: str, method: str, runs: list[Run], label: str) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for convention in sorted({name for metric in METRICS for name in frame.conventions(runs, metric)}):
         summaries = {metric: frame.summary(runs, metric, convention, label) for metric in METRICS}
         dice = summaries["Dice"]
@@ -60,5 +60,5 @@ def _rows(frame: Frame, dataset: str, method: str, runs: list[Run], label: str) 
         for metric, summary in summaries.items():
             row |= {metric: summary.mean, f"{metric}_interval": summary.interval}
         row |= {"cases": dice.cases, "undefined": dice.undefined, "comparison": runs[0].comparison}
-        found.append(row | {"seeds": ", ".join(str(run.record.seed) for run in runs)})
-    return found
+        rows.append(row | {"seeds": ", ".join(str(run.record.seed) for run in runs)})
+    return rows

@@ -43,11 +43,11 @@ ACROSS = "over data sets"
 
 def build(frame: Frame) -> Table | None:
     """One row per method and data set, best first; over several data sets the mean rank. None below two methods."""
-    found = contests(frame)
-    if not found:
+    groups = contests(frame)
+    if not groups:
         return None
-    rows = [_row(contest, method) for contest in found for method in contest.methods] + _across(found)
-    notes = [note for contest in found for note in _notes(contest)]
+    rows = [_row(contest, method) for contest in groups for method in contest.methods] + _across(groups)
+    notes = [note for contest in groups for note in _notes(contest)]
     return Table("ranking", "Ranking · Which differences are real", CAPTION, COLUMNS, rows, notes)
 
 
@@ -65,27 +65,27 @@ def _row(contest: Contest, method: str) -> dict[str, Any]:
     if method == contest.methods[0] or method in contest.infinite:
         return row
     pair = (contest.methods[0], method)
-    found = contest.pair(pair)
-    interval = found.difference
+    comparison = contest.pair(pair)
+    interval = comparison.difference
     return row | {
         "difference": -interval.estimate,
         "difference_interval": (-interval.high, -interval.low),
         "p": contest.p[pair],
-        "improved": 100 * found.worse,
-        "detectable": found.detectable,
+        "improved": 100 * comparison.worse,
+        "detectable": comparison.detectable,
         "cases": interval.n,
         "groups": interval.groups,
-        "undefined": found.undefined,
+        "undefined": comparison.undefined,
     }
 
 
-def _across(found: list[Contest]) -> list[dict[str, Any]]:
+def _across(groups: list[Contest]) -> list[dict[str, Any]]:
     """Mean ranks of the methods that all data sets have; nothing where a data set comes in two versions."""
-    names = [contest.dataset for contest in found]
-    common = [name for name in found[0].methods if all(name in contest.methods for contest in found[1:])]
-    if len(found) < 2 or len(set(names)) < len(names) or len(common) < 2:
+    names = [contest.dataset for contest in groups]
+    common = [name for name in groups[0].methods if all(name in contest.methods for contest in groups[1:])]
+    if len(groups) < 2 or len(set(names)) < len(names) or len(common) < 2:
         return []
-    ranking = rank_models([_only(contest.cases, common) for contest in found])
+    ranking = rank_models([_only(contest.cases, common) for contest in groups])
     rows = []
     for index in np.argsort(ranking.rank, kind="stable"):
         low, high = float(ranking.low[index]), float(ranking.high[index])

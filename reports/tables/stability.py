@@ -34,17 +34,17 @@ _DROPPED = {
 
 
 def _metric_columns() -> list[Column]:
-    found: list[Column] = []
+    columns: list[Column] = []
     for name, unit, better, digits in _IMAGE:
         for part in MAPS:
             # The terminal has room for one of the two maps.
             level: Level = "terminal" if part == "score" else "page"
             key, title = f"{name}/{part}", f"{name} {part.capitalize()}"
-            found.append(Column(key, title, unit, better, digits, level, _RANKED))
-    found.append(Column("Dice/pairs", "Dice pairs", "", "higher", 4, "terminal", _RANKED))
-    found.append(Column("flip_rate", "Flip rate", "", "lower", 4, "terminal", _RANKED))
-    found.append(Column("volume_cv", "Volume CV", "", "lower", 4, "page", _RANKED))
-    return found
+            columns.append(Column(key, title, unit, better, digits, level, _RANKED))
+    columns.append(Column("Dice/pairs", "Dice pairs", "", "higher", 4, "terminal", _RANKED))
+    columns.append(Column("flip_rate", "Flip rate", "", "lower", 4, "terminal", _RANKED))
+    columns.append(Column("volume_cv", "Volume CV", "", "lower", 4, "page", _RANKED))
+    return columns
 
 
 METRIC_COLUMNS = _metric_columns()
@@ -77,16 +77,16 @@ def build(frame: Frame) -> Table:
     """One row per data set and method; the paper's BTCV rows follow where that data set was run."""
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
-    found: list[tuple[str, dict[str, Summary]]] = []
+    scored: list[tuple[str, dict[str, Summary]]] = []
     missing: dict[str, list[tuple[str, str]]] = {}
     for dataset in sorted({run.record.dataset for run in frame.runs}):
         for name, method, runs in frame.cells():
             if name == dataset:
-                rows.append(_row(frame, dataset, method, runs, found, missing))
+                rows.append(_row(frame, dataset, method, runs, scored, missing))
                 notes += _dropped_notes(frame, runs, f"{unflagged(method)} on {dataset}")
         rows += _published(dataset, notes)
-    small = reliability_notes([(where, summaries["Dice/pairs"]) for where, summaries in found], digits=4)
-    all_notes = small + _count_notes(found) + missing_notes(missing) + notes
+    small = reliability_notes([(where, summaries["Dice/pairs"]) for where, summaries in scored], digits=4)
+    all_notes = small + _count_notes(scored) + missing_notes(missing) + notes
     return Table("table5", "Table 5 · Stability", CAPTION, COLUMNS, rows, all_notes)
 
 
@@ -95,7 +95,7 @@ def _row(
     dataset: str,
     method: str,
     runs: list[Run],
-    found: list[tuple[str, dict[str, Summary]]],
+    scored: list[tuple[str, dict[str, Summary]]],
     missing: dict[str, list[tuple[str, str]]],
 ) -> dict[str, Any]:
     draws = runs[0].record.draws
@@ -114,7 +114,7 @@ def _row(
     row["undefined"] = sum(summary.undefined for summary in summaries.values())
     row["identical"] = sum(summary.infinite for summary in summaries.values())
     where = f"{unflagged(method)} on {dataset}"
-    found.append((where, summaries))
+    scored.append((where, summaries))
     if draws < 2:
         missing.setdefault("Agreement of draws", []).append((where, "a single draw has nothing to agree with"))
     else:
@@ -126,11 +126,11 @@ def _value(summary: Summary) -> float | None:
     return summary.mean if summary.cases else None
 
 
-def _count_notes(found: list[tuple[str, dict[str, Summary]]]) -> list[str]:
+def _count_notes(scored: list[tuple[str, dict[str, Summary]]]) -> list[str]:
     notes = []
     for column in METRIC_COLUMNS:
-        infinite = [(where, s[column.key]) for where, s in found if s[column.key].infinite]
-        undefined = [(where, s[column.key]) for where, s in found if s[column.key].undefined]
+        infinite = [(where, s[column.key]) for where, s in scored if s[column.key].infinite]
+        undefined = [(where, s[column.key]) for where, s in scored if s[column.key].undefined]
         if infinite:
             counts = "; ".join(f"{where} {summary.infinite}" for where, summary in infinite)
             notes.append(f"{column.title} infinite (identical draws), values: {counts}.")

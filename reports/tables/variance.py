@@ -59,22 +59,22 @@ def _row(frame: Frame, dataset: str, method: str, runs: list[Run]) -> dict[str, 
         seeds, cases, draws = values.shape
         sizes = {"cases": cases, "draws": draws, "seeds": seeds}
         return {"dataset": dataset, "method": method, METRIC: math.inf, **sizes}
-    found, parts = headline(values, groups), split_variance(values)
+    headlined, parts = headline(values, groups), split_variance(values)
     return {
         "dataset": dataset,
         "method": method,
-        METRIC: found.interval.estimate,
-        "Dice_interval": (max(0.0, found.interval.low), min(1.0, found.interval.high)),
+        METRIC: headlined.interval.estimate,
+        "Dice_interval": (max(0.0, headlined.interval.low), min(1.0, headlined.interval.high)),
         "sd_case": parts.case,
         "sd_draw": parts.draw,
         "sd_seed": parts.seed,
         "sd_seed_case": parts.seed_case,
-        "seed_means": ", ".join(f"{mean:.3f}" for mean in found.seed_means) if parts.seeds > 1 else None,
+        "seed_means": ", ".join(f"{mean:.3f}" for mean in headlined.seed_means) if parts.seeds > 1 else None,
         "cases": parts.cases,
         "draws": parts.draws,
         "seeds": parts.seeds,
         "excluded": parts.excluded,
-        "condition": found.condition,
+        "condition": headlined.condition,
     }
 
 
