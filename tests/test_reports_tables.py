@@ -18,6 +18,7 @@ from reports.table import Table, cell
 from reports.tables import accuracy, cost, datasets, stability
 from tests.report_fixtures import (
     FACTS,
+    NO_LPIPS,
     dice_rows,
     made_up_scores,
     rows_of,
@@ -208,7 +209,7 @@ def test_missing_lpips_gives_the_record_s_reason(tables: dict[str, Table]) -> No
     table = tables["table5"]
     assert rows_of(table, method="unet")[0]["LPIPS/seg"] is None
     line = next(note for note in table.notes if note.startswith("LPIPS missing"))
-    assert "AlexNet trunk is not on this machine" in line
+    assert NO_LPIPS in line
     assert "sdseg_z0" not in line
 
 
