@@ -117,10 +117,16 @@ class Summary:
 
 
 class RunScores:
-    """The rows (SCORE_COLUMNS and reasons, words as categories) of a run, by metric."""
+    """The rows (SCORE_COLUMNS and reasons) of a run, by metric; a case without a group is a group of its own."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
-        table = rows.astype({name: "category" for name in WORD_COLUMNS if rows[name].dtype != "category"})
+        if rows["group"].isna().any():
+            group = rows["group"].astype(object)
+            rows = rows.assign(group=group.where(group.notna(), rows["case"].astype(object)))
+        numbers = {"draw": rows["draw"].astype(np.int64).astype(np.int32), "value": rows["value"].astype(np.float64)}
+        words = {name: _categories(rows[name]) for name in WORD_COLUMNS}
+        said = {REASON: rows[REASON].fillna("").astype("category")} if REASON in rows else {}
+        table = pd.DataFrame({**words, **numbers, **said})[[*SCORE_COLUMNS, *said]]
         self.table = table.take(np.argsort(table["metric"].cat.codes, kind="stable"))
         codes = self.table["metric"].cat.codes.to_numpy()
         names = self.table["metric"].cat.categories
@@ -175,22 +181,11 @@ class RunScores:
         return summarise([(self.values(metric, facts, **chosen), self.groups)], facts)
 
 
-def run_scores(rows: pd.DataFrame) -> RunScores:
-    """Score rows (SCORE_COLUMNS), a case without a group being a group of its own."""
-    if rows["group"].isna().any():
-        group = rows["group"].astype(object)
-        rows = rows.assign(group=group.where(group.notna(), rows["case"].astype(object)))
-    numbers = {"draw": rows["draw"].astype(np.int64).astype(np.int32), "value": rows["value"].astype(np.float64)}
-    words = {name: _categories(rows[name]) for name in WORD_COLUMNS}
-    said = {REASON: rows[REASON].fillna("").astype("category")} if REASON in rows else {}
-    return RunScores(pd.DataFrame({**words, **numbers, **said})[[*SCORE_COLUMNS, *said]])
-
-
 def read_run_scores(path: Path, record: RunRecord | None = None) -> RunScores:
     """Read `scores.parquet`; raises BadRecordError naming the file."""
     frame = read_scores(path, record, categories=True)
     try:
-        return run_scores(frame)
+        return RunScores(frame)
     except (ValueError, TypeError) as error:
         raise BadRecordError(f"{path}: not a table of scores ({str(error).splitlines()[0]}); score again") from error
 

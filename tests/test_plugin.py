@@ -20,7 +20,7 @@ from bench.config import expand
 from bench.plugin import accuracy_scores, overrides, plain_scores
 from bench.record import Score
 from bench.results.identity import fit_identity, run_identity
-from bench.scores import run_scores
+from bench.scores import RunScores
 from tests.report_fixtures import score_rows
 
 ROOT = Path(__file__).parents[1]
@@ -144,7 +144,7 @@ def test_all_steps_share_one_training_in_folders_of_their_own() -> None:
 
 def test_accuracy_scores_need_every_row() -> None:
     rows = [(case, case, "x", draw, "Dice", v) for case, draw, v in [("a", 0, 0.5), ("b", 0, np.nan), ("a", 1, 0.7)]]
-    scores = run_scores(score_rows([*rows, ("b", 1, "x", 1, "Dice", 0.6), ("a", "a", "x", -1, "Dice", 9.0)]))
+    scores = RunScores(score_rows([*rows, ("b", 1, "x", 1, "Dice", 0.6), ("a", "a", "x", -1, "Dice", 9.0)]))
     mean, undefined = accuracy_scores(scores, ["Dice"], 4)
     assert (mean.value, undefined.value) == (pytest.approx(0.6), 1)
     with pytest.raises(AssertionError, match="Dice: 4 rows, expected 6"):
@@ -153,7 +153,7 @@ def test_accuracy_scores_need_every_row() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_only_overlap_must_be_defined_somewhere(value: float) -> None:
-    nowhere = {name: run_scores(score_rows([("a", "a", "x", 0, name, value)])) for name in ("HD95", "Dice")}
+    nowhere = {name: RunScores(score_rows([("a", "a", "x", 0, name, value)])) for name in ("HD95", "Dice")}
     content = plain_scores(accuracy_scores(nowhere["HD95"], ["HD95"], 1))
     assert content == {"HD95": None, "HD95_undefined": int(np.isnan(value))}
     assert json.loads(json.dumps(content, allow_nan=False)) == content

@@ -12,7 +12,7 @@ import pytest
 
 from bench import cli
 from bench.record import read_record
-from bench.scores import run_scores
+from bench.scores import RunScores
 from bench.scoring.card import card_facts
 from bench.stats import case_table, sign_flip_p
 from reports.frame import read_frame
@@ -66,7 +66,7 @@ def test_its_spread_is_not_split(tables: dict[str, Any]) -> None:
 
 def test_the_card_says_infinite(tmp_path: Path) -> None:
     run = write_run(tmp_path, scores=with_infinite(), config={"method": {}, "metrics": ["Dice", "IoU"]})
-    facts = card_facts(read_record(run / "record.json"), run_scores(with_infinite()))
+    facts = card_facts(read_record(run / "record.json"), RunScores(with_infinite()))
     assert facts["scores"]["test Dice"] == "infinite"
     assert facts["scores"]["test IoU"].startswith("0.")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.scores import Summary, run_scores
+from bench.scores import RunScores, Summary
 from reports.build import build_report, render_terminal
 from reports.frame import read_frame
 from reports.summary import reliability_notes
@@ -144,7 +144,7 @@ def test_seeds_are_averaged_within_cases_and_listed(tmp_path: Path) -> None:
 
 
 def dice_summary(rows: pd.DataFrame) -> Summary:
-    return run_scores(rows).summary("Dice", FACTS["Dice"])
+    return RunScores(rows).summary("Dice", FACTS["Dice"])
 
 
 def test_draws_are_never_pooled_as_cases() -> None:

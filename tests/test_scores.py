@@ -17,7 +17,7 @@ from bench.gate.reference import run_facts
 from bench.plugin import accuracy_scores
 from bench.record import REASON, MetricFacts, Undefined, read_record
 from bench.results.store import RunFolder
-from bench.scores import RunScores, agreement, decibels, mean_defined, run_scores, squared_error, summarise
+from bench.scores import RunScores, agreement, decibels, mean_defined, squared_error, summarise
 from bench.scoring.card import card_facts
 from reports.frame import read_frame
 from reports.tables.accuracy import build
@@ -29,7 +29,7 @@ TWICE = [("a", 0, 1.0), ("b", 0, math.nan), ("a", 1, 1.0), ("b", 1, 0.0)]
 
 
 def scores_of(rows: list[tuple[str, int, float]], cases: int = 1, metric: str = "Dice") -> RunScores:
-    return run_scores(score_rows([(f"c{i}", f"g{i}", *row[:2], metric, row[2]) for i in range(cases) for row in rows]))
+    return RunScores(score_rows([(f"c{i}", f"g{i}", *row[:2], metric, row[2]) for i in range(cases) for row in rows]))
 
 
 def by_hand(rows: pd.DataFrame, decibel: bool = False) -> dict[str, float]:
@@ -45,14 +45,14 @@ def test_means_by_case_are_those_of_plain_loops(decibel: bool) -> None:
     frame = made_up_scores(0.8, n=20, labels=2, seed=1)
     frame.loc[rng.random(len(frame)) < 0.1, "value"] = np.nan
     frame = frame[frame["metric"] == "Dice"].sample(frac=0.9, random_state=0)
-    values = run_scores(frame).values("Dice", MetricFacts(unit="dB") if decibel else SHARE).values
+    values = RunScores(frame).values("Dice", MetricFacts(unit="dB") if decibel else SHARE).values
     assert values.to_dict() == pytest.approx(by_hand(frame, decibel), nan_ok=True)
 
 
 def test_infinite_values_make_their_case_and_the_mean_infinite() -> None:
     rows = [(f"c{i}", f"c{i}", "a", draw, "ASSD", float(i)) for i in range(12) for draw in range(2)]
     rows[0] = (*rows[0][:-1], math.inf)
-    found = run_scores(score_rows(rows)).summary("ASSD", MetricFacts(unit="mm", better="lower", kind="distance", low=0))
+    found = RunScores(score_rows(rows)).summary("ASSD", MetricFacts(unit="mm", better="lower", kind="distance", low=0))
     assert (found.mean, found.interval, found.infinite, found.cases) == (math.inf, None, 1, 11)
     assert math.isnan(found.sd)
     assert math.isinf(found.every["c0"])
@@ -60,7 +60,7 @@ def test_infinite_values_make_their_case_and_the_mean_infinite() -> None:
 
 def test_decibels_are_averaged_through_the_squared_error() -> None:
     rows = [(f"c{i}", f"c{i}", "a", -1, "PSNR/seg", value) for i, value in enumerate([math.inf, 20.0, 10.0])]
-    found = agreement([run_scores(score_rows(rows))], "PSNR/seg", MetricFacts(unit="dB", better="higher"))
+    found = agreement([RunScores(score_rows(rows))], "PSNR/seg", MetricFacts(unit="dB", better="higher"))
     assert found.mean == pytest.approx(-10 * math.log10((0 + 0.01 + 0.1) / 3))
     assert (found.infinite, found.cases) == (1, 3)
     assert float(decibels(squared_error(33.0))) == pytest.approx(33.0)
@@ -69,7 +69,7 @@ def test_decibels_are_averaged_through_the_squared_error() -> None:
 def test_intervals_hold_no_value_that_the_metric_cannot_take() -> None:
     rng = np.random.default_rng(0)
     rows = [(f"c{i}", f"c{i}", "a", 0, "Dice", float(v)) for i, v in enumerate([0.2, *(1 - 0.01 * rng.random(11))])]
-    scores = run_scores(score_rows(rows))
+    scores = RunScores(score_rows(rows))
     bounded, free = (scores.summary("Dice", facts).interval for facts in (SHARE, MetricFacts()))
     assert bounded is not None
     assert free is not None
@@ -90,7 +90,7 @@ def test_reasons_are_counted_where_values_are_undefined() -> None:
     reason = Undefined("both masks are empty")
     frame = score_rows([(f"c{i}", f"c{i}", "a", 0, "Dice", reason if i < 3 else 0.5) for i in range(5)])
     frame[REASON] = [getattr(value, "reason", "") for value in [reason] * 3 + [0.5] * 2]
-    found = run_scores(frame).summary("Dice", SHARE)
+    found = RunScores(frame).summary("Dice", SHARE)
     assert (found.why, found.undefined, found.excluded, found.cases) == (reason.reason, 3, 3, 2)
     assert mean_defined([reason, math.nan]) is reason
 

@@ -21,7 +21,7 @@ from bench.record import REASON, SCORE_COLUMNS, RunRecord, read_record, read_sco
 from bench.results.identity import digest, run_identity
 from bench.results.locking import locked
 from bench.results.seals import broken, check_seals, fitted_files, predictions_digest, seal
-from bench.scores import RunScores, run_scores
+from bench.scores import RunScores
 from bench.trust import check_code
 
 
@@ -217,7 +217,7 @@ class RunFolder:
 
     def run_scores(self) -> RunScores:
         """The same, ready to be averaged."""
-        return run_scores(self.read_scores())
+        return RunScores(self.read_scores())
 
     def borrow_fit(self, fit_hash: str) -> bool:
         """Take the finished fit of a sibling run with the same fit identity; True if there was one."""

@@ -25,7 +25,7 @@ from bench.results.identity import digest, run_identity
 from bench.results.reuse import note_step
 from bench.results.store import RunFolder
 from bench.results.stored import StoredCase, read_case
-from bench.scores import mean_defined, run_scores
+from bench.scores import RunScores, mean_defined
 from bench.scoring.card import write_card
 from bench.scoring.gallery import write_gallery
 from bench.scoring.kept import CaseScores, kept
@@ -119,7 +119,7 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
         gap.extend(found.gap)
         progress.report("scoring", done, len(ids))
     frame = pd.DataFrame(rows, columns=[*SCORE_COLUMNS, REASON]).astype({"value": float, "draw": int})
-    scores = run_scores(frame)
+    scores = RunScores(frame)
     write_gallery(folder, dataset, scores, draws)
     folder.write_scores(frame)
     folder.write_conventions(gap_table(gap, size=cell.config["image_size"]))
