@@ -15,7 +15,7 @@ from bench.sources import outside
 from bench.types import Dataset, Segmenter, TaskSpec
 
 # Keys of a group file that describe the component and are no arguments of it.
-_DESCRIPTIVE = {"name", "target"}
+_DESCRIPTIVE = {"name", "target", "code", "files"}
 
 
 def import_by_name(name: str) -> Any:

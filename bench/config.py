@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, cast
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -18,12 +21,12 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import plugins
+from bench.declared import CONF_DIR, GROUPS, shipped, without_declarations
 from bench.errors import InputError
-from bench.limits import check_numbers
+from bench.limits import check_values
 from bench.quoting import quote_overrides
-from bench.settings import check_settings
-from bench.sources import CODE_KEYS
-from bench.trust import CONF_DIR, check_code
+from bench.sizes import settle
+from bench.trust import check_code
 
 # Everything in bench.metrics by name: importing it here would make every command wait for SciPy.
 METRICS = (
@@ -31,32 +34,6 @@ METRICS = (
     *("VolumeDifference", "RelativeVolumeDifference", "VolumeBias", "missed", "hallucinated", "both_empty"),
     *("ECE", "Brier"),
 )
-
-
-@dataclass
-class TrainConfig:
-    """How a method trains; `sdseg.training.recipe.Recipe` says what each key means."""
-
-    steps: int = MISSING
-    batch_size: int = MISSING
-    accumulate: int = 1
-    lr: float = MISSING
-    weight_decay: float = 0.01
-    warmup: int = 0
-    decay: str = "constant"
-    ema_decay: float = 0.9999
-    max_grad_norm: float | None = None
-    flips: list[str] = field(default_factory=lambda: ["horizontal", "vertical"])
-    crop: Any = None
-    crops_on_target: float = 0.0
-    validate_every: int = 2000
-    checkpoint_every: int = 500
-    precision: str = "no"
-    workers: int = 0
-    cache_latents: bool = True
-    channels_last: bool = False
-    compile: bool = False
-    checkpoint_activations: bool = False
 
 
 @dataclass
@@ -102,7 +79,11 @@ class GateConfig:
 
 @dataclass
 class Config:
-    """The whole configuration; `method`, `dataset` and `protocol` come from the groups of that name."""
+    """The whole configuration; `method`, `dataset` and `protocol` come from the groups of that name.
+
+    A method's own file says what `size` and `budget` are for it (`bench.sizes`). `train` is said of every method that
+    trains, `recipe` what a recipe chosen by name holds, `method_recipe` what `method.recipe.KEY` says.
+    """
 
     profile_name: str = MISSING
     methods: list[str] = MISSING
@@ -111,24 +92,11 @@ class Config:
     seed: int = 0
     draws: int = MISSING
     image_size: int = MISSING
-    architecture: str = MISSING
-    autoencoder: str | None = None
-    denoiser_weights: str | None = None
-    fidelity: str = MISSING
-    unet_features: list[int] = MISSING
-    diff_unet_features: list[int] = MISSING
-    medsegdiff: dict[str, Any] = field(default_factory=dict)
-    resnet: dict[str, Any] = field(default_factory=dict)
-    efficientnet: dict[str, Any] = field(default_factory=dict)
-    swin_unetr: dict[str, Any] = field(default_factory=dict)
-    window: list[int] = MISSING
-    window_overlap: float = MISSING
-    train: TrainConfig = field(default_factory=TrainConfig)
-    train_3d: TrainConfig = field(default_factory=TrainConfig)
-    # What a family does otherwise than `train`, which is SDSeg's; `train.KEY=` on the command line is for all.
-    train_supervised: Any = "${train}"
-    train_medsegdiff: Any = "${train}"
-    nnunet: dict[str, Any] = field(default_factory=dict)
+    size: str = MISSING
+    budget: str = MISSING
+    recipe: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    method_recipe: dict[str, Any] = field(default_factory=dict)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     method: dict[str, Any] = field(default_factory=dict)
@@ -160,46 +128,36 @@ def _hydra() -> Iterator[None]:
 
 def compose_config(overrides: list[str]) -> dict[str, Any]:
     """The resolved configuration of a list of Hydra overrides; raises InputError naming the key."""
+    config = _composed(overrides)
+    try:
+        settle(config)
+        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise InputError(_one_line(error)) from error
+    sections: dict[str, Any] = json.loads(json.dumps(content))
+    check_code(sections, quote_overrides(overrides))
+    check_values(sections)
+    return sections | {group: without_declarations(sections[group], group) for group in GROUPS}
+
+
+def _composed(overrides: list[str]) -> DictConfig:
+    """What Hydra composes, nothing chosen for size and budget yet; raises InputError naming the key."""
     register_schema()
     overrides = quote_overrides(overrides)
     plugins.register(overrides)
     try:
-        config = composed(overrides)
-        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
+        with _hydra():
+            config = compose("config", overrides=[_opened(override) for override in overrides])
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise InputError(_one_line(error)) from error
-    sections: dict[str, Any] = json.loads(json.dumps(content))
-    check_code(sections, overrides)
-    check_numbers(sections)
-    for group in ("method", "dataset"):
-        if CODE_KEYS.issuperset(sections[group].get("code") or ()):
-            sections[group].pop("code", None)  # says nothing new of which keys name code
-    check_settings(sections)
-    return sections
+    return OmegaConf.create(cast("dict[str, Any]", OmegaConf.to_container(config)))
 
 
-def composed(overrides: list[str]) -> DictConfig:
-    """The configuration of overrides that Hydra can read, its interpolations not yet resolved."""
-    # Any metric may have a margin, also one without a default.
-    given = [f"++{o}" if o.startswith("gate.margins.") else o for o in overrides]
-    with _hydra():
-        config = compose("config", overrides=given)
-    OmegaConf.set_struct(config, False)
-    _train_everybody(config, overrides)
-    return config
-
-
-def _train_everybody(config: DictConfig, overrides: list[str]) -> None:
-    # `train.KEY` and `recipe` on the command line speak of every method, also of those with a section of their own.
-    given = {o.lstrip("+").partition("=")[0] for o in overrides}
-    for section in ("train_supervised", "train_medsegdiff", "train_3d"):
-        if OmegaConf.is_interpolation(config, section):
-            continue
-        if "recipe" in given and section != "train_3d":
-            config[section] = config["train"]
-        for key in (name.removeprefix("train.") for name in given if name.startswith("train.")):
-            if f"{section}.{key}" not in given:
-                config[section][key] = config["train"][key]
+def _opened(override: str) -> str:
+    # What no schema knows: any metric may have a margin, and a recipe is checked by its own model.
+    key, equals, value = override.lstrip("+").partition("=")
+    key = re.sub(r"^method\.recipe(?=\.|$)", "method_recipe", key)
+    return f"++{key}{equals}{value}" if re.match(r"(gate\.margins\.|(train|method_recipe)(\.|$))", key) else override
 
 
 def _one_line(error: Exception) -> str:
@@ -211,6 +169,8 @@ def _one_line(error: Exception) -> str:
         key, equals, _ = error.override.partition("=")
         remedy = f"quote text twice, \"{key}='TEXT'\"; a list is {key}=[a,b]" if equals else f"give {key}=VALUE"
         return f"{error.override}: Hydra cannot read this; {remedy}"
+    if (unknown := re.match(r"Could not override '([^'.]+)([^']*)'", text)) and unknown[1] not in GROUPS:
+        return _unknown(unknown[1], unknown[2])
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
@@ -218,6 +178,22 @@ def _one_line(error: Exception) -> str:
         text += f": {str(cause).splitlines()[0]}"
     lines = (line.strip() for line in text.splitlines())
     return " ".join(x for x in lines if x and not x.startswith(("object_type", "reference_type", "full_key")))
+
+
+def _unknown(section: str, rest: str) -> str:
+    """What to say of a key that is not the harness's: its likely spelling, or the option of a method that it was."""
+    word = f"{section}{rest}".rpartition(".")[2]
+    if near := get_close_matches(section, [one.name for one in fields(Config)], 1):
+        return f"{section}{rest}: no such key; {near[0]}{rest} perhaps"
+    options = [key for group, file in shipped() for key in _paths(file.get("options"), f"{group}.options", word)]
+    return f"{section}{rest}: no such key; {f'{options[0]} perhaps' if options else 'a method has method.options.KEY'}"
+
+
+def _paths(tree: Any, prefix: str, word: str) -> Iterator[str]:
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if key == word:
+            yield f"{prefix}.{key}"
+        yield from _paths(value, f"{prefix}.{key}", word)
 
 
 @dataclass(frozen=True)
@@ -256,22 +232,61 @@ def expand(overrides: list[str]) -> list[Cell]:
 
 
 def cell_overrides(overrides: list[str]) -> list[list[str]]:
-    """The overrides of every cell, each with one data set, method and seed."""
+    """The overrides of every cell, each with one data set, method and seed.
+
+    Of several methods (or data sets) those have a key `method.KEY` set that know it; one at least does.
+    """
     axes = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
     chosen = {key: o.partition("=")[2] for o in overrides for key in axes if o.startswith(f"{key}=")}
     rest = [o for o in overrides if o.split("=")[0] not in axes]
-    probe = [f"{key}={value}" for key, value in chosen.items()]
-    base = compose_config([*probe, *rest]) if len(chosen) == len(axes) else _matrix(probe, rest)
-    values = {key: [chosen[key]] if key in chosen else base[plural] for key, plural in axes.items()}
-    for key, row in values.items():
-        if not row:
-            raise InputError(f"{axes[key]} is empty; name at least one")
+    values = {key: [chosen[key]] for key in chosen} | _matrix(rest, axes.keys() - chosen.keys())
+    own: dict[tuple[str, str], list[str]] = {}
+    for group in GROUPS:
+        own |= _own_overrides(group, values[group], [o for o in rest if o.lstrip("+~").startswith(f"{group}.")], rest)
+    shared = [o for o in rest if not o.lstrip("+~").startswith(("method.", "dataset."))]
     return [
-        [f"dataset={d}", f"method={m}", f"seed={s}", *rest]
-        for d in dict.fromkeys(values["dataset"])
-        for m in dict.fromkeys(values["method"])
-        for s in dict.fromkeys(values["seed"])
+        [f"dataset={d}", f"method={m}", f"seed={s}", *shared, *own["dataset", d], *own["method", m]]
+        for d in values["dataset"]
+        for m in values["method"]
+        for s in values["seed"]
     ]
+
+
+def _matrix(rest: list[str], axes: Iterable[str]) -> dict[str, list[str]]:
+    """The values of axes that no override chooses."""
+    if not axes:
+        return {}
+    # Keys of a method or dataset may exist only in the group file that the matrix will choose.
+    config = _composed([o for o in rest if not o.lstrip("+~").startswith(("method.", "dataset."))])
+    values = {axis: list(dict.fromkeys(map(str, config[f"{axis}s"]))) for axis in axes}
+    for axis, row in values.items():
+        if not row:
+            raise InputError(f"{axis}s is empty; name at least one")
+    return values
+
+
+def _own_overrides(
+    group: str, names: list[str], overrides: list[str], rest: list[str]
+) -> dict[tuple[str, str], list[str]]:
+    """The overrides of a group's keys for each of its names: all of them, but not a key that only others have."""
+    if len(names) == 1 or not overrides:
+        return {(group, name): overrides for name in names}
+    search = [o for o in rest if o.startswith("hydra.searchpath=")]
+    configs = {name: OmegaConf.to_container(_composed([f"{group}={name}", *search])) for name in names}
+    keys = {o: o.partition("=")[0] for o in overrides if o[0] not in "+~" and not o.startswith("method.recipe.")}
+    known = {o: [name for name in names if _has(configs[name], key)] for o, key in keys.items()}
+    return {(group, name): [o for o in overrides if not known.get(o) or name in known[o]] for name in names}
+
+
+def _has(config: Any, key: str) -> bool:
+    first, _, rest = key.partition(".")
+    return isinstance(config, dict) and first in config and (not rest or _has(config[first], rest))
+
+
+def idle_keys(overrides: list[str], cells: Iterable[Cell]) -> list[str]:
+    """The keys of recipes among overrides, where no cell's method has a recipe."""
+    given = {o.lstrip("+~").partition("=")[0].partition(".")[0] for o in overrides} & {"train", "recipe"}
+    return [] if any(cell.config["method"]["recipe"] for cell in cells) else sorted(given)
 
 
 def sweep_jobs(overrides: list[str]) -> list[list[str]]:
@@ -288,9 +303,3 @@ def sweep_jobs(overrides: list[str]) -> list[list[str]]:
         elif not text.startswith("hydra") or text.startswith("hydra.searchpath="):
             axes.append([text])
     return [list(job) for job in itertools.product(*axes)]
-
-
-def _matrix(probe: list[str], rest: list[str]) -> dict[str, Any]:
-    # Keys of a method or dataset may exist only in the group file that the matrix will choose.
-    shared = [o for o in rest if not o.lstrip("+~").startswith(("method.", "dataset."))]
-    return compose_config([*[p for p in probe if p.startswith("seed=")], *shared])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from bench.errors import InputError
-from bench.settings import DEVICES
+from bench.limits import DEVICES
 
 
 def resolve(name: str) -> str:

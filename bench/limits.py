@@ -1,29 +1,46 @@
-"""What a number of the configuration may be: refused by its key before anything runs."""
+"""Values of the configuration that no run can have: refused by their key before anything runs."""
 
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from bench.declared import file_keys, named
 from bench.errors import InputError
 
-# By the last word of a key; a list's numbers stand under the list's.
+DEVICES = ("auto", "cpu", "cuda")
+# By the last word of a key; a list's numbers stand under the list's. Those of recipes are checked by their own model.
 _POSITIVE = frozenset(
     (
         *("draws", "image_size", "predict_batch_size", "threads", "rounds", "batch_sizes", "seconds"),
-        *("steps", "batch_size", "accumulate", "lr", "validate_every", "checkpoint_every", "max_grad_norm", "crop"),
-        *("features", "unet_features", "diff_unet_features", "width", "channel_mult", "blocks", "samples", "max_batch"),
+        *("steps", "features", "width", "channel_mult", "blocks", "samples", "max_batch"),
         *("norm_groups", "attention_px", "attention_window", "feature_size", "window", "divisor", "sw_batch_size"),
         *("channels", "shape", "spacing_mm", "gpu_memory_gb", "tile_step_size"),
     )
 )
-_BELOW_ONE = frozenset(("window_overlap", "overlap", "ema_decay"))
-_SHARES = frozenset(("split", "crops_on_target", "highway_dropout", "absent_share"))
+_BELOW_ONE = frozenset(("overlap", "ema_decay"))
+_SHARES = frozenset(("split", "highway_dropout", "absent_share"))
 _SEEDS = frozenset(("seed", "seeds"))
 # Values of pixels, ids and places, which may lie below 0.
 _SIGNED = frozenset(("intensity", "background", "ignore", "labels", "level"))
 _OURS = ("sdseg.", "baselines.", "bench.")
+
+
+def check_values(config: dict[str, Any]) -> None:
+    """InputError naming the first key whose value is unknown, out of range, or a file that is not there."""
+    if config["device"] not in DEVICES:
+        raise InputError(f"device={config['device']}: expected one of {', '.join(DEVICES)}")
+    if not config["metrics"]:
+        raise InputError("metrics=[]: name at least one")
+    check_numbers(config)
+    for key, _, value in named(config["method"], file_keys("method", config["method"]), "method"):
+        # A bare word may be a name that the method knows, ORGANISATION/NAME one on the hub.
+        if os.sep in value and not Path(value).exists() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value):
+            raise InputError(f"{key}={value}: no such file or folder")
 
 
 def check_numbers(config: dict[str, Any]) -> None:

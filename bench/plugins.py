@@ -6,15 +6,14 @@ import inspect
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
+from bench.declared import CONF_DIR
 from bench.errors import InputError
 
 GROUPS = {"method": "sdseg.methods", "dataset": "sdseg.datasets"}
-_CONF_DIR = Path(__file__).parent / "conf"
 # What the harness gives a method beside its options.
 _GIVEN = {"method": {"task", "seed", "device", "recipe"}, "dataset": set[str]()}
 
@@ -32,7 +31,7 @@ def _target(group: str, name: str) -> str | None:
     values = sorted({point.value for point in entry_points(group=GROUPS[group]) if point.name == name})
     if not values:
         return None
-    if len(values) > 1 or (_CONF_DIR / group / f"{name}.yaml").exists():
+    if len(values) > 1 or (CONF_DIR / group / f"{name}.yaml").exists():
         others = values[1:] or [f"bench/conf/{group}/{name}.yaml"]
         raise InputError(f"{group}={name}: both {values[0]} and {others[0]} have this name; rename one")
     return values[0].replace(":", ".")

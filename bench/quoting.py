@@ -9,20 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-# The last word of keys whose value is text whatever it looks like: a folder may be called 2024, or a,b.
-TEXT_KEYS = frozenset(
-    (
-        "root",
-        "scores",
-        "manifest",
-        "autoencoder",
-        "denoiser_weights",
-        "light_decoder",
-        "weights",
-        "runs_dir",
-        "group_regex",
-    )
-)
+from bench.declared import GROUPS, file_keys
 
 
 def quote_overrides(overrides: Iterable[str], sweep: bool = False) -> list[str]:
@@ -44,7 +31,7 @@ def _quoted(override: str, sweep: bool) -> str:
     exists, interpolates = _exists(value), "${" in value
     if (parsed == value or interpolates) and not (exists and interpolates):
         return override
-    is_text = key.lstrip("+").rpartition(".")[2] in TEXT_KEYS and not (sweep and parsed is _SWEEP)
+    is_text = key.lstrip("+").rpartition(".")[2] in _text_keys() and not (sweep and parsed is _SWEEP)
     if is_text or (exists and os.sep in value):
         return f"{key}={_literal(value)}"
     if parsed is not None:
@@ -52,6 +39,11 @@ def _quoted(override: str, sweep: bool) -> str:
     if value[0] + value[-1] == "[]":
         return f"{key}=[{','.join(_element(part) for part in _parts(value[1:-1]))}]"
     return override if value[0] in "{[" else f"{key}={_literal(value)}"
+
+
+def _text_keys() -> frozenset[str]:
+    """The last word of keys whose value is text whatever it looks like: a folder may be called 2024, or a,b."""
+    return frozenset({"runs_dir", "group_regex"}).union(*map(file_keys, GROUPS))
 
 
 _SWEEP = object()

@@ -13,8 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# Keys whose values name code, at any depth of a method's or a data set's section; see `bench.trust`.
-CODE_KEYS = frozenset({"target", "_target_", "network", "find", "read", "read_score", "card"})
+import yaml
+
+from bench.declared import CONF_DIR, code_keys, named
+
 # Methods of the project have a declared version; `bench` is the harness, and no method.
 PROJECT = {"sdseg": frozenset[str](), "baselines": frozenset({"sdseg"})}  # with what each imports of the project
 _HARNESS = frozenset({"bench", "reports"})
@@ -27,19 +29,24 @@ _SUFFIXES = (".py", ".so", ".pyd")
 
 
 def code_names(section: Mapping[str, Any]) -> Iterator[str]:
-    """The dotted names of code in a section of the configuration, under keys that it declares as `code` too."""
-    return _names(section, CODE_KEYS.union(section.get("code") or ()))
+    """The dotted names of code in a section of the configuration."""
+    return (value for _, _, value in named(section, code_keys(section)))
 
 
-def _names(tree: Any, keys: frozenset[str], inside: bool = False) -> Iterator[str]:
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _names(value, keys, inside or key in keys)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _names(value, keys, inside)
-    elif inside and isinstance(tree, str):
-        yield tree
+def lasting_name(name: str) -> str:
+    """What stands for code in identities: of the project's its name alone, so that it may move to another module.
+
+    What results were made with before that rule keeps the dotted name that it had then.
+    """
+    if name.partition(".")[0] not in (*PROJECT, "bench"):
+        return name
+    own = name.rpartition(".")[2]
+    return _first_names().get(own, own)
+
+
+@cache
+def _first_names() -> dict[str, str]:
+    return yaml.safe_load((CONF_DIR / "first_names.yaml").read_text(encoding="utf-8"))
 
 
 def outside(section: Mapping[str, Any]) -> bool:

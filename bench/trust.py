@@ -1,26 +1,20 @@
-"""Which code a configuration may name: what an installed configuration or an entry point names, and nothing else.
-
-A method's file says under `code` which of its options name code; `target`, `card` and `requires` always do.
-"""
+"""Which code a configuration may name: what an installed configuration or an entry point names, and nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from bench.declared import GROUPS, code_keys, named, renamed, sections, shipped
 from bench.errors import InputError
+from bench.sources import lasting_name
 
-CONF_DIR = Path(__file__).parent / "conf"
-_ALWAYS = frozenset({"target", "_target_", "card", "requires"})
-_GROUPS = ("method", "dataset")
 _SEARCH = "hydra.searchpath="
 
 
@@ -30,13 +24,24 @@ def check_code(config: dict[str, Any], overrides: Sequence[str] = (), where: str
     `overrides` may bring further installed configurations with hydra.searchpath; `where` begins the message.
     """
     keys, known = _installed(search_folders(overrides))
-    for group in _GROUPS:
-        for key, name, value in _named(config.get(group), keys, group):
+    for group in GROUPS:
+        for key, name, value in named(config.get(group), keys, group):
             if value not in known.get(name, ()):
                 raise InputError(
                     f"{where}{key}={value}: code that no installed configuration names; only a file of {group}/ in a "
                     f"folder that {_SEARCH}[DIR] names, or an entry point, brings code of your own"
                 )
+
+
+def todays_names(section: Any, overrides: Sequence[str] = ()) -> Any:
+    """A stored section, with the names that installed files have today for code of the project that has moved."""
+    keys, known = _installed(search_folders(overrides))
+    moved = {}
+    for _, name, value in named(section, keys):
+        today = [one for one in known.get(name, ()) if lasting_name(one) == lasting_name(value)]
+        if value not in today and len(today) == 1:
+            moved[value] = today[0]
+    return renamed(section, moved)
 
 
 def search_folders(overrides: Sequence[str]) -> Iterator[Path]:
@@ -55,49 +60,13 @@ def search_folders(overrides: Sequence[str]) -> Iterator[Path]:
 
 def _installed(folders: Iterable[Path]) -> tuple[frozenset[str], dict[str, set[str]]]:
     """The keys that name code, and the names that installed files and entry points have under each."""
-    sections = [*_shipped(), *(section for folder in folders for section in _sections(folder))]
-    keys = _ALWAYS.union(*(section.get("code") or () for section in sections))
+    installed = [section for _, section in (*shipped(), *(one for folder in folders for one in sections(folder)))]
+    keys = frozenset({"requires"}).union(*map(code_keys, installed))
     known: dict[str, set[str]] = {}
-    for section in sections:
-        for _, name, value in _named(section, keys):
+    for section in installed:
+        for _, name, value in named(section, keys):
             known.setdefault(name, set()).add(value)
-    for group in _GROUPS:
+    for group in GROUPS:
         points = entry_points(group=f"sdseg.{group}s")
         known.setdefault("target", set()).update(point.value.replace(":", ".") for point in points)
     return keys, known
-
-
-@lru_cache
-def _shipped() -> list[dict[str, Any]]:
-    return list(_sections(CONF_DIR))
-
-
-def _sections(folder: Path) -> Iterator[dict[str, Any]]:
-    for path in (path for group in _GROUPS for path in (folder / group).rglob("*.yaml")):
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue  # Hydra says what is wrong with it, where it is used
-        if isinstance(content, dict):
-            yield content
-
-
-def _named(tree: Any, keys: frozenset[str], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield (key, its last word, value) of all code that a section names."""
-    for name, value in tree.items() if isinstance(tree, dict) else ():
-        key = f"{prefix}.{name}"
-        if name in keys:
-            yield from ((key, name, str(leaf)) for leaf in _leaves(value) if leaf not in (None, ""))
-        elif isinstance(value, list):
-            for part in value:
-                yield from _named(part, keys, key)
-        else:
-            yield from _named(value, keys, key)
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(part)
-    else:
-        yield value

@@ -104,7 +104,7 @@ def _test_images(run: Run, count: int) -> tuple[torch.Tensor, Callable[[], list]
 def test_paper_architecture_cost(request: pytest.FixtureRequest, benchmark, tmp_path: Path) -> None:
     """One 256 x 256 image through the paper's networks with random weights: seconds, peak memory and ratios."""
     benchmark.group = "test_paper_architecture_cost"
-    config = compose_config([*overrides(request.config), "method=sdseg", "architecture=paper", "image_size=256"])
+    config = compose_config([*overrides(request.config), "method=sdseg", "size=paper", "image_size=256"])
     light = str(tmp_path / "light.safetensors")
     config["method"]["inference"]["light_decoder"] = light
     reference = build_segmenter(config, PAPER_TASK)

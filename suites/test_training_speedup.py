@@ -61,7 +61,8 @@ def contest(run: Run, workdir: Path) -> Iterator[Contest]:
     ours, theirs = (build_segmenter(config, run.dataset.spec) for _ in range(2))
     if not hasattr(ours.model, "denoiser"):
         pytest.skip("only SDSeg has an official training step")
-    if config["architecture"] != "tiny" and config["autoencoder"] is None:
+    options = config["method"]["options"]
+    if options["architecture"] != "tiny" and options["autoencoder"] is None:
         ours.model.prepare = lambda masks, generator: None  # a random codec costs as much as a pretrained one
     items, recipe = TrainingItems(run.dataset, "train", ours.dims), ours.recipe
     device = ours.device.type
@@ -78,7 +79,8 @@ def _facts(run: Run, recipe: Any) -> dict[str, Any]:
     options = ("batch_size", "precision", "cache_latents", "channels_last", "compile", "checkpoint_activations")
     facts = {name: getattr(recipe, name) for name in options}
     size = "x".join(map(str, run.dataset.spec.image_size))
-    return facts | {"method": run.cell.method, "architecture": run.cell.config["architecture"], "image_size": size}
+    architecture = run.cell.config["method"]["options"]["architecture"]
+    return facts | {"method": run.cell.method, "architecture": architecture, "image_size": size}
 
 
 def test_training_step(run: Run, benchmark: Any, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ BAD_ARGUMENTS: dict[str, tuple[list[str], str]] = {
     "bad choice": (["train.decay=linear", "method=unet"], "decay"),
     "no equal sign": (["draws"], "draws"),
     "size that does not divide": (["image_size=60", "method=sdseg"], "60"),
-    "unknown architecture": (["architecture=huge", "method=sdseg"], "huge"),
+    "unknown size": (["size=huge", "method=sdseg"], "huge"),
     "unknown metric": (["metrics=[Dise]", "method=sdseg_z0", *QUICK], "Dise"),
     "code from the command line": (["method=unet", "method.target=os.system"], "method.target"),
     "missing manifest": (["dataset.manifest=/nowhere.csv", "method=unet"], "nowhere.csv"),

@@ -21,8 +21,8 @@ BAD = [
         "seed=-1",
         "seed=9223372036854775808",
     ),
-    *("measure.rounds=0", "measure.batch_sizes=[1,0]", "measure.seconds=nan", "measure.warmup=-1", "window=[0,64,64]"),
-    *("window_overlap=1.0", "unet_features=[16,-16,32,64,128,16]", "train.lr=0", "train.lr=inf", "train.ema_decay=1"),
+    *("measure.rounds=0", "measure.batch_sizes=[1,0]", "measure.seconds=nan", "measure.warmup=-1", "train.lr=0"),
+    *("method.options.label_lr_scale=-1", "train.lr=inf", "train.ema_decay=1"),
     *(
         "train.max_grad_norm=-1",
         "train.workers=-1",
@@ -34,7 +34,6 @@ BAD = [
         "dataset.split=[0.9,-0.1,0.2]",
         "method.inference.steps=0",
         "method.options.latent_weight=-1",
-        "medsegdiff.steps=0",
     ),
 ]
 

@@ -19,7 +19,8 @@ from bench.files import part_prefix
 from bench.results.outputs import LIST, OutputFolder, check_apart, replaced_folder
 from tests.test_cli import make_folder
 
-QUICK = ["image_size=32", "train.steps=1", "train.batch_size=2", "train.warmup=0", "unet_features=[8,8,8,8,8,8]"]
+SMALL = "method.options.options.features=[8,8,8,8,8,8]"
+QUICK = ["image_size=32", "train.steps=1", "train.batch_size=2", "train.warmup=0", SMALL]
 
 pytestmark = pytest.mark.usefixtures("no_lpips")
 

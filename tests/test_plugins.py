@@ -10,7 +10,6 @@ import pytest
 from bench import cli
 from bench.config import compose_config, expand
 from bench.errors import InputError
-from bench.idle import idle_keys
 from bench.metrics import select
 from bench.runner import run_cell
 from reports.frame import read_frame
@@ -109,17 +108,20 @@ def test_a_metric_that_fails_or_has_two_names(own_code: OwnCode, tmp_path: Path,
     ("override", "said"),
     [
         ("device=tpu", "device=tpu: expected one of auto, cpu, cuda"),
-        ("architecture=huge", "architecture=huge: expected one of tiny, paper"),
+        ("size=huge", "size=huge: the sizes of method unet are tiny, paper"),
         ("metrics=[]", "metrics=[]: name at least one"),
         ("metrics=[Dice,Dice]", "Dice is there twice"),
         ("train.max_grad_norm=-1", "max_grad_norm"),
-        ("autoencoder=/nonexistent", "autoencoder=/nonexistent: no such file or folder"),
+        (
+            "method=diff_unet method.options.weights=/nonexistent",
+            "weights=/nonexistent: no such file or folder",
+        ),
         ("method.options.scores=/nonexistent", "scores"),
     ],
 )
 def test_unknown_values_are_refused(override: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     runs = tmp_path / "runs"
-    assert cli.main(["run", "method=unet", "dataset.n_train=2", override, f"runs_dir={runs}"]) == 2
+    assert cli.main(["run", "method=unet", "dataset.n_train=2", *override.split(), f"runs_dir={runs}"]) == 2
     captured = capsys.readouterr()
     assert said in captured.err
     assert len(captured.err.splitlines()) == 1 + captured.err.count("note: ")
@@ -128,11 +130,6 @@ def test_unknown_values_are_refused(override: str, said: str, tmp_path: Path, ca
 
 def test_an_autoencoder_that_the_tiny_network_does_not_take(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "vae").mkdir()
-    assert cli.main(["fit", "method=sdseg", f"autoencoder={tmp_path / 'vae'}", f"runs_dir={tmp_path / 'r'}"]) == 2
+    given = [f"method.options.autoencoder={tmp_path / 'vae'}", f"runs_dir={tmp_path / 'r'}"]
+    assert cli.main(["fit", "method=sdseg", *given]) == 2
     assert "method.options.autoencoder: the tiny architecture brings its own" in capsys.readouterr().err
-
-
-def test_keys_that_change_nothing_are_named() -> None:
-    assert idle_keys(["method=unet", "architecture=paper", "train.steps=3", "unet_features=[8]"]) == ["architecture"]
-    assert idle_keys(["methods=[unet,sdseg]", "architecture=paper"]) == []
-    assert idle_keys(["method=predictions", "method.options.root=.", "train.steps=3"]) == ["train"]

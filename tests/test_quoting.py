@@ -62,13 +62,12 @@ def test_a_path_arrives_whole(name: str, tmp_path: Path, monkeypatch: pytest.Mon
         "dataset.manifest",
         "method.options.root",
         "method.options.scores",
-        "autoencoder",
         "runs_dir",
     ]
     config = compose_config([*FOLDER, *(f"{key}={path}" for key in keys)])
     dataset, options = config["dataset"], config["method"]["options"]
     assert [dataset["root"], dataset["manifest"], options["root"], options["scores"]] == [str(path)] * 4
-    assert [config["autoencoder"], config["runs_dir"]] == [str(path)] * 2
+    assert config["runs_dir"] == str(path)
     assert arrived(f"+a.key.from_elsewhere={path}") == str(path).replace("${", "\\${")
     monkeypatch.chdir(tmp_path)
     assert arrived(f"dataset.root={name}") == name.replace("${", "\\${")
@@ -101,7 +100,7 @@ def test_lists_interpolations_and_quotes_stay_what_they_are(tmp_path: Path) -> N
         "methods=[unet,sdseg]",
         "dataset.root='a b'",
         "seeds=[0,1]",
-        "autoencoder=null",
+        "method.options.scores=null",
         "dataset.root=${runs_dir}/x",
     ]
     same += ["dataset.labels=[left lung,right lung]", "dataset.split=[0.5,0.5,0.0]", "draws=3", "draws", "~dataset.x"]

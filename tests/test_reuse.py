@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench import cli
+from bench.build import build_dataset
 from bench.config import Cell, expand
+from bench.declared import CONF_DIR, renamed, shipped
 from bench.gate import run_facts
-from bench.results.identity import fit_identity
+from bench.results.identity import digest, fit_identity, run_identity
 from bench.results.reuse import code_state
 from bench.results.store import RunFolder
 from bench.runner import run_cell
-from bench.sources import outside_code
+from bench.sources import code_names, lasting_name, outside_code
 from tests.own_code import OwnCode
 
 pytestmark = pytest.mark.usefixtures("no_lpips")
@@ -95,6 +98,31 @@ def test_methods_of_the_project_count_by_their_declared_version() -> None:
     assert fit_identity(workers, FACTS) == identity
     second = Cell({**cell.config, "method": {**cell.config["method"], "version": 2}})
     assert fit_identity(second, FACTS) == {**identity, "version": 2}
+
+
+@pytest.mark.parametrize("method", ["unet_resnet50", "predictions"])
+def test_where_code_of_the_project_lies_counts_for_nothing(method: str) -> None:
+    (cell,) = expand([f"method={method}", "dataset=phantom/polyp", "seed=0", "++method.options.root=x"])
+    moved = {name: f"baselines.other.room.{name.rpartition('.')[2]}" for name in code_names(cell.config["method"])}
+    elsewhere = Cell({**cell.config, "method": renamed(cell.config["method"], moved)})
+    assert elsewhere.config != cell.config
+    assert fit_identity(elsewhere, FACTS) == fit_identity(cell, FACTS)
+    other = Cell({**cell.config, "method": renamed(cell.config["method"], dict.fromkeys(moved, "baselines.other.Net"))})
+    assert fit_identity(other, FACTS) != fit_identity(cell, FACTS)
+
+
+def test_no_two_pieces_of_the_projects_code_have_one_lasting_name() -> None:
+    names = {name for _, section in shipped() for name in code_names(section)}
+    assert len(set(map(lasting_name, names))) == len(names) > 10
+
+
+def test_the_committed_reference_is_of_the_runs_that_are_made_today() -> None:
+    reference = json.loads((CONF_DIR.parent / "references" / "smoke-cpu.json").read_text())
+    given = ["profile=smoke", "dataset=phantom/polyp", "seed=0"]
+    for run in reference["runs"]:
+        (cell,) = expand([*given, f"method={run['method']}"])
+        data = build_dataset(cell.config).fingerprint()
+        assert digest(run_identity(cell, data)) == run["hash"], run["method"]
 
 
 def test_a_file_that_an_option_names_counts_by_its_content(own_code: OwnCode, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ SMALL = [
     "train.batch_size=2",
     "train.validate_every=2",
     "train.checkpoint_every=2",
-    "unet_features=[8,8,8,8,8,8]",
+    "method.options.options.features=[8,8,8,8,8,8]",
 ]
 POLYP = [
     "dataset=phantom/polyp",

@@ -14,7 +14,7 @@ from bench import cli
 from bench.config import compose_config
 from bench.errors import InputError
 from bench.results.store import RunFolder
-from bench.trust import check_code
+from bench.trust import check_code, todays_names
 from tests.test_cli import make_folder
 from tests.test_outputs import QUICK
 
@@ -115,6 +115,29 @@ def test_the_command_line_names_no_code(override: str) -> None:
 def test_every_option_that_names_code_is_covered(option: str) -> None:
     with pytest.raises(InputError, match=rf"method\.options\.{option}=os\.system"):
         compose_config(["method=predictions", "method.options.root=x", f"method.options.{option}=os.system"])
+
+
+@pytest.mark.parametrize("verb", ["segment", "export"])
+def test_a_run_of_before_a_refactoring_finds_todays_code(
+    verb: str, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = shutil.copytree(fitted, tmp_path / "run")
+    change(old, target="baselines.an.old.room.supervised_segmenter", weights=str(tmp_path / "gone.pt"))
+    if verb == "segment":
+        images = make_folder(tmp_path, 1) / "images"
+        assert cli.main(["segment", str(images), "--model", str(old), "--out", str(tmp_path / "out")]) == 0
+    else:  # a U-Net has no single step to export, and says so when it is built
+        assert cli.main(["export", str(old), "--out", str(tmp_path / "out.onnx")]) == 2
+        assert "config.yaml" not in capsys.readouterr().err
+
+
+def test_names_of_before_a_refactoring_are_todays() -> None:
+    old = {"find": "bench.pairing.find_files", "read_masks": "bench.masks.predictions.PredictedMasks"}
+    section = {"target": "baselines.predictions.predictions_segmenter", "options": {**old, "root": "os.system"}}
+    today = compose_config(["method=predictions", "method.options.root=x"])["method"]
+    found = todays_names(section)
+    assert {key: found["options"][key] for key in old} == {key: today["options"][key] for key in old}
+    assert (found["target"], found["options"]["root"]) == (today["target"], "os.system")
 
 
 def test_entry_points_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from bench.command.arguments import STEPS
 from bench.command.terminal import complain, say
-from bench.config import expand
+from bench.config import expand, idle_keys
 from bench.errors import BAD_INPUT, DONE, RUN_FAILED, InputError, NotApplicableError, one_line
-from bench.idle import idle_keys
 
 _HEADLINE = ("Dice", "IoU", "HD95", "NSD")
 Printer = Callable[[str], None]
@@ -36,8 +35,8 @@ def run_cells(
         and (line := announcement(cells))
     ):
         err(line)
-    if idle := idle_keys(overrides):
-        err(f"note: {', '.join(idle)}: looked at by no chosen method, so it changes nothing")
+    if idle := idle_keys(overrides, cells):
+        err(f"note: {', '.join(idle)}: no chosen method trains, so it changes nothing")
     for cell in cells:
         try:
             folder = run_cell(cell, STEPS[verb][0], redo)

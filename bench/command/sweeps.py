@@ -12,7 +12,8 @@ from typing import Any
 
 from bench.command.steps import run_cells
 from bench.command.terminal import complain, say
-from bench.config import CONF_DIR, expand, register_schema, sweep_jobs
+from bench.config import expand, register_schema, sweep_jobs
+from bench.declared import CONF_DIR
 from bench.errors import BAD_INPUT, DONE, RUN_FAILED, InputError, one_line
 from bench.files import write_json
 from bench.quoting import quote_overrides

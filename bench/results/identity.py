@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Cell
+from bench.declared import file_keys, renamed
 from bench.record import SCHEMA_VERSION
-from bench.sources import outside, outside_code
+from bench.sources import code_names, lasting_name, outside, outside_code
 
-# Options of a method that may name files; no other is looked up, since a folder may be called "tiny" by chance.
-FILE_OPTIONS = ("root", "scores", "autoencoder", "denoiser_weights", "light_decoder", "weights")
 # Options that older runs do not have, and that change nothing where they are not set.
 LATER_OPTIONS = {
     "resample": False,
@@ -33,18 +32,19 @@ def digest(content: Any) -> str:
 def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     """What the trained weights depend on; methods that differ only in inference share it.
 
-    A method of the project counts by its declared version (`version` of its file, 1 without), any other method and
-    data set by its code.
+    Code of the project counts by its name, wherever it lies, and by the declared version of the method (`version` of
+    its file, 1 without), any other method and data set by its source.
     """
-    method = cell.config["method"]
+    method, dataset = (_by_name(cell.config[group]) for group in ("method", "dataset"))
     # Where the data lies does not matter, what it is does.
-    dataset = {k: v for k, v in _used(cell.config["dataset"]).items() if k not in ("name", "root", "manifest")}
+    unseen = {"name", "code", "files"} | file_keys("dataset", dataset)
+    data_options = {k: v for k, v in _used(dataset).items() if k not in unseen}
     identity = {
         "schema": SCHEMA_VERSION,
         "target": method["target"],
-        "options": _by_content(_used(method.get("options", {})), outside(method)),
+        "options": _by_content(_used(method.get("options", {})), cell.config["method"]),
         "recipe": _without_workers(method.get("recipe", {})),
-        "dataset": dataset,
+        "dataset": data_options,
         "data": data,
         "seed": cell.seed,
     }
@@ -63,15 +63,21 @@ def _without_workers(recipe: dict[str, Any]) -> dict[str, Any]:
     return {**recipe, "workers": 0} if "workers" in recipe else recipe
 
 
-def _by_content(options: dict[str, Any], any_file: bool = False) -> dict[str, Any]:
-    """Options, those that name files standing for the files' content: some by their keys, or `any_file`."""
-    return {key: _by_content_of(key, value, any_file) for key, value in options.items()}
+def _by_name(section: dict[str, Any]) -> dict[str, Any]:
+    """A section, its code standing there by the name that lasts."""
+    return renamed(section, {name: lasting_name(name) for name in code_names(section)})
 
 
-def _by_content_of(key: str, value: Any, any_file: bool) -> Any:
-    if isinstance(value, dict):
-        return _by_content(value, any_file)
-    return _content(value) if key in FILE_OPTIONS or (any_file and _is_file(value)) else value
+def _by_content(options: dict[str, Any], section: dict[str, Any]) -> dict[str, Any]:
+    """Options of a method's section, those that name files standing for the files' content."""
+    files, any_file = file_keys("method", section), outside(section)
+
+    def by_content(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {inner: by_content(inner, one) for inner, one in value.items()}
+        return _content(value) if key in files or (any_file and _is_file(value)) else value
+
+    return {key: by_content(key, value) for key, value in options.items()}
 
 
 def _is_file(value: Any) -> bool:
@@ -96,4 +102,4 @@ def _file_digest(path: Path) -> str:
 def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     """What the predictions depend on."""
     method = cell.config["method"]
-    return {**fit_identity(cell, data), "inference": _by_content(method.get("inference", {}), outside(method))}
+    return {**fit_identity(cell, data), "inference": _by_content(_by_name(method).get("inference", {}), method)}

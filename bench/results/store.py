@@ -22,7 +22,7 @@ from bench.results.identity import digest, run_identity
 from bench.results.locking import locked
 from bench.results.seals import broken, check_seals, fitted_files, predictions_digest, seal
 from bench.scores import RunScores
-from bench.trust import check_code
+from bench.trust import check_code, todays_names
 
 
 class RunFolder:
@@ -78,7 +78,8 @@ class RunFolder:
     def read_config(self, trust: bool = False, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """The resolved configuration; raises InputError naming the file, also where it names code of its own.
 
-        `trust` lets it name any code; what `hydra.searchpath` among `overrides` brings is installed.
+        Code of the project that has moved since is named as today. `trust` lets it name any code; what
+        `hydra.searchpath` among `overrides` brings is installed.
         """
         path = self.path / "config.yaml"
         try:
@@ -87,9 +88,10 @@ class RunFolder:
                 raise ValueError("no run configuration")
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"{path}: not the configuration of a run; give a folder runs/.../seed*-*") from error
+        content["method"] = todays_names(content.get("method"), overrides)
         if not trust:
             try:
-                check_code({"method": content.get("method")}, overrides, f"{path}: ")
+                check_code({"method": content["method"]}, overrides, f"{path}: ")
             except InputError as error:
                 raise InputError(f"{error}; --trust runs whatever this file names") from error
         return content

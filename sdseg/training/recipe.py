@@ -15,7 +15,7 @@ _WARMUP_START = 1e-6
 class Recipe(BaseModel):
     """Settings of the training loop. The paper's: lr 4e-5, warm-up 10,000, 100,000 steps, batch 4, EMA 0.9999."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: int = Field(gt=0)
     # Of all processes together; each takes its share, in `accumulate` parts one after the other.

@@ -1,0 +1,99 @@
+"""What a method's file says for the size and the budget that a profile picks, and the recipe it trains by.
+
+`sizes` and `budgets` of the file fill what its other keys leave open (`???`), `recipes` holds a recipe per budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
+
+from bench.declared import CONF_DIR
+from bench.errors import InputError
+
+_OPEN = "???"
+
+
+def settle(config: DictConfig) -> None:
+    """Choose for size and budget in a composed configuration; raises InputError naming what the method has not.
+
+    A recipe is what is stated as `method.recipe.KEY`, then as `train.KEY`, then one chosen by name, then the method's
+    own for the budget, or the general one where its file says `recipe: ${train}`.
+    """
+    config["recipes"] = _recipes_file()
+    method, name, budget = _plain(config["method"]), config["method"]["name"], config["budget"]
+    recipes = _plain(config["method"].get("recipes"), resolve=True)
+    for axis in ("size", "budget"):
+        _fill(method, _choice(name, axis, f"{axis}s", method.pop(f"{axis}s", None), config[axis]))
+    chosen, given, own = (_plain(config.pop(key), resolve=True) for key in ("recipe", "train", "method_recipe"))
+    stated = method.get("recipe") or {}
+    if recipes:
+        whole = _choice(name, "budget", "recipes", recipes, budget)
+        # A recipe that is chosen by name is one for images.
+        whole |= {} if (method.get("options") or {}).get("dims") == 3 else chosen
+        method["recipe"] = _checked(
+            whole | given | stated | own,
+            {"method.recipe": stated | own, "train": given, f"method {name}: recipes.{budget}": whole},
+        )
+    general = _plain(config["recipes"]["general"])
+    base = general.get(budget, method.get("recipe")) if recipes else _choice(name, "budget", "recipes", general, budget)
+    config["train"] = train = _checked(base | chosen | given, {"train": given})
+    if not recipes and isinstance(stated, str):  # ${train}
+        method["recipe"] = _checked(train | own, {"method.recipe": own}) if own else stated
+    elif not recipes:  # of the method's own kind, or none
+        if unknown := own.keys() - stated.keys():
+            raise InputError(f"method.recipe.{min(unknown)}: method {name} has no such key in its recipe")
+        method["recipe"] = stated | own
+    method.pop("recipes", None)
+    method.setdefault("inference", {})
+    config["method"] = method
+    del config["recipes"]
+
+
+def _plain(content: Any, resolve: bool = False) -> Any:
+    return OmegaConf.to_container(content, resolve=resolve) if OmegaConf.is_config(content) else content
+
+
+@cache
+def _recipes_file() -> Any:
+    return OmegaConf.to_container(OmegaConf.load(CONF_DIR / "recipes.yaml"))
+
+
+def _choice(method: str, axis: str, plural: str, choices: Mapping[str, Any] | None, chosen: str) -> dict[str, Any]:
+    """The entry of a choice, empty where the method makes no difference there."""
+    if not choices:
+        return {}
+    if chosen not in choices:
+        raise InputError(f"{axis}={chosen}: the {plural} of method {method} are {', '.join(choices)}; choose one")
+    return choices[chosen] or {}
+
+
+def _fill(section: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Take from `more` what a section leaves open."""
+    for key, value in more.items():
+        if section.get(key, _OPEN) == _OPEN:
+            section[key] = value
+        elif isinstance(value, dict) and isinstance(section[key], dict):
+            _fill(section[key], value)
+
+
+def _checked(recipe: dict[str, Any], given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A whole recipe, with all its keys; InputError naming the key, by the section among `given` that holds it."""
+    from bench.build import import_by_name  # torch is slow to import, and a misspelt name is said before it
+
+    model = import_by_name(_recipes_file()["checked_by"])
+    try:
+        return model.model_validate(recipe).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors()[0]
+    name = str(first["loc"][0])
+    section = next((section for section, keys in given.items() if name in keys), list(given)[-1])
+    if first["type"] == "extra_forbidden":
+        raise InputError(f"{section}.{name}: no such key; a recipe has {', '.join(model.model_fields)}")
+    if first["type"] == "missing":
+        raise InputError(f"{section}.{name}: must be given, for example train.{name}=VALUE")
+    raise InputError(f"{section}.{name}={first['input']}: {first['msg']}")

@@ -1,0 +1,116 @@
+"""What methods are of a size and a budget: the profile picks, the method's file says, whoever states a key wins."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.config import compose_config, expand, idle_keys
+from bench.declared import CONF_DIR, shipped
+from bench.errors import InputError
+
+MINE = """
+name: mine
+target: baselines.supervised.supervised_segmenter
+options: {network: monai.networks.nets.BasicUNet, options: {features: "???"}}
+"""
+SIZES = "sizes: {tiny: {options: {options: {features: [8, 8, 8, 8, 8, 8]}}}}\n"
+WHOLE = "options: {options: {features: [9, 9, 9, 9, 9, 9]}}\n"
+
+
+@pytest.fixture
+def mine(tmp_path: Path):
+    """Compose a method `mine` whose file goes on with a text."""
+    (tmp_path / "method").mkdir()
+
+    def composed(text: str, *overrides: str, head: str = MINE) -> dict[str, Any]:
+        (tmp_path / "method" / "mine.yaml").write_text(head + text)
+        return compose_config([f"hydra.searchpath=[{tmp_path}]", "method=mine", *overrides])["method"]
+
+    return composed
+
+
+def features(method: dict[str, Any]) -> int:
+    return method["options"]["options"]["features"][0]
+
+
+def test_a_profile_picks_and_what_is_stated_wins(mine) -> None:
+    recipes = "recipes: {smoke: {steps: 3, batch_size: 2, lr: 1e-3}}\n"
+    method = mine(SIZES + recipes)
+    assert (features(method), method["recipe"]["steps"], method["recipe"]["decay"]) == (8, 3, "constant")
+    assert mine(SIZES + recipes, "recipe=fast", "train.steps=7")["recipe"]["batch_size"] == 16
+    method = mine(SIZES + recipes, "train.steps=7", "method.recipe.steps=9", "method.options.options.features=[5]")
+    assert (features(method), method["recipe"]["steps"]) == (5, 9)
+
+
+def test_a_child_says_what_it_does_otherwise(mine) -> None:
+    head = "defaults: [unet, _self_]\nname: mine\n"
+    assert features(mine("", head=head)) == 16
+    assert features(mine("", "size=paper", head=head)) == 64
+    assert features(mine(WHOLE, "size=paper", head=head)) == 9
+    recipe = mine("recipe: {steps: 4}\n", head=head)["recipe"]
+    assert (recipe["steps"], recipe["validate_every"]) == (4, 75)
+
+
+@pytest.mark.parametrize("recipe", ["${train}", "{epochs: 3}", "{}"])
+def test_a_file_without_sizes_and_recipes(recipe: str, mine) -> None:
+    text = f"recipe: {recipe}\n"
+    found = mine(text, "method.options.options.features=[5]")["recipe"]
+    assert found.get("steps") == (300 if "train" in recipe else None)
+    if recipe != "{}":
+        key = "steps" if "train" in recipe else "epochs"
+        changed = mine(text, "method.options.options.features=[5]", f"method.recipe.{key}=7")["recipe"]
+        assert changed == {**found, key: 7}
+    else:
+        with pytest.raises(InputError, match=r"method\.recipe\.steps: method mine has no such key"):
+            mine(text, "method.options.options.features=[5]", "method.recipe.steps=7")
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "said"),
+    [
+        (SIZES, "size=paper", r"size=paper: the sizes of method mine are tiny; choose one"),
+        (SIZES + "recipes: {cpu: {steps: 3}}\n", "budget=smoke", r"budget=smoke: the recipes of method mine are cpu"),
+        (SIZES + "recipes: {smoke: {steps: 3}}\n", "draws=1", r"method mine: recipes\.smoke\.batch_size: must be given"),
+        ("", "draws=1", r"method\.options\.options\.features must be given"),
+        ("recipe: ${train}\n" + SIZES, "budget=huge", r"budget=huge: the recipes of method mine are smoke, cpu"),
+        (SIZES, "train.stesp=3", r"train\.stesp: no such key; a recipe has steps"),
+        (SIZES, "train.steps=many", r"train\.steps=many: Input should be a valid integer"),
+        (SIZES, "unet_features=[8]", r"unet_features: no such key; a method has method\.options\.KEY"),
+        (SIZES, "autoencoder=KL", r"autoencoder: no such key; method\.options\.autoencoder perhaps"),
+        (SIZES, "nnunet.trainer=T", r"nnunet\.trainer: no such key; method\.options\.trainer perhaps"),
+        (SIZES, "architecture=paper", r"architecture: no such key; method\.options\.architecture perhaps"),
+        ("options: {width: ?}\n", "draws=1", r"while parsing .*mine\.yaml"),
+        (SIZES, "trian.steps=3", r"trian\.steps: no such key; train\.steps perhaps"),
+    ],
+)
+def test_what_a_method_has_not_is_one_line(text: str, override: str, said: str, mine) -> None:
+    with pytest.raises(InputError, match=f"^{said}"):
+        mine(text, override)
+
+
+def test_of_several_methods_those_take_an_option_that_have_it() -> None:
+    given = ["methods=[sdseg,unet]", "method.options.prediction=z0"]
+    options = {cell.method: cell.config["method"]["options"] for cell in expand(given)}
+    assert options["sdseg"]["prediction"] == "z0"
+    assert "prediction" not in options["unet"]
+    with pytest.raises(InputError, match="nonexistent"):
+        expand([*given, "method.options.nonexistent=1"])
+
+
+def test_keys_that_change_nothing_are_named() -> None:
+    for overrides, idle in (
+        (["method=unet", "train.steps=3"], []),
+        (["method=predictions", "method.options.root=.", "train.steps=3"], ["train"]),
+    ):
+        assert idle_keys(overrides, expand(overrides)) == idle
+
+
+def test_the_schema_and_the_profiles_name_no_method() -> None:
+    names = "|".join(section["name"] for group, section in shipped() if group == "method")
+    for path in [CONF_DIR.parent / "config.py", *(CONF_DIR / "profile").glob("*.yaml")]:
+        text = re.sub(r"^methods: \[.*?\]", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        assert re.findall(rf"\b({names})\b", text) == [], path
