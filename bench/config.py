@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import plugins
-from bench.declared import CONF_DIR, GROUPS, shipped, without_declarations
+from bench.declared import CONF_DIR, GROUPS
 from bench.errors import InputError
 from bench.limits import check_values
 from bench.quoting import quote_overrides
@@ -137,7 +137,7 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
     sections: dict[str, Any] = json.loads(json.dumps(content))
     check_code(sections, quote_overrides(overrides))
     check_values(sections)
-    return sections | {group: without_declarations(sections[group], group) for group in GROUPS}
+    return sections
 
 
 def _composed(overrides: list[str]) -> DictConfig:
@@ -170,7 +170,9 @@ def _one_line(error: Exception) -> str:
         remedy = f"quote text twice, \"{key}='TEXT'\"; a list is {key}=[a,b]" if equals else f"give {key}=VALUE"
         return f"{error.override}: Hydra cannot read this; {remedy}"
     if (unknown := re.match(r"Could not override '([^'.]+)([^']*)'", text)) and unknown[1] not in GROUPS:
-        return _unknown(unknown[1], unknown[2])
+        near = [f"{name}{unknown[2]}" for name in get_close_matches(unknown[1], Config.__annotations__, 1)]
+        option = f"an option of a method is method.options.{(unknown[1] + unknown[2]).rpartition('.')[2]}"
+        return f"{unknown[1]}{unknown[2]}: no such key; {f'{near[0]} perhaps' if near else option}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
@@ -178,22 +180,6 @@ def _one_line(error: Exception) -> str:
         text += f": {str(cause).splitlines()[0]}"
     lines = (line.strip() for line in text.splitlines())
     return " ".join(x for x in lines if x and not x.startswith(("object_type", "reference_type", "full_key")))
-
-
-def _unknown(section: str, rest: str) -> str:
-    """What to say of a key that is not the harness's: its likely spelling, or the option of a method that it was."""
-    word = f"{section}{rest}".rpartition(".")[2]
-    if near := get_close_matches(section, [one.name for one in fields(Config)], 1):
-        return f"{section}{rest}: no such key; {near[0]}{rest} perhaps"
-    options = [key for group, file in shipped() for key in _paths(file.get("options"), f"{group}.options", word)]
-    return f"{section}{rest}: no such key; {f'{options[0]} perhaps' if options else 'a method has method.options.KEY'}"
-
-
-def _paths(tree: Any, prefix: str, word: str) -> Iterator[str]:
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        if key == word:
-            yield f"{prefix}.{key}"
-        yield from _paths(value, f"{prefix}.{key}", word)
 
 
 @dataclass(frozen=True)
@@ -239,25 +225,20 @@ def cell_overrides(overrides: list[str]) -> list[list[str]]:
     axes = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
     chosen = {key: o.partition("=")[2] for o in overrides for key in axes if o.startswith(f"{key}=")}
     rest = [o for o in overrides if o.split("=")[0] not in axes]
-    values = {key: [chosen[key]] for key in chosen} | _matrix(rest, axes.keys() - chosen.keys())
-    own: dict[tuple[str, str], list[str]] = {}
-    for group in GROUPS:
-        own |= _own_overrides(group, values[group], [o for o in rest if o.lstrip("+~").startswith(f"{group}.")], rest)
-    shared = [o for o in rest if not o.lstrip("+~").startswith(("method.", "dataset."))]
+    of_group = {group: [o for o in rest if o.lstrip("+~").startswith(f"{group}.")] for group in GROUPS}
+    # Keys of a method or dataset may exist only in the group file that the matrix will choose.
+    shared = [o for o in rest if o not in itertools.chain(*of_group.values())]
+    values = {key: [chosen[key]] for key in chosen} | _matrix(shared, axes.keys() - chosen.keys())
+    given = {group: _given(group, values[group], of_group[group], shared) for group in GROUPS}
     return [
-        [f"dataset={d}", f"method={m}", f"seed={s}", *shared, *own["dataset", d], *own["method", m]]
-        for d in values["dataset"]
-        for m in values["method"]
-        for s in values["seed"]
+        [f"dataset={d}", f"method={m}", f"seed={s}", *shared, *given["dataset"][d], *given["method"][m]]
+        for d, m, s in itertools.product(values["dataset"], values["method"], values["seed"])
     ]
 
 
-def _matrix(rest: list[str], axes: Iterable[str]) -> dict[str, list[str]]:
+def _matrix(shared: list[str], axes: Collection[str]) -> dict[str, list[str]]:
     """The values of axes that no override chooses."""
-    if not axes:
-        return {}
-    # Keys of a method or dataset may exist only in the group file that the matrix will choose.
-    config = _composed([o for o in rest if not o.lstrip("+~").startswith(("method.", "dataset."))])
+    config = _composed(shared) if axes else {}
     values = {axis: list(dict.fromkeys(map(str, config[f"{axis}s"]))) for axis in axes}
     for axis, row in values.items():
         if not row:
@@ -265,17 +246,15 @@ def _matrix(rest: list[str], axes: Iterable[str]) -> dict[str, list[str]]:
     return values
 
 
-def _own_overrides(
-    group: str, names: list[str], overrides: list[str], rest: list[str]
-) -> dict[tuple[str, str], list[str]]:
-    """The overrides of a group's keys for each of its names: all of them, but not a key that only others have."""
+def _given(group: str, names: list[str], overrides: list[str], shared: list[str]) -> dict[str, list[str]]:
+    """The overrides of a group's keys for each of its names: all of them, but none of a key that only others have."""
     if len(names) == 1 or not overrides:
-        return {(group, name): overrides for name in names}
-    search = [o for o in rest if o.startswith("hydra.searchpath=")]
-    configs = {name: OmegaConf.to_container(_composed([f"{group}={name}", *search])) for name in names}
-    keys = {o: o.partition("=")[0] for o in overrides if o[0] not in "+~" and not o.startswith("method.recipe.")}
-    known = {o: [name for name in names if _has(configs[name], key)] for o, key in keys.items()}
-    return {(group, name): [o for o in overrides if not known.get(o) or name in known[o]] for name in names}
+        return dict.fromkeys(names, overrides)
+    search = [o for o in shared if o.startswith("hydra.searchpath=")]
+    sections = {name: OmegaConf.to_container(_composed([f"{group}={name}", *search])) for name in names}
+    stated = {o: o.partition("=")[0] for o in overrides if o[0] not in "+~" and not o.startswith("method.recipe.")}
+    known = {o: [name for name in names if _has(sections[name], key)] for o, key in stated.items()}
+    return {name: [o for o in overrides if not known.get(o) or name in known[o]] for name in names}
 
 
 def _has(config: Any, key: str) -> bool:

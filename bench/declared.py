@@ -6,7 +6,7 @@ so that a configuration of an earlier day needs no declaration of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,27 +37,17 @@ def sections(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def code_keys(section: Mapping[str, Any] | None = None) -> frozenset[str]:
     """Keys whose values name code, in a method's or a data set's section."""
-    return frozenset({"target", "_target_", "card"}).union(_shipped_keys("code", GROUPS), _own(section, "code"))
+    return _declared("code", *GROUPS).union({"target", "_target_", "card"}, (section or {}).get("code") or ())
 
 
 def file_keys(group: str, section: Mapping[str, Any] | None = None) -> frozenset[str]:
     """Keys whose values may name files; no other is looked up, since a folder may be called "tiny" by chance."""
-    return _shipped_keys("files", (group,)).union(_own(section, "files"))
+    return _declared("files", group).union((section or {}).get("files") or ())
 
 
 @cache
-def _shipped_keys(kind: str, groups: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(key for group, section in shipped() if group in groups for key in _own(section, kind))
-
-
-def _own(section: Mapping[str, Any] | None, kind: str) -> Iterable[str]:
-    return (section or {}).get(kind) or ()
-
-
-def without_declarations(section: dict[str, Any], group: str) -> dict[str, Any]:
-    """A section without declarations that say nothing new."""
-    known = {"code": code_keys(), "files": file_keys(group)}
-    return {k: v for k, v in section.items() if k not in known or not known[k].issuperset(v or ())}
+def _declared(kind: str, *groups: str) -> frozenset[str]:
+    return frozenset(key for group, section in shipped() if group in groups for key in section.get(kind) or ())
 
 
 def named(tree: Any, keys: frozenset[str], prefix: str = "") -> Iterator[tuple[str, str, str]]:
@@ -79,10 +69,10 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def renamed(tree: Any, names: Mapping[str, str]) -> Any:
-    """A section with other names in the place of some."""
+def replaced(tree: Any, keys: frozenset[str], by: Callable[[str], Any], inside: bool = False) -> Any:
+    """A section with something else in the place of every text that stands under one of `keys`."""
     if isinstance(tree, dict):
-        return {key: renamed(value, names) for key, value in tree.items()}
+        return {key: replaced(value, keys, by, inside or key in keys) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [renamed(value, names) for value in tree]
-    return names.get(tree, tree) if isinstance(tree, str) else tree
+        return [replaced(value, keys, by, inside) for value in tree]
+    return by(tree) if inside and isinstance(tree, str) else tree

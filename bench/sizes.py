@@ -90,10 +90,9 @@ def _checked(recipe: dict[str, Any], given: Mapping[str, Mapping[str, Any]]) -> 
         return model.model_validate(recipe).model_dump(mode="json")
     except ValidationError as error:
         first = error.errors()[0]
-    name = str(first["loc"][0])
+    name, kind = str(first["loc"][0]), first["type"]
     section = next((section for section, keys in given.items() if name in keys), list(given)[-1])
-    if first["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         raise InputError(f"{section}.{name}: no such key; a recipe has {', '.join(model.model_fields)}")
-    if first["type"] == "missing":
-        raise InputError(f"{section}.{name}: must be given, for example train.{name}=VALUE")
-    raise InputError(f"{section}.{name}={first['input']}: {first['msg']}")
+    value = "" if kind == "missing" else f"={first['input']}"
+    raise InputError(f"{section}.{name}{value}: {first['msg']}")

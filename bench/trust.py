@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from bench.declared import GROUPS, code_keys, named, renamed, sections, shipped
+from bench.declared import GROUPS, code_keys, named, replaced, sections, shipped
 from bench.errors import InputError
 from bench.sources import lasting_name
 
@@ -41,7 +41,7 @@ def todays_names(section: Any, overrides: Sequence[str] = ()) -> Any:
         today = [one for one in known.get(name, ()) if lasting_name(one) == lasting_name(value)]
         if value not in today and len(today) == 1:
             moved[value] = today[0]
-    return renamed(section, moved)
+    return replaced(section, keys, lambda name: moved.get(name, name))
 
 
 def search_folders(overrides: Sequence[str]) -> Iterator[Path]:

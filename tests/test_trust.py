@@ -15,6 +15,9 @@ from bench.config import compose_config
 from bench.errors import InputError
 from bench.results.store import RunFolder
 from bench.trust import check_code, todays_names
+from sdseg.architecture import ARCHITECTURES
+from sdseg.config import SDSegConfig
+from sdseg.model import SDSeg
 from tests.test_cli import make_folder
 from tests.test_outputs import QUICK
 
@@ -131,6 +134,17 @@ def test_a_run_of_before_a_refactoring_finds_todays_code(
         assert "config.yaml" not in capsys.readouterr().err
 
 
+def test_files_that_a_run_started_from_may_be_gone(tmp_path: Path) -> None:
+    SDSeg(SDSegConfig(architecture=ARCHITECTURES["tiny"])).save_pretrained(tmp_path / "W")
+    data = [f"dataset.root={make_folder(tmp_path / 'data', 6)}", "dataset=folder", f"runs_dir={tmp_path / 'runs'}"]
+    given = ["method=sdseg_pretrained", f"method.options.weights={tmp_path / 'W'}", "image_size=32"]
+    assert cli.main(["fit", *data, *given]) == 0
+    shutil.rmtree(tmp_path / "W")
+    (run,) = (tmp_path / "runs").glob("folder/sdseg_pretrained/seed0-*")
+    images = str(tmp_path / "data" / "images" / "case03.png")
+    assert cli.main(["segment", images, "--model", str(run), "--out", str(tmp_path / "out")]) == 0
+
+
 def test_names_of_before_a_refactoring_are_todays() -> None:
     old = {"find": "bench.pairing.find_files", "read_masks": "bench.masks.predictions.PredictedMasks"}
     section = {"target": "baselines.predictions.predictions_segmenter", "options": {**old, "root": "os.system"}}
@@ -158,6 +172,5 @@ def test_a_file_says_itself_which_options_name_code(tmp_path: Path) -> None:
     config = compose_config([search, "method=mine"])
     assert config["method"]["options"]["options"]["backbone"] == "a.b"
     assert config["method"]["code"] == ["network", "backbone"]  # whose source counts (`bench.sources`)
-    assert "code" not in compose_config(["method=unet"])["method"]
     with pytest.raises(InputError, match=r"method\.options\.options\.backbone=os\.system"):
         compose_config([search, "method=mine", "method.options.options.backbone=os.system"])

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Cell
-from bench.declared import file_keys, renamed
+from bench.declared import code_keys, file_keys, replaced
 from bench.record import SCHEMA_VERSION
-from bench.sources import code_names, lasting_name, outside, outside_code
+from bench.sources import lasting_name, outside, outside_code
 
 # Options that older runs do not have, and that change nothing where they are not set.
 LATER_OPTIONS = {
@@ -65,7 +65,7 @@ def _without_workers(recipe: dict[str, Any]) -> dict[str, Any]:
 
 def _by_name(section: dict[str, Any]) -> dict[str, Any]:
     """A section, its code standing there by the name that lasts."""
-    return renamed(section, {name: lasting_name(name) for name in code_names(section)})
+    return replaced(section, code_keys(section), lasting_name)
 
 
 def _by_content(options: dict[str, Any], section: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import yaml
 
 from bench import progress
 from bench.config import Cell
+from bench.declared import file_keys, replaced
 from bench.errors import InputError
 from bench.files import atomic_path, read_json, write_json
 from bench.record import REASON, SCORE_COLUMNS, RunRecord, read_record, read_scores
@@ -84,16 +85,21 @@ class RunFolder:
         path = self.path / "config.yaml"
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if not isinstance(content, dict) or "task" not in content:
+            if not isinstance(content, dict) or "task" not in content or not isinstance(content.get("method"), dict):
                 raise ValueError("no run configuration")
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"{path}: not the configuration of a run; give a folder runs/.../seed*-*") from error
-        content["method"] = todays_names(content.get("method"), overrides)
+        content["method"] = method = todays_names(content["method"], overrides)
         if not trust:
             try:
                 check_code({"method": content["method"]}, overrides, f"{path}: ")
             except InputError as error:
                 raise InputError(f"{error}; --trust runs whatever this file names") from error
+        # What training started from may be gone since: all of it that counts is in the model's own folder.
+        keys = file_keys("method", method)
+        method["options"] = replaced(
+            method.get("options"), keys, lambda file: file if Path(file).exists() else str(self.model)
+        )
         return content
 
     def check_fit(self) -> None:
