@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench import progress
 from bench.command.arguments import STEPS, build_parser
@@ -18,6 +19,7 @@ from bench.errors import BAD_INPUT, DONE, GATE_FAILED, RUN_FAILED, InputError, o
 from bench.files import sweep_parts
 
 _PAIRING = ("pred_suffix", "ref_suffix", "subset")
+_NAMING = ("method", "dataset", "seed")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,14 +86,15 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.scoring.folder_summary import conventions_text, summary_text
 
     names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions", "resample", *_PAIRING)
-    options = {name: getattr(parsed, name) for name in (*names, "mask", "ignore", "background")}
+    options = {name: getattr(parsed, name) for name in (*names, *_NAMING, "mask", "ignore", "background")}
     for name in ("labels", "pred_labels"):
         options[name] = parse_pairs(given) if (given := getattr(parsed, name)) else None
     with locked(parsed.out):
         summary = score_folder(parsed.pred, parsed.ref, parsed.out, **options)
     say(summary_text(summary))
     if parsed.conventions:
-        say(f"\nthe same masks under every protocol\n{conventions_text(pd.read_csv(parsed.out / 'conventions.csv'))}")
+        table = conventions_text(pd.read_parquet(parsed.out / "conventions.parquet"))
+        say(f"\nthe same masks under every protocol\n{table}")
     say(f"\nscores written to {parsed.out}")
     return DONE
 
@@ -147,14 +150,18 @@ def _compare(parsed: argparse.Namespace, _: list[str]) -> int:
 
 
 def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from bench.compare import find_run
     from bench.gate import judge_disk, promote
 
     if is_sweep(overrides):
         raise InputError("the gate does not sweep: name the runs as methods=[a,b] seeds=[0,1]")
+    given = [word for word in overrides if "=" not in word or (Path(word) / "record.json").is_file()]
+    overrides = [word for word in overrides if word not in given]
+    folders = [find_run(word, Path("runs")) for word in given]
     if not parsed.promote:
         if parsed.out or parsed.accept:
             raise InputError("--out and --accept belong to --promote")
-        verdict = judge_disk(parsed.reference, overrides)
+        verdict = judge_disk(parsed.reference, overrides, folders)
         if parsed.needs:
             say(verdict.needs())
             return DONE
@@ -162,7 +169,7 @@ def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
         return DONE if verdict.passed else GATE_FAILED
     if parsed.reference:
         raise InputError("--promote takes --out FILE and no --reference")
-    done = promote(parsed.out, overrides, parsed.accept)
+    done = promote(parsed.out, overrides, parsed.accept, folders)
     if done.verdict is not None and not done.verdict.passed:
         say(done.verdict.table(parsed.all))
     for reason in done.refused:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
 from bench.errors import InputError
 from bench.metrics.facts import facts_of
-from bench.record import MetricFacts
-from bench.results.seals import check_seals
+from bench.record import SCORED_FOLDER, MetricFacts, RunRecord
 from bench.results.store import RunFolder
-from bench.scores import RunScores, read_run_scores
+from bench.scores import RunScores
 from bench.stats import Comparison, NonInferiority, case_table, compare, holm, non_inferior
 
 MACRO = "all labels"
@@ -32,21 +30,6 @@ class LabelComparison:
     margin: NonInferiority
     p: float
     infinite: tuple[bool, bool] = (False, False)  # whether a value of the first, of the second, is infinite
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One side of a comparison: a run, or an output folder of score-folder.
-
-    `same` is what the other side must agree in, by its name; `names` are the ways to call it, the shortest first.
-    """
-
-    path: Path
-    is_run: bool
-    names: tuple[str, ...]
-    labels: list[str]
-    units: dict[str, str]  # by metric, where they are known
-    same: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -128,25 +111,31 @@ class RunComparison:
 
 
 def compare_runs(a: Path, b: Path, metric: str = "Dice", margin: float = 0.01) -> RunComparison:
-    """Compare two run folders, or two output folders of score-folder, on the same cases; draws averaged within a case.
+    """Compare two run folders, of a model or of score-folder, on the same cases; draws averaged within a case.
 
     InputError where they differ in data, split, protocol, labels or cases, or where one has no such metric.
     """
-    sides = (_read(Path(a)), _read(Path(b)))
-    _check_same(*sides)
+    folders = RunFolder(Path(a)), RunFolder(Path(b))
+    records = [folder.read_record() for folder in folders]
+    of_masks = any(record.profile == SCORED_FOLDER for record in records)
+    for (what, one), other in zip(
+        _facts(records[0], of_masks).items(), _facts(records[1], of_masks).values(), strict=True
+    ):
+        if one != other:
+            raise InputError(f"{a} and {b}: another {what} ({one[:40]}, {other[:40]}); only equal ones compare")
     facts = facts_of(metric)
     if facts.better == "none":
         raise InputError(f"--metric {metric}: has no better direction; choose another")
-    scores = [_scores_of(side, metric) for side in sides]
+    scores = [_scores_of(folder, metric) for folder in folders]
     conventions = [set(one.rows(metric)["convention"]) for one in scores]
     if conventions[0] != conventions[1]:
         raise InputError(f"{a} and {b}: {metric} was scored by two conventions; score both under one protocol")
-    names = _names(*sides)
+    names = _names(*folders)
     groups, others = ({str(case): str(group) for case, group in one.groups.items()} for one in scores)
     moved = [case for case, group in groups.items() if others.get(case, group) != group]
     if moved:
         raise InputError(f"{a} and {b}: case {moved[0]!r} is in another group; score both with the same groups")
-    labels = sides[0].labels
+    labels = records[0].labels
     compared = []
     for label in [MACRO, *labels] if len(labels) > 1 else labels:
         runs = [_by_case(one, metric, facts, None if label == MACRO else label) for one in scores]
@@ -159,12 +148,12 @@ def compare_runs(a: Path, b: Path, metric: str = "Dice", margin: float = 0.01) -
     adjusted = zip(single, holm([row.p for row in single]), strict=True)
     corrected = [replace(row, p=p) for row, p in adjusted]
     rows = (*(compared[:1] if compared[1:] else ()), *corrected)
-    condition = CONDITIONAL if sides[0].is_run else FOLDERS
-    return RunComparison(metric, sides[0].units.get(metric, facts.unit), *names, rows, condition)
+    unit = records[0].metrics.get(metric, facts).unit
+    return RunComparison(metric, unit, *names, rows, FOLDERS if of_masks else CONDITIONAL)
 
 
 def find_run(given: str, runs_dir: Path) -> Path:
-    """A run folder or an output of score-folder by its path, or the one run under `runs_dir` of a method's name."""
+    """A run folder, of a model or of score-folder, by its path, or the one run under `runs_dir` of a method's name."""
     if any((Path(given) / name).exists() for name in ("record.json", "summary.json")):
         return Path(given)
     candidates = (
@@ -180,67 +169,32 @@ def find_run(given: str, runs_dir: Path) -> Path:
     raise InputError(f"{given}: {what}; give a run folder {runs_dir}/DATASET/METHOD/seed*-*, or one of score-folder")
 
 
-def _read(path: Path) -> Scored:
-    if not (path / "record.json").exists() and (path / "summary.json").exists():
-        return _read_folder(path)
-    record = RunFolder(path).read_record()
-    same = {
-        "dataset": record.dataset,
-        "data": record.data.get("data"),
-        "split": record.data.get("split"),
-        "protocol": record.rules,
-        "labels": ", ".join(record.labels),
-    }
-    names = (record.method, f"{record.method} seed {record.seed}", f"{record.method}/{path.name}")
-    units = {metric: facts.unit for metric, facts in record.metrics.items()}
-    return Scored(path, True, names, record.labels, units, same)
+def _facts(record: RunRecord, of_masks: bool) -> dict[str, str]:
+    """What two runs must agree in, by its name; where nothing is known `of_masks`, in what they were scored against."""
+    content = {"dataset": record.dataset, **{name: record.data.get(name, "unknown") for name in ("data", "split")}}
+    if of_masks:
+        references = record.data.get("references", "unknown")[:12]
+        content = {"number of cases": str(record.n_cases.get("test")), "set of reference masks": references}
+    return {**content, "protocol": record.rules, "labels": ", ".join(record.labels)}
 
 
-def _read_folder(path: Path) -> Scored:
-    file = path / "summary.json"
-    try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-        same = {
-            "protocol": summary["protocol"],
-            "grid": summary["rules"]["grid"],
-            "labels": ", ".join(summary["labels"]),
-            "set of cases": f"{summary['n_cases']} cases",
-            "set of reference masks": summary["references"][:12],
-        }
-        units = {metric: facts["unit"] for metric, facts in summary["conventions"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"{file}: not a summary of score-folder ({reason}); score the masks again") from error
-    check_seals(summary.get("files", {}), path, "score the masks again")
-    whole = path.resolve()
-    return Scored(
-        path, False, (whole.name, f"{whole.parent.name}/{whole.name}", str(whole)), summary["labels"], units, same
-    )
-
-
-def _check_same(first: Scored, second: Scored) -> None:
-    where = f"{first.path} and {second.path}"
-    if first.is_run != second.is_run:
-        raise InputError(f"{where}: a run and an output of score-folder; give two runs, or two of score-folder")
-    for what, one in first.same.items():
-        other = second.same[what]
-        if one != other:
-            raise InputError(f"{where}: another {what} ({str(one)[:40]}, {str(other)[:40]}); only equal ones compare")
-
-
-def _names(first: Scored, second: Scored) -> tuple[str, str]:
+def _names(*folders: RunFolder) -> tuple[str, str]:
     """The shortest names that tell two apart."""
-    for names in zip(first.names, second.names, strict=True):
-        if names[0] != names[1]:
-            return names
-    raise InputError(f"{first.path}: is the same twice; give two")
+    for first, second in zip(*map(_ways_to_call, folders), strict=True):
+        if first != second:
+            return first, second
+    raise InputError(f"{folders[0].path}: is the same twice; give two")
 
 
-def _scores_of(side: Scored, metric: str) -> RunScores:
-    path = side.path / "scores.parquet"
-    scores = RunFolder(side.path).run_scores() if side.is_run else read_run_scores(path)
+def _ways_to_call(folder: RunFolder) -> Iterator[str]:
+    record, path = folder.read_record(), folder.path.resolve()
+    yield from (record.method, f"{record.method} seed {record.seed}", f"{path.parent.name}/{path.name}", str(path))
+
+
+def _scores_of(folder: RunFolder, metric: str) -> RunScores:
+    scores = folder.run_scores()
     if metric not in scores.metrics:
-        raise InputError(f"{path}: holds no {metric}; it has {', '.join(scores.metrics)}")
+        raise InputError(f"{folder.scores_path}: holds no {metric}; it has {', '.join(scores.metrics)}")
     return scores
 
 

@@ -25,7 +25,7 @@ from bench.results.store import RunFolder
 from bench.results.stored import read_case
 from bench.runner import Run
 from bench.scores import RunScores
-from bench.scoring.run import score_case
+from bench.scoring.cases import score_case
 
 # A run in which these are undefined everywhere was not scored.
 _OVERLAP = ("Dice", "IoU")

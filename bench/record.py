@@ -18,6 +18,7 @@ SCORE_COLUMNS = ["case", "group", "label", "draw", "metric", "convention", "valu
 WORD_COLUMNS = ["case", "group", "label", "metric", "convention"]
 REASON = "reason"  # a further column: why a value is undefined, "" where it is not or where nobody said
 _SHARES = ("Dice", "IoU", "Sensitivity", "Precision", "NSD", "ECE", "Brier")
+SCORED_FOLDER = "score-folder"  # the profile of a run without a model: masks that `score-folder` was given
 ALL_DRAWS = -1  # `draw` of a row that speaks of all draws together
 
 
@@ -165,6 +166,8 @@ def read_record(path: Path) -> RunRecord:
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise BadRecordError(f"{path}: not a run record ({reason}); delete it and score again") from error
     except OSError as error:
+        if path.with_name("summary.json").is_file():
+            raise BadRecordError(f"{path.parent}: scored by an earlier version; score the masks again") from error
         raise BadRecordError(f"{path}: cannot be read ({error.strerror})") from error
     if record.schema_version != SCHEMA_VERSION:
         raise BadRecordError(f"{path}: schema {record.schema_version}, expected {SCHEMA_VERSION}; score again")

@@ -15,6 +15,8 @@ from reports.provenance import commit, versions
 from reports.variants import content_hashes, flag, settings_of, variant_labels
 
 REPORT_FOLDER = "report"
+_MARKS = ("record.json", "summary.json", "config.yaml", "scores.parquet")  # of a run, of one that is not finished too
+_DEPTH = 5  # folders below those of the runs folder
 T = TypeVar("T")
 
 
@@ -139,24 +141,39 @@ def _run_folders(runs_dir: Path, warnings: list[str]) -> list[Path]:
     if not runs_dir.is_dir():
         warnings.append(f"{runs_dir}: no such folder, so there is nothing to report")
         return []
+    if _is_run(runs_dir):
+        return [runs_dir]
     folders = []
-    for dataset in sorted(_folders(runs_dir)):
-        if dataset.name == REPORT_FOLDER:
+    for child in _folders(runs_dir):
+        if child.name == REPORT_FOLDER:
             continue
-        inside = [run for method in sorted(_folders(dataset)) for run in sorted(_folders(method))]
+        inside = list(_runs_below(child, _DEPTH))
         if not inside:
-            warnings.append(f"{dataset}: holds no runs, skipped")
+            warnings.append(f"{child}: holds no runs, skipped")
         folders += inside
     return folders
 
 
+def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
+    """Run folders in a folder or further down: DATASET/METHOD/seed*, or wherever score-folder was told to write."""
+    if _is_run(folder):
+        yield folder
+    elif depth:
+        for child in _folders(folder):
+            yield from _runs_below(child, depth - 1)
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _MARKS)
+
+
 def _folders(parent: Path) -> list[Path]:
-    return [child for child in parent.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    return sorted(child for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def _record(folder: Path, warnings: list[str]) -> RunRecord | None:
     path = folder / "record.json"
-    if not path.is_file():
+    if not any((folder / name).is_file() for name in ("record.json", "summary.json")):
         warnings.append(f"{folder}: no record.json, an unfinished run or a foreign folder, skipped")
         return None
     try:

@@ -24,7 +24,7 @@ from bench.metrics.stability import image_stability
 from bench.plugin import overrides, plain_scores
 from bench.record import Score
 from bench.results.environment import device_facts
-from bench.scoring.run import open_lpips
+from bench.scoring.cases import open_lpips
 from sdseg.torchvision_ops import declare_missing_operators
 
 pytestmark = pytest.mark.on_request

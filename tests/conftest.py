@@ -24,7 +24,9 @@ def one_thread() -> None:
 @pytest.fixture
 def no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without LPIPS' trunk."""
-    monkeypatch.setattr("bench.scoring.run.open_lpips", lambda: (None, "LPIPS not computed: switched off in this test"))
+    for module in ("run", "folder"):
+        reason = "LPIPS not computed: switched off in this test"
+        monkeypatch.setattr(f"bench.scoring.{module}.open_lpips", lambda reason=reason: (None, reason))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 
 from bench import cli
-from bench.compare import compare_runs
+from bench.compare import FOLDERS, compare_runs
+from bench.config import expand
 from bench.errors import InputError
+from bench.runner import run_cell
 from bench.scoring.folder import score_folder
 from tests.report_fixtures import write_run
 from tests.test_compare import pair, values
@@ -61,9 +64,10 @@ def test_two_folders_of_masks_compare(tmp_path: Path, capsys: pytest.CaptureFixt
     ("change", "message"),
     [
         ({"protocol": "nnunet"}, r"another protocol \(strict, nnunet\)"),
-        ({"names": NAMES[:-1]}, r"another set of cases \(40 cases, 39 cases\)"),
+        ({"names": NAMES[:-1]}, r"another number of cases \(40, 39\)"),
         ({"names": [*NAMES[:-1], "other"]}, "another set of reference masks"),
         ({"other_reference": True}, "another set of reference masks"),
+        ({"labels": {"cup": "255"}}, r"another set of reference masks"),
     ],
 )
 def test_folders_scored_otherwise_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -73,35 +77,44 @@ def test_folders_scored_otherwise_are_refused(change: dict[str, Any], message: s
     assert "\n" not in str(caught.value)
 
 
-def test_folders_at_other_sizes_or_labels_are_refused(tmp_path: Path) -> None:
+def test_folders_at_other_sizes_are_refused(tmp_path: Path) -> None:
     small, large = (scored_masks(tmp_path, f"size{size}", 0.01, 1, protocol="sdseg", size=size) for size in (12, 24))
-    with pytest.raises(InputError, match=r"another grid \(12 x 12"):
-        compare_runs(small, large)
-    for out, change in ((small, {"labels": ["cup"]}), (large, {})):
-        summary = json.loads((out / "summary.json").read_text())
-        (out / "summary.json").write_text(json.dumps({**summary, **change, "rules": {"grid": "24"}}))
-    with pytest.raises(InputError, match=r"another labels \(cup, foreground\)"):
+    with pytest.raises(InputError, match=r"another protocol \(sdseg \(size 12\), sdseg \(size 24\)\)"):
         compare_runs(small, large)
 
 
-def test_a_run_and_a_folder_the_same_folder_and_a_broken_summary_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    folder, run = scored_masks(tmp_path, "masks", 0.01, 1), write_run(tmp_path / "r", scores=values(0.0))
-    other = scored_masks(tmp_path, "other", 0.01, 1)
-    for arguments, words in (
-        ((folder, run), "a run and an output of score-folder"),
-        ((run, folder), "a run and an output of score-folder"),
-        ((folder, folder / ".." / "masks"), "the same twice"),
-    ):
-        with pytest.raises(InputError, match=words):
-            compare_runs(*arguments)
+def test_the_same_folder_and_one_without_a_record_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder, other = scored_masks(tmp_path, "masks", 0.01, 1), scored_masks(tmp_path, "other", 0.01, 1)
+    with pytest.raises(InputError, match="the same twice"):
+        compare_runs(folder, folder / ".." / "masks")
+    (other / "record.json").unlink()  # as earlier versions wrote it
     capsys.readouterr()  # how the masks were read
-    for content in ("{", "[]", '{"protocol": "strict"}'):
-        (other / "summary.json").write_text(content)
-        assert cli.main(["compare", str(folder), str(other)]) == 2
-        (line,) = capsys.readouterr().err.strip().splitlines()
-        assert line.startswith(f"error: {other / 'summary.json'}: not a summary of score-folder")
+    assert cli.main(["compare", str(folder), str(other)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: {other}: scored by an earlier version; score the masks again"
+
+
+@pytest.mark.usefixtures("no_lpips")
+def test_a_run_compares_with_masks_scored_against_the_same_references(tmp_path: Path) -> None:
+    masks = scored_masks(tmp_path, "masks", 0.05, 1, NAMES[:12])
+    for name in ("images", "masks"):
+        write_masks(tmp_path / "data" / name, NAMES[:12], 0.0, 0)
+    fixed = [
+        "method=predictions",
+        f"method.options.root={tmp_path / 'masks-ref'}",
+        "dataset=folder",
+        "seed=0",
+        "draws=1",
+    ]
+    fixed += [f"dataset.root={tmp_path / 'data'}", "dataset.split=[0,0,1]", "metrics=[Dice]", f"runs_dir={tmp_path}"]
+    run = run_cell(expand(fixed)[0])
+    found = compare_runs(run, masks)
+    assert found.answer.startswith("predictions is better than masks on Dice: +0.")
+    assert found.condition == compare_runs(masks, run).condition == FOLDERS
+    with pytest.raises(InputError, match=r"another number of cases \(12, 40\)"):
+        compare_runs(run, scored_masks(tmp_path, "more", 0.05, 1))
+    with pytest.raises(InputError, match=r"another set of reference masks \(unknown, "):  # of an earlier version
+        compare_runs(write_run(tmp_path / "r", scores=values(0.0), n_cases={"test": 40}), tmp_path / "more")
 
 
 def test_a_p_that_would_print_as_zero_is_said_to_be_below(tmp_path: Path) -> None:
@@ -120,8 +133,49 @@ def test_too_few_groups_see_no_difference(tmp_path: Path) -> None:
     assert "too few groups for this test to see any difference" in found.answer
 
 
-def test_a_table_that_is_not_its_summarys_is_refused(tmp_path: Path) -> None:
+def test_a_table_that_is_not_its_records_is_refused(tmp_path: Path) -> None:
     first, second = (scored_masks(tmp_path, name, 0.01, seed) for name, seed in (("first", 1), ("second", 2)))
     (first / "scores.parquet").write_bytes((second / "scores.parquet").read_bytes())
     with pytest.raises(InputError, match=r"first/scores\.parquet: damaged"):
         compare_runs(first, second)
+
+
+def test_scored_folders_are_reported_compared_and_gated(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One row per folder, one row for the trainings of a method, wherever they lie below the folder of runs."""
+    reference, runs, gate = write_masks(tmp_path / "ref", NAMES, 0.0, 0), tmp_path / "runs", tmp_path / "gate.json"
+
+    def score(out: str, errors: float, seed: int, *more: str) -> None:
+        pred = write_masks(tmp_path / out, NAMES, errors, seed)
+        fixed = ["--out", str(runs / out), "--metrics", "Dice", "--dataset", "discs"]
+        assert cli.main(["score-folder", str(pred), str(reference), *fixed, *more]) == 0
+
+    score("good", 0.01, 1)
+    score("deep/er/bad", 0.05, 2)
+    score("discs/three/seed1", 0.03, 3, "--method", "three", "--seed", "1")
+    score("discs/three/seed2", 0.03, 4, "--method", "three", "--seed", "2")
+    assert cli.main(["report", "--runs", str(runs)]) == 0
+    with (runs / "report" / "table2.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert {name: (row["dataset"], row["seeds"]) for name, row in rows.items()} == {
+        "good": ("discs", "0"),
+        "bad": ("discs", "0"),
+        "three": ("discs", "1, 2"),
+    }
+    mean = json.loads((runs / "good" / "summary.json").read_text())["metrics"]["Dice"]["foreground"]["mean"]
+    assert float(rows["good"]["Dice"]) == mean
+    capsys.readouterr()
+    folders = [str(runs / "good"), str(runs / "deep/er/bad")]
+    assert cli.main(["compare", *folders]) == 0
+    assert capsys.readouterr().out.startswith("good is better than bad on Dice: +0.")
+    assert cli.main(["gate", "--promote", *folders]) == 2
+    assert "give --reference FILE, or --out FILE" in capsys.readouterr().err
+    assert cli.main(["gate", "--promote", "--out", str(gate), *folders]) == 0
+    assert cli.main(["gate", "--reference", str(gate), *folders]) == 0
+    assert "gate passed" in capsys.readouterr().out
+    assert cli.main(["gate", "--reference", str(gate)]) == 2
+    assert "is of scored folders; name those to judge" in capsys.readouterr().err
+    score("good", 0.05, 1)
+    capsys.readouterr()
+    assert cli.main(["gate", "--reference", str(gate), "gate.margin=0.02", *folders]) == 1
+    (fault,) = [line for line in capsys.readouterr().out.splitlines() if "FAIL" in line and "gain" in line]
+    assert fault.startswith("discs-good-seed0")

@@ -21,7 +21,8 @@ from bench.protocols.gap import GAP_COLUMNS, GAP_METRICS, GapValue, case_values,
 from bench.record import read_scores
 from bench.results.stored import StoredCase, read_case
 from bench.runner import Run
-from bench.scoring import run as scoring
+from bench.scoring import cases as scoring
+from bench.scoring import run as run_module
 from bench.scoring.folder import score_folder
 from tests.protocol_fixtures import EMPTY, OBJECT, SHIFTED, SIZE, case, predicted_run, write_masks
 
@@ -223,7 +224,7 @@ def test_lpips_that_was_there_stays_and_one_that_was_not_is_made_up_for(
 
     def score(lpips: Any) -> tuple[int, dict[str, str]]:
         scored.clear()
-        monkeypatch.setattr(scoring, "open_lpips", lambda: (lpips, "" if lpips else "no trunk"))
+        monkeypatch.setattr(run_module, "open_lpips", lambda: (lpips, "" if lpips else "no trunk"))
         run.score()
         return len(scored), run.folder.read_record().data
 
@@ -243,7 +244,7 @@ def test_a_folder_under_every_protocol(tmp_path: Path, capsys: pytest.CaptureFix
     pred, ref, out = (str(path) for path in folders)
     assert cli.main(["score-folder", pred, ref, "--out", out, "--conventions", "--size", "16"]) == 0
     text = capsys.readouterr().out
-    found = pd.read_csv(folders[2] / "conventions.csv")
+    found = pd.read_parquet(folders[2] / "conventions.parquet")
     assert list(found.columns) == GAP_COLUMNS
     dice = found[found["metric"] == "Dice"].set_index("protocol")["mean"]
     assert dice.to_dict() == pytest.approx(ON_FOUR_MASKS, abs=1e-5)
@@ -253,7 +254,7 @@ def test_a_folder_under_every_protocol(tmp_path: Path, capsys: pytest.CaptureFix
     assert table[2].split() == ["Dice", *(f"{dice[name]:.4f}" for name in PROTOCOLS), f"{1.5 / 4 - 0.5 / 3:.4f}"]
     assert lines["ASSD"].count("infinite") == 2  # monai, and so the spread
     score_folder(*folders)
-    assert not (folders[2] / "conventions.csv").exists()  # it would speak of other masks
+    assert not (folders[2] / "conventions.parquet").exists()  # it would speak of other masks
     assert len(read_scores(folders[2] / "scores.parquet")) > 0
 
 

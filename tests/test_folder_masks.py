@@ -88,8 +88,8 @@ def test_ignored_elements_leave_both_masks(tmp_path: Path, metric: str) -> None:
     assert summary["masks"]["references"]["ignored_elements"] == 2 * (ring & ~DISC).sum()
 
 
-def test_ignored_elements_are_no_part_of_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.scoring.folder.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
+@pytest.mark.usefixtures("no_lpips")
+def test_ignored_elements_are_no_part_of_a_share(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     reference, soft = ids((X > 90, 9), (DISC, 1)), rng.random((2, 96, 128)).astype(np.float32)
     (tmp_path / "ref").mkdir()

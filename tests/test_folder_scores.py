@@ -56,7 +56,13 @@ def test_values_by_hand(folders: tuple[Path, Path, Path]) -> None:
     assert summary["metrics"]["IoU"]["foreground"]["mean"] == pytest.approx(1 / 6)
     assert (summary["protocol"], summary["n_cases"], summary["draws"]) == ("strict", 3, 1)
     assert summary["labels"] == ["foreground"]
-    assert sorted(p.name for p in out.iterdir()) == [LIST, "scores.csv", "scores.parquet", "summary.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        LIST,
+        "record.json",
+        "scores.csv",
+        "scores.parquet",
+        "summary.json",
+    ]
 
     def refuse(name: str) -> float:
         raise AssertionError(f"{name} in strict JSON")
@@ -106,8 +112,8 @@ def test_label_maps_score_per_label(tmp_path: Path) -> None:
         score_folder(tmp_path / "pred", tmp_path / "ref", tmp_path / "out")
 
 
-def test_draws_add_stability(folders: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.scoring.folder.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
+@pytest.mark.usefixtures("no_lpips")
+def test_draws_add_stability(folders: tuple[Path, Path, Path]) -> None:
     pred, ref, out = folders
     for draw, left in enumerate((8, 8, 4)):
         for name in ("a", "b", "c"):
@@ -119,7 +125,7 @@ def test_draws_add_stability(folders: tuple[Path, Path, Path], monkeypatch: pyte
         path.unlink()
     summary = score_folder(pred, ref, out)
     assert summary["draws"] == 3
-    assert summary["notes"][0] == "LPIPS not computed: no trunk"
+    assert summary["notes"][0].startswith("LPIPS not computed: ")
     frame = read_scores(out / "scores.parquet")
     values = {key: rows["value"].tolist() for key, rows in frame.groupby(["case", "metric"])}
     assert values["a", "Dice"] == [0.5, 0.5, 1.0]
@@ -135,7 +141,9 @@ def test_draws_add_stability(folders: tuple[Path, Path, Path], monkeypatch: pyte
         draws = {row["metric"]: row["draw"] for row in csv.DictReader(file) if row["case"] == "a"}
     assert (draws["Dice"], draws["Dice/pairs"]) == ("2", "")
     psnr = summary["metrics"]["PSNR/seg"]["foreground"]
-    assert (psnr["mean"], psnr["n_infinite"]) == (None, 2)  # b and c never change
+    # b and c never change: their error of 0 counts in the mean of squared errors.
+    assert psnr["mean"] == pytest.approx(values["a", "PSNR/seg"][0] + 10 * math.log10(3))
+    assert (psnr["n_infinite"], psnr["values"]) == (2, [])
     assert summary["metrics"]["Dice"]["foreground"]["mean"] == pytest.approx((2 / 3 + 0) / 2)
 
 
@@ -228,10 +236,10 @@ def test_real_labels_against_a_shift(tmp_path: Path) -> None:
     assert dice["13"] < dice["8"] < dice["6"]
 
 
+@pytest.mark.usefixtures("no_lpips")
 def test_the_command_shows_values_counts_and_stability(
-    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("bench.scoring.folder.open_lpips", lambda: (None, "LPIPS not computed: no trunk"))
     pred, ref, out = folders
     for draw, left in enumerate((8, 4)):
         for name in ("a", "b", "c"):
@@ -242,27 +250,16 @@ def test_the_command_shows_values_counts_and_stability(
     assert cli.main(command) == 0
     text = capsys.readouterr().out
     rows = [line.split() for line in text.splitlines()]
-    assert [
-        "metric",
-        "label",
-        "mean",
-        "95",
-        "%",
-        "interval,",
-        "or",
-        "the",
-        "values",
-        "median",
-        "n",
-        "undefined",
-    ] in rows
+    header = "metric | label | mean | 95 | % | interval, | or | the | values | median | n | undefined"
+    assert header.split(" | ") in rows
     assert ["Dice", "foreground", "0.3750", "0.000", "0.750", "0.3750", "2", "1"] in rows  # no interval, the two values
     assert ["Dice/pairs", "foreground", "0.8333", "0.500", "1.000", "1.000", "1.0000", "3", "0"] in rows
-    assert ["PSNR/seg", "(dB)", "foreground", "infinite", "\u2013", "infinite", "3", "0"] in rows
+    assert ["PSNR/seg", "(dB)", "foreground", "14.3136", "\u2013", "infinite", "3", "0"] in rows
+    assert "note: Dice, IoU, Sensitivity, Precision, HD95, ASSD, NSD undefined: both masks are empty" in text
     assert "note: CI unreliable (n=2); values listed" in text
     assert ["SSIM/score"] not in [row[:1] for row in rows]
     assert rows[rows.index(["foreground", "3", "1", "0", "1"]) - 2][-3:] == ["missed", "hallucinated", "both_empty"]
-    assert "note: LPIPS not computed: no trunk" in text
+    assert "note: LPIPS not computed: " in text
     summary = json.loads((out / "summary.json").read_text())
     assert summary["metrics"]["Dice/pairs"]["foreground"]["n"] == 3
     assert summary["conventions"]["PSNR/seg"] == {"convention": "strict", "unit": "dB", "better": "higher"}

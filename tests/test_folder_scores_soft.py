@@ -16,11 +16,13 @@ from bench.compare import compare_runs
 from bench.errors import InputError
 from bench.record import read_scores
 from bench.results.outputs import LIST
+from bench.scoring import cases
 from bench.scoring.folder import score_folder
 from bench.scoring.folder_summary import summary_text
 from bench.stats import mean_interval
 
 CASES, SIDE = 12, 24
+pytestmark = pytest.mark.usefixtures("no_lpips")
 
 
 @pytest.fixture
@@ -39,11 +41,6 @@ def folders(tmp_path: Path) -> dict[str, Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, score)
     return {name: tmp_path / name for name in ("pred", "ref", "soft", "out")}
-
-
-@pytest.fixture(autouse=True)
-def _no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.scoring.folder.open_lpips", lambda: (None, "LPIPS not computed: switched off"))
 
 
 def save(path: Path, mask: np.ndarray) -> None:
@@ -188,11 +185,9 @@ def test_other_groups_do_not_compare(folders: dict[str, Path]) -> None:
 def test_what_was_scored_before_a_stop_is_not_scored_again(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import bench.scoring.folder as module
-
-    whole, score_case = scored(folders, "whole", scores=folders["soft"], conventions=True), module.score_case
+    whole, score_case = scored(folders, "whole", scores=folders["soft"], conventions=True), cases.score_case
     calls = []
-    monkeypatch.setattr(module, "score_case", lambda stored, *rest: calls.append(stored) or score_case(stored, *rest))
+    monkeypatch.setattr(cases, "score_case", lambda stored, *rest: calls.append(stored) or score_case(stored, *rest))
     last = folders["pred"] / "draw-1" / "p3_2.png"
     content = last.read_bytes()
     last.write_bytes(b"x")
@@ -207,6 +202,9 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
     assert [stored.case.id for stored in calls][CASES - 1 :] == ["p0_0", "p3_2"]  # the changed one, and the last one
     np.save(first, kept)
     assert scored(folders, scores=folders["soft"], conventions=True) == whole
-    files = {path.name: path.read_bytes() for path in (folders["out"].parent / "whole").glob("[!.]*")}
-    assert {path.name: path.read_bytes() for path in folders["out"].glob("[!.]*")} == files
+    one, other = (
+        {p.name: p.read_bytes() for p in out.glob("[!.rd]*")}
+        for out in (folders["out"], folders["out"].parent / "whole")
+    )
+    assert one == other
     assert [path.name for path in folders["out"].glob(".*")] == [LIST]

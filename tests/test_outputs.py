@@ -88,7 +88,7 @@ def test_segment_writes_over_its_own_masks_alone(fitted: Path, own: Path, tmp_pa
 def test_score_folder_keeps_the_users_files(tmp_path: Path, refused) -> None:
     data, out = make_folder(tmp_path / "data", 3), tmp_path / "out"
     masks = shutil.copytree(data / "masks", tmp_path / "pred")
-    for name in ("scoring/notes.txt", "conventions.csv", "report.md"):
+    for name in ("scoring/notes.txt", "conventions.parquet", "report.md"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("mine")
     mine = content(out)
@@ -96,14 +96,14 @@ def test_score_folder_keeps_the_users_files(tmp_path: Path, refused) -> None:
     for _ in range(2):
         assert cli.main([str(a) for a in arguments]) == 0
         assert {name: text for name, text in content(out).items() if name in mine} == mine
-    refused(out / "conventions.csv", *arguments, "--conventions")
-    (out / "conventions.csv").unlink()
+    refused(out / "conventions.parquet", *arguments, "--conventions")
+    (out / "conventions.parquet").unlink()
     assert cli.main([str(a) for a in [*arguments, "--conventions"]]) == 0
     assert cli.main([str(a) for a in arguments]) == 0
-    assert not (out / "conventions.csv").exists()  # that was of the call before
+    assert not (out / "conventions.parquet").exists()  # that was of the call before
     assert sorted(p.name for p in out.iterdir()) == [
         LIST,
-        *("report.md", "scores.csv", "scores.parquet", "scoring", "summary.json"),
+        *("record.json", "report.md", "scores.csv", "scores.parquet", "scoring", "summary.json"),
     ]
     (out / "summary.json").write_text("mine")
     scores = (out / "scores.csv").read_bytes()

@@ -17,8 +17,8 @@ from bench.protocols.resizing import bilinear, nearest_image, nearest_volume
 from bench.record import read_scores
 from bench.results.stored import StoredCase
 from bench.scores import mean_defined
+from bench.scoring.cases import metric_facts, score_case
 from bench.scoring.folder import score_folder
-from bench.scoring.run import metric_facts, score_case
 from tests.protocol_fixtures import EMPTY, OBJECT, SITUATIONS, SIZE, case, predicted_run, write_masks
 
 NAN = math.nan
@@ -147,12 +147,12 @@ def test_rows_of_a_case_name_their_convention() -> None:
 
 
 def test_facts_state_units_and_notes() -> None:
-    facts = metric_facts(STRICT.select(["ASSD", "NSD"]), (1.0, 1.0, 1.0), None)
+    facts = metric_facts(STRICT.select(["ASSD", "NSD"]), {(1.0, 1.0, 1.0)}, None)
     assert [(name, fact.unit, fact.tolerance, fact.high) for name, fact in facts.items()] == [
         ("ASSD", "mm", None, math.inf),
         ("NSD", "", 2.0, 1.0),
     ]
-    assert metric_facts(STRICT.select(["ASSD"]), None, "strict")["ASSD"].unit == "px"
+    assert metric_facts(STRICT.select(["ASSD"]), {None, (1.0, 2.0)}, "strict")["ASSD"].unit == "mm or px"
 
 
 @pytest.fixture

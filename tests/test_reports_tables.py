@@ -49,7 +49,8 @@ def test_no_runs_still_render_with_fixed_columns(tmp_path: Path, make: bool) -> 
 def test_foreign_and_broken_folders_are_one_warning_each(tmp_path: Path) -> None:
     good = write_run(tmp_path, scores=dice_rows({"a": 0.5}))
     (tmp_path / "notes").mkdir()
-    (tmp_path / "phantom-polyp" / "unet" / "seed0-unfinished" / "model").mkdir(parents=True)
+    (tmp_path / "phantom-polyp" / "unet" / "seed0-unfinished").mkdir(parents=True)
+    (tmp_path / "phantom-polyp" / "unet" / "seed0-unfinished" / "config.yaml").touch()
     bad_record = write_run(tmp_path, "bad_record")
     (bad_record / "record.json").write_text("{")
     bad_scores = write_run(tmp_path, "bad_scores")

@@ -163,7 +163,7 @@ def test_finished_steps_are_not_repeated(done: Path, monkeypatch: pytest.MonkeyP
     def fail(*_args, **_options):
         raise AssertionError("was done already")
 
-    monkeypatch.setattr("bench.scoring.run.score_case", fail)
+    monkeypatch.setattr("bench.scoring.cases.score_case", fail)
     monkeypatch.setattr("bench.runner.build_segmenter", fail)
     monkeypatch.setattr("bench.scoring.run.open_lpips", lambda: (None, "off"))
     assert run_cell(cell(done.parents[2])) == done

@@ -16,6 +16,7 @@ from bench.gate.reference import run_facts
 from bench.record import BadRecordError, read_scores
 from bench.results.store import RunFolder
 from bench.runner import Run
+from bench.scoring import cases
 from reports.frame import read_frame
 from tests.test_runner import POLYP, cell
 
@@ -84,8 +85,8 @@ def test_scores_kept_from_before_a_kill_are_of_the_predictions_that_are_there(
             made.score()
     perfect(made, first)
     scored = []
-    original = RunFolder.read_prediction
-    monkeypatch.setattr(RunFolder, "read_prediction", lambda *a: scored.append(a[2]) or original(*a))
+    original = cases.score_case
+    monkeypatch.setattr(cases, "score_case", lambda stored, *a: scored.append(stored.case.id) or original(stored, *a))
     monkeypatch.setattr("bench.scoring.run.write_gallery", lambda *_: None)
     made.score()
     assert scored == [first]

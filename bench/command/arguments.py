@@ -56,13 +56,13 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     report = add("report", "tables, figures and the page from the records")
     report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
-    compare = add("compare", "are two runs, or two outputs of score-folder, different? by how much?")
+    compare = add("compare", "are two runs different? by how much?")
     compare.add_argument("a", metavar="RUN_A", help="run folder, method with one run, or DIR of score-folder")
     compare.add_argument("b", metavar="RUN_B")
     compare.add_argument("--metric", default="Dice")
     compare.add_argument("--margin", type=float, default=0.01, help="how much worse still counts as not inferior")
     compare.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
-    epilog = "KEY=VALUE overrides choose the runs, and what is allowed: gate.memory=0.1"
+    epilog = "KEY=VALUE overrides choose the runs, or RUN folders do (DIR of score-folder too); gate.memory=0.1 allows"
     gate = add("gate", "judge runs against a committed reference, or make a new one", epilog=epilog)
     gate.add_argument("--reference", type=Path, metavar="FILE", help="default: bench/references/PROFILE-DEVICE.json")
     gate.add_argument("--promote", action="store_true", help="write the runs as the reference")
@@ -100,11 +100,19 @@ def _add_scoring(score: argparse.ArgumentParser) -> None:
     score.add_argument("--pred-suffix", default="", metavar="TEXT", help="ending of stems in PRED, such as _mask")
     score.add_argument("--ref-suffix", default="", metavar="TEXT", help="the same in REF, such as _segmentation")
     score.add_argument("--subset", action="store_true", help="leave out references that have no prediction")
+    _add_naming(score)
     _add_masks(score)
     other = "bring predictions on another grid or of another size to their references' (masks by nearest neighbour)"
     score.add_argument("--resample", action="store_true", help=other)
-    every = "also score the same masks under every protocol: conventions.csv"
+    every = "also score the same masks under every protocol: conventions.parquet"
     score.add_argument("--conventions", action="store_true", help=every)
+
+
+def _add_naming(score: argparse.ArgumentParser) -> None:
+    names = score.add_argument_group("what report, compare and gate call these masks")
+    names.add_argument("--method", metavar="NAME", help="default: the name of DIR")
+    names.add_argument("--dataset", metavar="NAME", help="default: the name of REF and of its folder")
+    names.add_argument("--seed", type=int, default=0, metavar="N", help="masks of one method's trainings: one row")
 
 
 def _add_masks(score: argparse.ArgumentParser) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.config import Cell, expand
+from bench.config import Cell, compose_config, expand
 from bench.errors import InputError
 from bench.gate.promotion import new_reference, refusals
 from bench.gate.reference import (
@@ -18,7 +18,7 @@ from bench.gate.reference import (
     reference_path,
     write_reference,
 )
-from bench.gate.selection import runs_on_disk
+from bench.gate.selection import runs_in, runs_on_disk
 from bench.gate.verdict import REVISION, Verdict, judge
 from bench.metrics.facts import facts_of
 from bench.results.environment import device_facts, git_facts
@@ -42,10 +42,12 @@ def checkout() -> tuple[str | None, bool | None]:
     return facts.get("commit"), facts.get("dirty")
 
 
-def choose_reference(given: Path | None, overrides: list[str]) -> Path:
-    """The file that was given, or the committed one of the profile on this type of device."""
+def choose_reference(given: Path | None, overrides: list[str], folders: Sequence[Path] = ()) -> Path:
+    """The file that was given, or the committed one of the profile on this type of device; none of single folders."""
     if given is not None:
         return given
+    if folders:
+        raise InputError(f"{folders[0]}: run folders have no committed reference; give --reference FILE, or --out FILE")
     profile = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("profile=")), "smoke")
     return reference_path(profile, device_facts()["type"])
 
@@ -77,15 +79,26 @@ def check_checkout(settings: dict[str, Any]) -> None:
         )
 
 
-def judge_disk(given: Path | None, overrides: list[str]) -> Verdict:
-    """Judge the runs on disk; without a profile among the overrides, those of the reference's own."""
-    path = choose_reference(given, overrides)
+def judge_disk(given: Path | None, overrides: list[str], folders: Sequence[Path] = ()) -> Verdict:
+    """Judge these run folders, or the runs of the cells on disk (without a profile given, those of the reference's)."""
+    path = choose_reference(given, overrides, folders)
     reference = read_reference(path)
-    if not any(o.startswith("profile=") for o in overrides):
+    if reference.of_masks and not folders:
+        raise InputError(f"{path}: is of scored folders; name those to judge: sdseg gate DIR ... --reference {path}")
+    if not folders and not any(o.startswith("profile=") for o in overrides):
         overrides = [f"profile={reference.profile}", *overrides]
+    cell, runs = _chosen(overrides, folders)
+    if not reference.of_masks:
+        check_checkout(gate_settings(cell))
+    return judge_runs(reference, runs, cell)
+
+
+def _chosen(overrides: list[str], folders: Sequence[Path]) -> tuple[Cell, dict[Key, RunFacts | str]]:
+    """A cell with the gate's settings, and the runs that are meant."""
+    if folders:
+        return Cell(compose_config(overrides)), runs_in(folders)
     cells = expand(overrides)
-    check_checkout(gate_settings(cells[0]))
-    return judge_runs(reference, runs_on_disk(cells), cells[0])
+    return cells[0], runs_on_disk(cells)
 
 
 def judge_runs(reference: Reference, runs: Mapping[Key, RunFacts | str], cell: Cell) -> Verdict:
@@ -102,19 +115,18 @@ def _replaced(path: Path) -> Reference | None:
         raise InputError(reason) from error
 
 
-def promote(out: Path | None, overrides: list[str], accept: bool = False) -> Promotion:
-    """Write the runs on disk as a reference unless they are refused.
+def promote(out: Path | None, overrides: list[str], accept: bool = False, folders: Sequence[Path] = ()) -> Promotion:
+    """Write the runs on disk, or these run folders, as a reference unless they are refused.
 
     Where the file is there already, runs that fail against it are refused too, unless the change is accepted.
     """
-    path = choose_reference(out, overrides)
+    path = choose_reference(out, overrides, folders)
     old = _replaced(path)
-    cells = expand(overrides)
-    runs = runs_on_disk(cells)
+    cell, runs = _chosen(overrides, folders)
     commit, dirty = checkout()
     reasons, verdict = refusals(runs, commit, dirty), None
     if old is not None and not accept:
-        verdict = judge(old, runs, gate_settings(cells[0]), commit)
+        verdict = judge(old, runs, gate_settings(cell), commit)
         if not verdict.passed:
             reasons.append(f"the runs fail against {path}: --accept replaces it all the same")
     if not reasons:

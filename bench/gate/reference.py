@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from bench.errors import InputError
 from bench.files import atomic_path
 from bench.metrics.facts import facts_of
-from bench.record import ALL_DRAWS, RunRecord, Timing
+from bench.record import ALL_DRAWS, SCORED_FOLDER, RunRecord, Timing
 from bench.results.reuse import code_state
 from bench.results.store import RunFolder
 from bench.scores import DECIBEL, case_values
@@ -93,6 +93,16 @@ class RunFacts(BaseModel):
         return self
 
     @property
+    def of_masks(self) -> bool:
+        """Whether it is a run without a model, of which only the scores can be judged: a scored folder."""
+        return self.profile == SCORED_FOLDER
+
+    @property
+    def again(self) -> str:
+        """What makes its results anew."""
+        return "score the masks again" if self.of_masks else "run again, or --redo fit"
+
+    @property
     def key(self) -> Key:
         """Dataset, method and seed, which name a run."""
         return self.dataset, self.method, self.seed
@@ -107,6 +117,11 @@ class Reference(BaseModel):
     profile: str
     runs: list[RunFacts] = Field(min_length=1)
     digest: str = ""  # of all the rest; "" in files of earlier versions
+
+    @property
+    def of_masks(self) -> bool:
+        """Whether its runs are scored folders."""
+        return self.profile == SCORED_FOLDER
 
     def sealed(self) -> Reference:
         """The same with the digest of its content."""

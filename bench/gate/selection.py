@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from bench.config import Cell
 from bench.errors import InputError, NotApplicableError
-from bench.gate.reference import Key, RunFacts, run_facts
+from bench.gate.reference import Key, RunFacts, key_name, run_facts
 from bench.gate.verdict import NotRun
 from bench.runner import Run
 
@@ -22,6 +23,17 @@ def runs_on_disk(cells: list[Cell]) -> dict[Key, RunFacts | str]:
         with suppress(NotApplicableError):
             by_key[cell.dataset, cell.method, cell.seed] = _facts_of(cell)
     return by_key
+
+
+def runs_in(folders: Sequence[Path]) -> dict[Key, RunFacts | str]:
+    """The facts of these run folders; InputError for one that cannot be read, and for two of one name."""
+    found: dict[Key, RunFacts | str] = {}
+    for folder in folders:
+        facts = run_facts(folder)
+        if facts.key in found:
+            raise InputError(f"{folder}: another {key_name(facts.key)}; score it again with another --method")
+        found[facts.key] = facts
+    return found
 
 
 def _facts_of(cell: Cell) -> RunFacts | str:

@@ -168,6 +168,8 @@ def _identity(
         "device": lambda run: _device(run, settings["device"]),
         "threads": lambda run: run.threads,
     }
+    if old.of_masks:  # where they were scored changes no mask
+        facts = {what: of for what, of in facts.items() if what not in ("device", "threads")}
     words = {"scoring": "other metrics", "threads": "another thread count", "draws": "another number of draws"}
     for what, of in facts.items():
         if what == "scoring" and (old.protocol, old.draws) != (new.protocol, new.draws):
@@ -188,7 +190,12 @@ def _identity(
     for line in new.impossible:
         yield "values", failed(f"impossible value: {line}")
     if new.code == "other":
-        yield "code", failed("results of other code than is installed: run again, or --redo fit", "installed", "other")
+        yield "code", failed(f"results of other code than is installed: {new.again}", "installed", "other")
+    if not old.of_masks:
+        yield from _revision(old, new, commit)
+
+
+def _revision(old: RunFacts, new: RunFacts, commit: str | None) -> Iterator[tuple[str, Judged]]:
     if old.dirty is not False:
         yield "reference", failed("made from a dirty or unknown tree: promote a clean run", str(old.commit)[:8])
     scored = str(new.commit) + ("" if new.dirty is False else "+changes")

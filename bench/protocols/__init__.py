@@ -29,6 +29,11 @@ _SIZED: dict[str, Callable[[int], Protocol]] = {"sdseg": sdseg, "medsegdiff": me
 PROTOCOLS = ("strict", "sdseg", "medsegdiff", "diff_unet", "diff_unet_validation", "nnunet", "monai")
 
 
+def protocol_settings(name: str, size: int) -> dict[str, Any]:
+    """A protocol with the settings it has, as the configuration of a run states them."""
+    return {"name": name, **({"size": size} if name in _SIZED else {})}
+
+
 def build_protocol(name: str, size: Any = 256) -> Protocol:
     """The protocol of a name; those of networks with a fixed input take its in-plane `size` in pixels.
 

@@ -43,8 +43,8 @@ def note_step(folder: RunFolder, step: str, code: str) -> None:
 
 def _unfinished(folder: RunFolder, step: str) -> Iterator[Path]:
     """Files that a step would go on from."""
-    patterns = {"fit": "model/training.pt", "predict": "predictions/draw-*/*.npz", "score": "scoring-*/*.json"}
-    return folder.path.glob(patterns[step])
+    patterns = {"fit": "model/training.pt", "predict": "predictions/draw-*/*.npz"}  # what scoring keeps is of one code
+    return folder.path.glob(patterns[step]) if step in patterns else iter(())
 
 
 def origin(folder: RunFolder, what: str, step: str, code: str) -> Reused:

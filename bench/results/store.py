@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from bench import progress
 from bench.config import Cell
 from bench.declared import file_keys, replaced
 from bench.errors import InputError
-from bench.files import atomic_path, read_json, write_json
+from bench.files import atomic_path, read_json, strict_json, write_json
 from bench.record import REASON, SCORE_COLUMNS, RunRecord, read_record, read_scores
 from bench.results.identity import digest, run_identity
 from bench.results.locking import locked
@@ -29,8 +29,10 @@ from bench.trust import check_code, todays_names
 class RunFolder:
     """Paths and atomic reads and writes of one run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, write: Callable[[str], AbstractContextManager[Path]] | None = None) -> None:
+        """`write` yields a temporary path that becomes the file of a name; by default whatever is there is replaced."""
         self.path = path
+        self._write = write or (lambda name: atomic_path(path / name))
 
     @classmethod
     def of(cls, cell: Cell, data: dict[str, str]) -> RunFolder:
@@ -203,17 +205,18 @@ class RunFolder:
 
     def write_scores(self, frame: pd.DataFrame) -> None:
         """`scores.parquet`."""
-        with atomic_path(self.scores_path) as part:
+        with self._write(self.scores_path.name) as part:
             frame[[name for name in (*SCORE_COLUMNS, REASON) if name in frame]].to_parquet(part, index=False)
 
     def write_conventions(self, frame: pd.DataFrame) -> None:
         """`conventions.parquet`."""
-        with atomic_path(self.conventions_path) as part:
+        with self._write(self.conventions_path.name) as part:
             frame.to_parquet(part, index=False)
 
     def write_record(self, record: RunRecord) -> None:
         """`record.json`, strict JSON."""
-        write_json(self.record_path, json.loads(record.model_dump_json()))
+        with self._write(self.record_path.name) as part:
+            part.write_text(strict_json(json.loads(record.model_dump_json())), encoding="utf-8")
 
     def read_record(self) -> RunRecord:
         """The run's record."""

@@ -87,13 +87,20 @@ class FolderInputs:
         scores = [self._score(draw[stem], mask, onto) for draw, mask in zip(self.scores, masks, strict=False)]
         return StoredCase(case, np.stack(masks), np.stack(scores) if scores else None)
 
-    def mask_facts(self) -> dict[str, Any]:
-        """How the masks of both sides were read, for the record."""
-        return {"references": self.reference_masks.facts(), "predictions": self.predicted_masks.facts()}
+    def facts(self) -> dict[str, Any]:
+        """How the masks of both sides were read, for the summary, with values of the predictions that are no label's.
 
-    def strangers(self) -> list[str | int]:
-        """Values of the predictions that are no label's, nor the background's; colours as text."""
-        return [value if value < COLOUR else show(value) for value in self.predicted_masks.strangers()]
+        Colours as text.
+        """
+        strangers = [value if value < COLOUR else show(value) for value in self.predicted_masks.strangers()]
+        masks = {"references": self.reference_masks.facts(), "predictions": self.predicted_masks.facts()}
+        left_out = {"references_left_out": self.left_out} if self.left_out else {}
+        return {**left_out, "masks": masks, "ids_without_reference": strangers}
+
+    def notes(self) -> list[str]:
+        """What a reader must know of the pairing."""
+        total = len(self.references) + self.left_out
+        return [f"{self.left_out} of {total} references have no prediction and are left out"] if self.left_out else []
 
     def _score(self, path: Path, mask: np.ndarray, onto: Onto) -> np.ndarray:
         score = read_score(path, len(self.labels), onto)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from bench.metrics.facts import facts_of
-from bench.stats import SMALLEST_INTERVAL, Interval, mean_interval, share_interval
+from bench.protocols import build_protocol
+from bench.record import REASON, RunRecord
+from bench.scores import DECIBEL, Summary, decibels, RunScores
 
 _COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
 _NONE = "\u2013"  # en dash
@@ -19,42 +20,61 @@ _NONE = "\u2013"  # en dash
 Facts = dict[str, Any]
 
 
-def summarise(frame: pd.DataFrame, conventions: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Facts]]:
-    """Per metric and label of score rows: figures over cases (each the mean of its draws), and counts of cases.
-
-    The interval is that of the mean, groups of cases kept together; None with infinite values, and below ten groups,
-    whose means are listed instead.
-    """
-    summary: dict[str, dict[str, Facts]] = {}
-    for (metric, label), rows in frame.groupby(["metric", "label"], sort=False):
-        interval_of = share_interval if metric in _COUNTS else mean_interval
-        of = facts_of(str(metric))
-        facts = _over_cases(rows, interval_of, of.low, of.high)
-        if metric in _COUNTS:
-            facts["cases"] = float(rows.groupby("case")["value"].mean().sum())  # the mean over draws of such cases
-        summary.setdefault(str(metric), {})[str(label)] = facts
-    return summary
-
-
-def _over_cases(rows: pd.DataFrame, interval_of: Callable[..., Interval], lowest: float, largest: float) -> Facts:
-    by_case = rows.groupby("case").agg(value=("value", "mean"), group=("group", "first"))  # skips undefined draws
-    defined = by_case.dropna(subset=["value"])
-    values, groups = defined["value"], defined["group"].astype(str).tolist()
-    finite = bool(np.isfinite(values).all())
-    found = interval_of(values.tolist(), groups) if finite else None
-    enough = found is not None and found.groups >= SMALLEST_INTERVAL and math.isfinite(found.low)
+def summary_of(record: RunRecord, rows: pd.DataFrame, read: Mapping[str, Any]) -> dict[str, Any]:
+    """What summary.json says of a scored folder: its record and rows in short, and how its masks were `read`."""
+    rules, scores = build_protocol(**record.config["protocol"]), RunScores(rows)
+    conventions = rows.drop_duplicates("metric").set_index("metric")["convention"].to_dict()
+    metrics: dict[str, dict[str, Facts]] = {}
+    for name, label in rows[["metric", "label"]].drop_duplicates().itertuples(index=False):
+        single = bool(scores.conventions(name))
+        found = scores.summary(name, record.metrics[name], single=single, label=label)
+        metrics.setdefault(name, {})[label] = _figures_of(found, scores.groups)
     return {
-        "mean": _finite(values.mean()),
-        "sd": _finite(values.std()) if finite else None,
-        "interval": [max(found.low, lowest), min(found.high, largest)] if found and enough else None,
-        "median": _finite(values.median()),
+        "protocol": rules.name,
+        "rules": {"targets": rules.targets, "grid": rules.grid, "empty": rules.empty},
+        "conventions": {str(name): _said(record, str(name), how) for name, how in conventions.items()},
+        "n_cases": record.n_cases["test"],
+        "n_groups": scores.groups.nunique(),
+        "draws": record.draws,
+        "labels": record.labels,
+        **read,
+        "references": record.data["references"],
+        "notes": [*record.notes, *_why(rows)],
+        "metrics": metrics,
+        "files": {name: record.files[name] for name in ("scores.parquet",)},
+    }
+
+
+def _said(record: RunRecord, name: str, convention: str) -> dict[str, str]:
+    facts = record.metrics[name]
+    note = {"note": facts.note} if facts.note else {}
+    return {"convention": convention, "unit": facts.unit, "better": facts.better, **note}
+
+
+def _why(rows: pd.DataFrame) -> list[str]:
+    undefined = rows[rows["value"].isna() & (rows[REASON] != "")]
+    said = undefined.groupby(REASON, sort=False)["metric"].unique()
+    return [f"{', '.join(metrics)} undefined: {reason}" for reason, metrics in said.items()]
+
+
+def _figures_of(found: Summary, groups: pd.Series) -> Facts:
+    """Figures over the cases of one metric and label; no interval below ten groups, whose means are listed instead."""
+    defined, estimate = found.every.dropna(), found.estimate
+    values = np.asarray(estimate.values if estimate else (), dtype=float)
+    values = np.sort(decibels(values)) if found.facts.unit == DECIBEL else values
+    return {
+        "mean": _finite(found.mean),
+        "sd": _finite(found.sd),
+        "interval": list(found.interval) if found.interval else None,
+        "median": _finite(defined.median()),
         "n": len(defined),
-        "n_groups": len(set(groups)),
-        "n_undefined": len(by_case) - len(defined),
-        "n_infinite": int(np.isinf(values).sum()),
-        "undefined_values": int(rows["value"].isna().sum()),
-        "values": list(found.values) if found else [],
-        "warning": found.warning if found else "",
+        "n_groups": int(groups[defined.index].nunique()),
+        "n_undefined": found.excluded,
+        "n_infinite": int(np.isinf(defined).sum()),
+        "undefined_values": found.undefined,
+        "values": values.tolist() if np.isfinite(values).all() else [],
+        "warning": estimate.warning if estimate else "",
+        **({"cases": found.count} if found.facts.kind == "count" else {}),
     }
 
 
@@ -116,7 +136,7 @@ def _name(metric: str, said: dict[str, str]) -> str:
 
 def _figures(facts: Facts) -> tuple[str, str, str, int, int]:
     infinite, interval = facts["n_infinite"], facts["interval"]
-    mean = "infinite" if infinite else _number(facts["mean"]) if facts["n"] else "undefined"
+    mean = _number(facts["mean"]) if facts["mean"] is not None else "infinite" if infinite else "undefined"
     spread = f"[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else " ".join(f"{v:.3f}" for v in facts["values"])
     median = "infinite" if infinite and facts["median"] is None else _number(facts["median"])
     return mean, spread or _NONE, median, facts["n"], facts["n_undefined"]
