@@ -78,12 +78,11 @@ def _segment(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
-    import pandas as pd
-
+    from bench.build import import_by_name
     from bench.datasets.masks.declared import parse_pairs
     from bench.results.locking import locked
     from bench.scoring.folder import score_folder
-    from bench.scoring.folder_summary import conventions_text, summary_text
+    from bench.scoring.folder_summary import summary_text
 
     names = ("protocol", "metrics", "scores", "groups", "group_regex", "size", "conventions", "resample", *_PAIRING)
     options = {name: getattr(parsed, name) for name in (*names, *_NAMING, "mask", "ignore", "background")}
@@ -93,8 +92,7 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
         summary = score_folder(parsed.pred, parsed.ref, parsed.out, **options)
     say(summary_text(summary))
     if parsed.conventions:
-        table = conventions_text(pd.read_parquet(parsed.out / "conventions.parquet"))
-        say(f"\nthe same masks under every protocol\n{table}")
+        say("\n" + import_by_name("reports.tables.conventions.text_of_run")(parsed.out))
     say(f"\nscores written to {parsed.out}")
     return DONE
 

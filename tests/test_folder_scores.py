@@ -14,7 +14,7 @@ from PIL import Image
 
 from bench import cli
 from bench.errors import InputError
-from bench.record import SCORE_COLUMNS, read_scores
+from bench.record import REASON, SCORE_COLUMNS, read_scores
 from bench.results.outputs import LIST
 from bench.scoring.folder import score_folder
 
@@ -80,7 +80,7 @@ def test_values_by_hand(folders: tuple[Path, Path, Path]) -> None:
         ["c", "foreground", "0", "IoU", ""],
     ]
     frame = read_scores(out / "scores.parquet")
-    assert list(frame.columns) == SCORE_COLUMNS
+    assert list(frame.columns) == [*SCORE_COLUMNS, REASON]
     assert frame["value"].isna().sum() == 2
     assert set(frame["convention"]) == {"strict"}
 

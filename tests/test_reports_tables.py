@@ -56,12 +56,14 @@ def test_foreign_and_broken_folders_are_one_warning_each(tmp_path: Path) -> None
     bad_scores = write_run(tmp_path, "bad_scores")
     (bad_scores / "scores.parquet").write_text("no parquet")
     (tmp_path / "report").mkdir()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "summary.json").touch()  # as score-folder once left it
     frame = read_frame(tmp_path)
     assert [run.path for run in frame.runs] == [bad_scores, good]
     assert set(frame.scores) == {good}
-    for part in ("notes", "seed0-unfinished", str(bad_record), str(bad_scores)):
+    for part in ("notes", "seed0-unfinished", "old: scored by an earlier version", str(bad_record), str(bad_scores)):
         assert sum(part in line for line in frame.warnings) == 1
-    assert len(frame.warnings) == 4
+    assert len(frame.warnings) == 5
     assert all("\n" not in line for line in frame.warnings)
 
 

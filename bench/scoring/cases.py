@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,19 +13,19 @@ import pandas as pd
 import torch
 
 from bench import progress
+from bench.files import atomic_path
 from bench.metrics import Metric, plugin_code
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
 from bench.metrics.stability import Mode, stability_metrics
 from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol
-from bench.protocols.gap import GAP_METRICS, case_values, gap_table
+from bench.protocols.gap import GAP_METRICS, GapValue, case_values, gap_table
 from bench.protocols.stability import protocol_stability, stability_mode
 from bench.record import ALL_DRAWS, REASON, SCHEMA_VERSION, SCORE_COLUMNS, MetricFacts, RunRecord
 from bench.results.environment import environment_facts
 from bench.results.identity import digest
 from bench.results.stored import StoredCase
 from bench.scores import mean_defined
-from bench.scoring.kept import CaseScores, kept
 from bench.sources import scoring_code
 
 
@@ -105,26 +106,30 @@ def score_cases(
     protocol, stamp, size = build_protocol(**config["protocol"]), digest(settings(config)), config["image_size"]
     fixed = labels, stamp, conventions, lpips is None, scoring_code()
     spacings: set[tuple[float, ...] | None] = set()
-    references, predictions, all_scores, dims = [], [], [], 0
+    references, predictions, dims = [], [], 0
+    rows: list[dict[str, Any]] = []
+    gap: list[GapValue] = []
     for done, case_id in enumerate(ids, 1):
         stored = read(case_id)
 
-        def score(stored: StoredCase = stored) -> CaseScores:
-            rows = score_case(stored, labels, config["metrics"], lpips, protocol)
-            return CaseScores(rows, case_values(stored, size=size) if conventions else [])
+        def score(stored: StoredCase = stored) -> tuple[list[dict[str, Any]], list[GapValue]]:
+            own = score_case(stored, labels, config["metrics"], lpips, protocol)
+            return own, case_values(stored, size=size) if conventions else []
 
         references.append(_reference_digest(stored))
         predictions.append(_digest((case_id, stored.masks.shape), np.packbits(stored.masks), stored.scores))
         key = _digest((references[-1], predictions[-1], stored.case.group, *fixed))
-        all_scores.append(kept(scratch / f"{key}.json", score))
+        of_case, of_protocols = _kept(scratch / f"{key}.json", score)
+        rows += of_case
+        gap += map(GapValue._make, of_protocols)
         spacings.add(stored.case.spacing_mm)
         dims = stored.case.reference.ndim - 1
         progress.report("scoring", done, len(ids))
     mode = stability_mode(protocol.name) if config["draws"] > 1 else None
     data = {"scoring": stamp, "references": digest([labels, references]), **(lpips.facts() if lpips else {})}
     return Scored(
-        _frame([row for scores in all_scores for row in scores.rows]),
-        gap_table((value for scores in all_scores for value in scores.gap), size=size),
+        pd.DataFrame(rows, columns=[*SCORE_COLUMNS, REASON]).astype({"value": float, "draw": int}),
+        gap_table(gap, size=size),
         labels,
         dims,
         metric_facts(protocol.select(config["metrics"]), spacings, mode),
@@ -177,8 +182,14 @@ def metric_facts(
     return facts | {metric.name: metric.facts for metric in over_draws}
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, REASON]).astype({"value": float, "draw": int})
+def _kept(path: Path, score: Callable[[], Any]) -> Any:
+    """What is kept at `path`, or else what `score` returns, which is then kept there for this program alone."""
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    made = score()
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(made), encoding="utf-8")  # with NaN and Infinity, which strict JSON has not
+    return made
 
 
 def _reference_digest(stored: StoredCase) -> str:

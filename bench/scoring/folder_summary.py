@@ -59,13 +59,13 @@ def _why(rows: pd.DataFrame) -> list[str]:
 
 def _figures_of(found: Summary, groups: pd.Series) -> Facts:
     """Figures over the cases of one metric and label; no interval below ten groups, whose means are listed instead."""
-    defined, estimate = found.every.dropna(), found.estimate
+    defined, estimate, interval = found.every.dropna(), found.estimate, found.interval
     values = np.asarray(estimate.values if estimate else (), dtype=float)
     values = np.sort(decibels(values)) if found.facts.unit == DECIBEL else values
     return {
         "mean": _finite(found.mean),
         "sd": _finite(found.sd),
-        "interval": list(found.interval) if found.interval else None,
+        "interval": list(interval) if interval and np.isfinite(interval).all() else None,
         "median": _finite(defined.median()),
         "n": len(defined),
         "n_groups": int(groups[defined.index].nunique()),
@@ -112,22 +112,6 @@ def _spread_header(summary: dict[str, Any], listed: bool) -> str:
     return f"95 % interval{kept}" + (f", or the {'groups' if grouped else 'values'}" if listed else "")
 
 
-def conventions_text(gap: pd.DataFrame) -> str:
-    """The table of the convention gap, a line per metric and a column per protocol, and the largest minus the least."""
-    protocols = list(dict.fromkeys(gap["protocol"]))
-    lines = []
-    for metric, rows in gap.groupby("metric", sort=False):
-        units = dict(zip(rows["protocol"], rows["unit"].fillna(""), strict=True))
-        means = dict(zip(rows["protocol"], rows["mean"], strict=True))
-        mixed = len(set(units.values())) > 1
-        cells = [_cell(means[name], units[name] if mixed else "") if name in means else _NONE for name in protocols]
-        defined = [value for value in means.values() if not math.isnan(value)]
-        spread = _NONE if mixed or len(defined) < 2 else _cell(max(defined) - min(defined), "")
-        unit = next(iter(units.values()))
-        lines.append((f"{metric} ({unit})" if unit and not mixed else metric, *cells, spread))
-    return tabulate(lines, ("metric", *protocols, "spread"), disable_numparse=True)
-
-
 def _name(metric: str, said: dict[str, str]) -> str:
     words = [said.get("unit", ""), said["convention"] if said.get("convention", "strict") != "strict" else ""]
     inside = ", ".join(filter(None, words))
@@ -144,11 +128,6 @@ def _figures(facts: Facts) -> tuple[str, str, str, int, int]:
 
 def _number(value: float | None) -> str:
     return _NONE if value is None else f"{value:.4f}"
-
-
-def _cell(value: float, unit: str) -> str:
-    text = "undefined" if math.isnan(value) else "infinite" if math.isinf(value) else f"{value:.4f}"
-    return f"{text} {unit}".strip()
 
 
 def _finite(value: float) -> float | None:

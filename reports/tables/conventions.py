@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.record import check_table
-from reports.frame import Frame, Run
+from reports.frame import Frame, Run, read_frame
 from reports.table import Column, Table
 from reports.variants import unflagged
+from reports.writers import to_text
 
 TITLE = "Conventions · The same predictions under every protocol"
 FILE = "conventions.parquet"
@@ -62,6 +65,15 @@ def build(frame: Frame) -> Table | None:
     caption = CAPTION + " ".join(RULES[name] for name in protocols if name in RULES)
     said = [f"{note}: {'; '.join(names)}." for note, names in notes.items()]
     return Table("conventions", TITLE, caption, _columns(list(protocols)), rows, said)
+
+
+def text_of_run(run: Path) -> str:
+    """The table of one run folder for a terminal, with all columns of the page."""
+    table = build(read_frame(run))
+    if table is None:
+        return ""
+    columns = [replace(column, level="terminal") for column in table.shown("page")[2:]]
+    return to_text(replace(table, columns=columns))
 
 
 def _columns(protocols: list[str]) -> list[Column]:
