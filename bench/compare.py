@@ -118,11 +118,11 @@ def compare_runs(a: Path, b: Path, metric: str = "Dice", margin: float = 0.01) -
     folders = RunFolder(Path(a)), RunFolder(Path(b))
     records = [folder.read_record() for folder in folders]
     of_masks = any(record.profile == SCORED_FOLDER for record in records)
-    for (what, one), other in zip(
-        _facts(records[0], of_masks).items(), _facts(records[1], of_masks).values(), strict=True
-    ):
-        if one != other:
-            raise InputError(f"{a} and {b}: another {what} ({one[:40]}, {other[:40]}); only equal ones compare")
+    one, other = (_facts(record, of_masks) for record in records)
+    for what in one:
+        if one[what] != other[what]:
+            values = f"{one[what][:40]}, {other[what][:40]}"
+            raise InputError(f"{a} and {b}: another {what} ({values}); only equal ones compare")
     facts = facts_of(metric)
     if facts.better == "none":
         raise InputError(f"--metric {metric}: has no better direction; choose another")
