@@ -192,7 +192,7 @@ def _facts_in_words(record: RunRecord) -> dict[str, MetricFacts]:
                 "kind": kind,
                 "low": low,
                 "note": note,
-                "high": 1 if kind == "share" else None,
+                "high": None if kind == "score" else 1,
             }
         )
     return facts

@@ -92,7 +92,8 @@ class Summary:
     @cached_property
     def estimate(self) -> Interval | None:
         """The mean of what was averaged with its interval, whatever the number of groups; None with infinite values."""
-        interval_of = share_interval if self.facts.kind == "count" else mean_interval
+        one_per_case = self.facts.kind == "count" and self.facts.high == 1  # and not of images or pairs
+        interval_of = share_interval if one_per_case else mean_interval
         return interval_of(self.averaged.tolist(), self.groups) if self.bounded else None
 
     @property

@@ -49,6 +49,12 @@ def test_means_by_case_are_those_of_plain_loops(decibel: bool) -> None:
     assert values.to_dict() == pytest.approx(by_hand(frame, decibel), nan_ok=True)
 
 
+def test_a_count_of_images_is_no_share_of_cases() -> None:
+    images = MetricFacts(unit="images", kind="count", low=0)
+    scores = scores_of([("a", 0, 9.0)], cases=12, metric="images/SSIM/seg")
+    assert scores.summary("images/SSIM/seg", images).interval == (9, 9)
+
+
 def test_infinite_values_make_their_case_and_the_mean_infinite() -> None:
     rows = [(f"c{i}", f"c{i}", "a", draw, "ASSD", float(i)) for i in range(12) for draw in range(2)]
     rows[0] = (*rows[0][:-1], math.inf)

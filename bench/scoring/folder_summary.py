@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from bench.protocols import build_protocol
 from bench.record import REASON, RunRecord
-from bench.scores import DECIBEL, Summary, decibels, RunScores
+from bench.scores import DECIBEL, RunScores, Summary, decibels
 
 _COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
 _NONE = "\u2013"  # en dash
@@ -74,7 +74,7 @@ def _figures_of(found: Summary, groups: pd.Series) -> Facts:
         "undefined_values": found.undefined,
         "values": values.tolist() if np.isfinite(values).all() else [],
         "warning": estimate.warning if estimate else "",
-        **({"cases": found.count} if found.facts.kind == "count" else {}),
+        **({"cases": found.count} if found.facts.unit == "cases" else {}),
     }
 
 
