@@ -26,8 +26,8 @@ SMALL = [
     "train.batch_size=2",
     "train.validate_every=2",
     "train.checkpoint_every=2",
-    "method.options.options.features=[8,8,8,8,8,8]",
 ]
+NARROW = ["method.options.options.features=[8,8,8,8,8,8]"]
 POLYP = [
     "dataset=phantom/polyp",
     "dataset.n_train=6",
@@ -47,7 +47,8 @@ pytestmark = pytest.mark.usefixtures("no_lpips")
 
 
 def cell(runs: Path, *more: str, data: list[str] = POLYP, method: str = "sdseg") -> Cell:
-    (made,) = expand([f"method={method}", *SMALL, *data, f"runs_dir={runs}", *more])
+    narrow = NARROW if method == "unet" else []
+    (made,) = expand([f"method={method}", *SMALL, *narrow, *data, f"runs_dir={runs}", *more])
     return made
 
 
