@@ -28,13 +28,6 @@ from bench.quoting import quote_overrides
 from bench.sizes import settle
 from bench.trust import check_code
 
-# Everything in bench.metrics by name: importing it here would make every command wait for SciPy.
-METRICS = (
-    *("Dice", "IoU", "Sensitivity", "Precision", "HD95", "ASSD", "NSD"),
-    *("VolumeDifference", "RelativeVolumeDifference", "VolumeBias", "missed", "hallucinated", "both_empty"),
-    *("ECE", "Brier"),
-)
-
 
 @dataclass
 class MeasureConfig:
@@ -102,7 +95,7 @@ class Config:
     method: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
-    metrics: list[str] = field(default_factory=lambda: list(METRICS))
+    metrics: list[str] | None = None  # all built-in ones
     predict_batch_size: int = 8
     runs_dir: str = "runs"
     device: str = "auto"
@@ -135,6 +128,10 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise InputError(_one_line(error)) from error
     sections: dict[str, Any] = json.loads(json.dumps(content))
+    if sections["metrics"] is None:
+        from bench.metrics import METRICS  # not above: it makes whoever imports it wait for SciPy
+
+        sections["metrics"] = list(METRICS)
     check_code(sections, quote_overrides(overrides))
     check_values(sections)
     return sections

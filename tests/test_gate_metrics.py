@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.config import METRICS as DEFAULT
 from bench.gate import RunFacts, run_facts
 from bench.metrics import METRICS, Pair
 from tests.gate_fixtures import make_run, verdict
@@ -31,7 +30,7 @@ def every_metric() -> pd.DataFrame:
         prediction &= index not in (CASES - 3, CASES - 1)
         score = np.clip(prediction * 0.8 + rng.uniform(0, 0.2, prediction.shape), 0, 1)
         pair = Pair(prediction, reference, (1.5, 1.5), score)
-        found = [(f"case-{index:03d}", f"p{index}", "lesion", 0, name, METRICS[name](pair)) for name in DEFAULT]
+        found = [(f"case-{index:03d}", f"p{index}", "lesion", 0, name, METRICS[name](pair)) for name in METRICS]
         rows += found
     return score_rows(rows)
 
@@ -49,13 +48,13 @@ def changed(folder: Path, metric: str, change: Change) -> RunFacts:
 
 def test_two_equal_runs_pass_in_every_metric(whole: RunFacts) -> None:
     found = [row for row in verdict(whole, whole).rows if row.kind == "accuracy"]
-    assert [row.metric for row in found] == list(DEFAULT)
+    assert [row.metric for row in found] == list(METRICS)
     assert {row.verdict for row in found} == {"pass: identical"}
 
 
 def first_of(value: float) -> Change:
     """Another value in the first case alone."""
-    return lambda values: values.mask(values.index < len(DEFAULT), value)
+    return lambda values: values.mask(values.index < len(METRICS), value)
 
 
 CHANGES: dict[str, tuple[str, Change, str]] = {

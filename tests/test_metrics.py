@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bench import metrics
-from bench.config import Config
 from bench.errors import InputError
 from bench.metrics import METRICS, Metric, Pair, select
 from bench.metrics.overlap import dice, iou
@@ -126,7 +125,7 @@ def test_the_table_states_direction_and_convention():
 
 
 def test_every_metric_is_scored_by_default():
-    assert list(Config().metrics) == list(METRICS)
+    assert compose_config(["profile=smoke", "method=unet", "dataset=phantom/polyp"])["metrics"] == list(METRICS)
 
 
 def test_select_keeps_the_order():
