@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bench import metrics
+from bench.config import compose_config
 from bench.errors import InputError
 from bench.metrics import METRICS, Metric, Pair, select
 from bench.metrics.overlap import dice, iou
