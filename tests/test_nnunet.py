@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +17,10 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_model
 
 from baselines.nnunet import process, segmenter
 from baselines.nnunet.dataset import DATASET, label_map, native_values, write_dataset, write_json
 from baselines.nnunet.segmenter import NNUNetSegmenter, nnunet_segmenter
-from baselines.nnunet.worker import Watch
 
 PHOTO = SimpleNamespace(channels=3, labels=("a", "b"), image_size=(16, 24), dims=2, intensity=(0.0, 255.0))
 CT = SimpleNamespace(channels=1, labels=("liver",), image_size=(16, 24), dims=3, intensity=(-200.0, 300.0))
@@ -146,126 +143,16 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: s
         build(**options)
 
 
-class FakePredictor:
-    """nnU-Net's predictor, as far as the bridge uses it: label 2 on the left, 1 on the right."""
-
-    def __init__(self) -> None:
-        self.network = torch.nn.Conv2d(3, 3, 1)
-        self.configuration_manager = SimpleNamespace(patch_size=[16, 16])
-        self.seen: list[tuple[np.ndarray, list[float]]] = []
-
-    def predict_single_npy_array(self, values: np.ndarray, properties: Any, *rest: Any, **options: Any) -> Any:
-        self.seen.append((values, properties["spacing"]))
-        labels = np.ones(values.shape[1:], np.uint8)
-        labels[..., :3] = 2
-        probabilities = np.stack([np.where(labels == i, 0.8, 0.1) for i in range(3)]).astype(np.float32)
-        return labels, probabilities
-
-
-def trained(task: Any) -> dict[str, Any]:
-    architecture = {
-        "network_class_name": "torch.nn.Conv2d",
-        "arch_kwargs": {"conv_op": "torch.nn.modules.conv.Conv2d", "dropout_op": None},
-        "_kw_requires_import": ["conv_op", "dropout_op"],
-    }
-    plans = {
-        "configurations": {"2d": {"architecture": architecture}},
-        "original_median_spacing_after_transp": [4.0, 1.0, 2.0],
-        "transpose_backward": [1, 0, 2],
-    }
-    facts = {"epochs": 1, "steps": 250, "val_dice": 0.5}
-    return {"plans": plans, "mirroring_axes": list(range(task.dims)), "facts": facts}
-
-
-def fake_fit(monkeypatch: pytest.MonkeyPatch, task: Any, fail: str = "") -> list[str]:
-    """Stages that leave what nnU-Net's would; returns the list of those that are run."""
-    ran = []
-
-    def run_stage(stage: str, settings: dict[str, Any], folder: Path, log: Path) -> None:
-        assert settings["folder"] == str(folder)
-        assert (folder / "raw.json").exists()
-        if stage == fail:
-            raise ValueError(f"{log}: failed")
-        ran.append(stage)
-        if stage == "plan":
-            write_json(folder / "plan.json", {})
-            return
-        save_model(FakePredictor().network, str(folder.parent / "model.safetensors"))
-        write_json(folder.parent / "nnunet.json", trained(task))
-
-    monkeypatch.setattr(segmenter, "run_stage", run_stage)
-    monkeypatch.setattr(NNUNetSegmenter, "_build_predictor", lambda self, trained: FakePredictor())
-    return ran
-
-
 @pytest.mark.usefixtures("installed")
-def test_fit_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = fake_fit(monkeypatch, PHOTO, fail="train")
-    with pytest.raises(ValueError, match=r"nnunet\.log: failed"):
-        build().fit(items(PHOTO, 2), items(PHOTO, 1), tmp_path)
-    assert ran == ["plan"]
-    ran = fake_fit(monkeypatch, PHOTO)
-    method = build()
-    assert method.model is None
-    assert method.fit(items(PHOTO, 2), items(PHOTO, 1), tmp_path) == {"epochs": 1, "steps": 250, "val_dice": 0.5}
-    assert ran == ["train"]
-    assert method.model is not None
-    assert method.evaluations == 4
-    assert not (tmp_path / ".nnunet" / "raw").exists()  # the copy of the data
-    build().fit(items(PHOTO, 2), items(PHOTO, 1), tmp_path)
-    assert ran == ["train"]
-    # A sibling run that borrows this fit takes the files alone.
-    other = tmp_path / "other"
-    other.mkdir()
-    for path in tmp_path.glob("[!.]*"):
-        if path.is_file():
-            shutil.copy(path, other)
-    build(mirroring=False).load(other)
-
-
-@pytest.mark.usefixtures("installed")
-def test_prediction_is_one_hot_labels_and_their_softmax(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_fit(monkeypatch, PHOTO)
-    method = build()
-    method.fit(items(PHOTO, 2), items(PHOTO, 1), tmp_path)
-    image = torch.stack([item["image"] for item in items(PHOTO, 2)])
-    score, mask = method.predict(image, [None, None])
-    assert score.shape == mask.shape == (2, 2, 16, 24)
-    assert mask.dtype == torch.bool
-    assert mask[:, 1, :, :3].all()
-    assert mask[:, 0, :, 3:].all()
-    assert mask.sum() == 2 * 16 * 24
-    torch.testing.assert_close(score, torch.where(mask, 0.8, 0.1))
-    values, spacing = method._predictor.seen[1]
-    assert spacing == [999.0, 1.0, 1.0]
-    np.testing.assert_array_equal(values[:, 0], native_values(image[1], PHOTO.intensity))
-    assert method.describe()["window"] == [16, 16]
-
-
-@pytest.mark.usefixtures("installed")
-def test_a_volume_is_predicted_with_its_spacing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_fit(monkeypatch, CT)
-    method = build(CT)
-    method.fit(items(CT, 1), items(CT, 1), tmp_path)
-    image = items(CT, 1)[0]["image"][None]
-    assert method.predict(image, [None]).mask.shape == (1, 2, 5, 16, 24)
-    method.predict(image, [SimpleNamespace(spacing_mm=(3.0, 2.0, 1.0))])
-    # Without one of its own: the training set's median, in the order of the array.
-    assert [spacing for _, spacing in method._predictor.seen] == [[1.0, 4.0, 2.0], [3.0, 2.0, 1.0]]
-
-
-@pytest.mark.usefixtures("installed")
-def test_broken_files_are_named_and_plans_call_networks_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_fit(monkeypatch, PHOTO)
-    build().fit(items(PHOTO, 1), items(PHOTO, 1), tmp_path)
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-9])
-    with pytest.raises(ValueError, match=r"model\.safetensors: truncated"):
-        build().load(tmp_path)
+def test_plans_call_parts_of_networks_only_and_broken_files_are_named(tmp_path: Path) -> None:
     for name in ("os.system", "torch.nn.functional.torch.os.system"):
-        bad = trained(PHOTO)
-        bad["plans"]["configurations"]["2d"]["architecture"]["arch_kwargs"]["conv_op"] = name
-        write_json(tmp_path / "nnunet.json", bad)
+        architecture = {
+            "network_class_name": "torch.nn.Conv2d",
+            "arch_kwargs": {"conv_op": name, "dropout_op": None},
+            "_kw_requires_import": ["conv_op", "dropout_op"],
+        }
+        plans = {"configurations": {"2d": {"architecture": architecture}}}
+        write_json(tmp_path / "nnunet.json", {"plans": plans})
         with pytest.raises(ValueError, match=rf"nnunet\.json: .*{name}"):
             build().load(tmp_path)
     (tmp_path / "nnunet.json").write_text("{")
@@ -317,44 +204,6 @@ def test_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
         assert worker.wait(timeout=120) == -signal.SIGKILL
 
 
-def test_checkpoints_are_whole_and_seconds_outlive_a_kill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def trainer(epoch: int, saved: str | None) -> Any:
-        def save(filename: str) -> None:
-            Path(filename).write_text("half")
-            if saved is None:
-                raise OSError("no space left")
-            Path(filename).write_text(saved)
-
-        return SimpleNamespace(
-            save_checkpoint=save,
-            train_step=lambda batch: batch + 1,
-            on_train_epoch_start=lambda: None,
-            on_train_epoch_end=lambda outputs: None,
-            disable_checkpointing=False,
-            num_iterations_per_epoch=20,
-            num_epochs=2,
-            current_epoch=epoch,
-        )
-
-    for epoch in (0, 1):
-        watched = trainer(epoch, saved=f"epoch {epoch}")
-        watch = Watch(watched, tmp_path / "seconds.json")
-        watched.on_train_epoch_start()
-        assert [watched.train_step(i) for i in range(20)] == list(range(1, 21))
-        watched.on_train_epoch_end([])
-        watched.save_checkpoint(str(tmp_path / "checkpoint.pth"))
-    assert sorted(watch.seconds) == ["0", "1"]
-    facts = watch.facts()
-    assert facts["steps"] == 40
-    assert facts["train_s_per_step"] == pytest.approx(sum(watch.seconds.values()) / 40)
-    assert capsys.readouterr().out.split("\n")[:-1] == [f"{process.PROGRESS} {i} 40" for i in (10, 20, 30, 40)]
-    broken = trainer(1, saved=None)
-    Watch(broken, tmp_path / "seconds.json")
-    with pytest.raises(OSError, match="no space left"):
-        broken.save_checkpoint(str(tmp_path / "checkpoint.pth"))
-    assert (tmp_path / "checkpoint.pth").read_text() == "epoch 1"
-
-
 @pytest.mark.full
 @pytest.mark.skipif(find_spec("nnunetv2") is None, reason="nnunetv2 is not installed")
 def test_end_to_end_and_equal_to_nnunets_own_prediction(tmp_path: Path, request: pytest.FixtureRequest) -> None:
@@ -370,8 +219,9 @@ def test_end_to_end_and_equal_to_nnunets_own_prediction(tmp_path: Path, request:
         noise = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(i))
         return {"image": mask + 0.4 * noise - 0.7, "mask": mask, "case_id": str(i)}
 
-    method = build(task, trainer="nnUNetTrainer_1epoch")
-    facts = method.fit([disc(i) for i in range(8)], [disc(8), disc(9)], tmp_path)
+    method, data = build(task, trainer="nnUNetTrainer_1epoch"), ([disc(i) for i in range(8)], [disc(8), disc(9)])
+    facts = method.fit(*data, tmp_path)
+    assert build(task, trainer="nnUNetTrainer_1epoch").fit(*data, tmp_path) == facts  # nothing is trained again
     assert facts["steps"] == 250
     assert facts["val_dice"] > 0.8
     calls: list[int] = []
@@ -390,3 +240,7 @@ def test_end_to_end_and_equal_to_nnunets_own_prediction(tmp_path: Path, request:
         labels, soft = official.predict_single_npy_array(values, properties, None, None, True)
         assert (labels[0] == mask[i, 0].numpy()).all()
         assert (soft[1, 0] == score[i, 0].numpy()).all()
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"model\.safetensors: truncated"):
+        build(task).load(tmp_path)

@@ -33,28 +33,29 @@ def predicted(segmenter: TrainedSegmenter) -> torch.Tensor:
     return segmenter.predict(image, [torch.Generator().manual_seed(i) for i in range(4)]).score
 
 
-@pytest.mark.parametrize("layout", [True, False], ids=["channels last", "contiguous"])
-def test_prediction_right_after_the_fit_is_the_one_after_loading(tmp_path: Path, layout: bool) -> None:
-    fitted = build(channels_last=layout)
-    fitted.fit(items(), items()[:2], tmp_path)
-    loaded = build(channels_last=layout)
-    loaded.load(tmp_path)
-    found = predicted(fitted)
-    assert torch.equal(found, predicted(loaded))
-    assert found.std() > 0
-    assert fitted.describe() == loaded.describe()
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedSegmenter]:
+    """A trained model and its folder."""
+    folder, segmenter = tmp_path_factory.mktemp("fitted"), build()
+    segmenter.fit(items(), items()[:2], folder)
+    return folder, segmenter
 
 
-def test_settings_change_rounding_and_not_the_answer(tmp_path: Path) -> None:
-    build().fit(items(), items()[:2], tmp_path)
-    plain = build(fold=False, fold_upsampling=False, channels_last=False)
-    exact = build()
+def test_settings_change_rounding_and_not_the_answer(fitted: tuple[Path, TrainedSegmenter]) -> None:
+    plain, exact = build(fold=False, fold_upsampling=False, channels_last=False), build()
     for segmenter in (plain, exact):
-        segmenter.load(tmp_path)
-    torch.testing.assert_close(predicted(exact), predicted(plain), rtol=0, atol=1e-3)
+        segmenter.load(fitted[0])
+    expected = predicted(fitted[1])
+    assert expected.std() > 0
+    assert torch.equal(predicted(exact), expected)  # right after the fit as after loading
+    torch.testing.assert_close(predicted(plain), expected, rtol=0, atol=1e-3)
+    assert exact.describe() == fitted[1].describe()
     assert exact.describe()["fold"] is True
     assert plain.describe()["fold"] is False
     assert exact.describe()["precision"] == dict.fromkeys(("encoder", "denoiser", "decoder"), "float32")
+    for change in (exact.load, lambda folder: exact.fit(items(), items(), folder)):
+        with pytest.raises(ValueError, match="build the method again"):  # ready to predict
+            change(fitted[0])
 
 
 def test_training_in_half_precision_does_not_decide_how_sdseg_predicts(tmp_path: Path) -> None:
@@ -79,15 +80,6 @@ def test_another_network_predicts_in_the_precision_it_trained_in() -> None:
     assert segmenter.describe() == {"precision": {"model": "bfloat16"}}
 
 
-def test_a_model_made_ready_takes_no_other_weights(tmp_path: Path) -> None:
-    segmenter = build()
-    predicted(segmenter)
-    with pytest.raises(ValueError, match="build the method again"):
-        segmenter.load(tmp_path)
-    with pytest.raises(ValueError, match="build the method again"):
-        segmenter.fit(items(), items(), tmp_path)
-
-
 def test_amplified_half_precision_is_refused_before_training() -> None:
     with pytest.raises(ValueError, match=r"precision\.denoiser=bfloat16"):
         build(prediction="eps", precision={"denoiser": "bfloat16"})
@@ -104,24 +96,21 @@ def test_light_decoder_answers_where_asked(tmp_path: Path) -> None:
     assert not torch.equal(predicted(frozen), predicted(light))
 
 
-def test_a_fitted_folder_is_a_saved_model_and_serves_as_weights_from_elsewhere(tmp_path: Path) -> None:
-    trained = build()
-    trained.fit(items(), items()[:2], tmp_path / "run")
-    assert SDSeg.from_pretrained(tmp_path / "run").config.prediction == "z0"
-    copied = pretrained_segmenter(TASK, seed=0, device="cpu", recipe={}, weights=str(tmp_path / "run"))
-    assert copied.fit([], [], tmp_path / "copy")["steps"] == 0
-    loaded = pretrained_segmenter(TASK, seed=0, device="cpu", recipe={}, weights=str(tmp_path / "run"))
+def test_a_fitted_folder_serves_as_weights_from_elsewhere(
+    tmp_path: Path, fitted: tuple[Path, TrainedSegmenter]
+) -> None:
+    def pretrained(folder: Path, task: Any = TASK) -> TrainedSegmenter:
+        return pretrained_segmenter(task, seed=0, device="cpu", recipe={}, weights=str(folder))
+
+    assert SDSeg.from_pretrained(fitted[0]).config.prediction == "z0"
+    assert pretrained(fitted[0]).fit([], [], tmp_path / "copy")["steps"] == 0
+    loaded = pretrained(fitted[0])
     loaded.load(tmp_path / "copy")
-    assert torch.equal(predicted(trained), predicted(loaded))
-
-
-def test_weights_from_elsewhere_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    assert torch.equal(predicted(fitted[1]), predicted(loaded))
     with pytest.raises(ValueError, match=r"nowhere: not a saved SDSeg model"):
-        pretrained_segmenter(TASK, seed=0, device="cpu", recipe={}, weights=str(tmp_path / "nowhere"))
-    build().model.save_pretrained(tmp_path)
-    task = SimpleNamespace(**{**vars(TASK), "labels": ("a", "b")})
+        pretrained(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="a model of 1 labels, this dataset has 2"):
-        pretrained_segmenter(task, seed=0, device="cpu", recipe={}, weights=str(tmp_path))
+        pretrained(fitted[0], SimpleNamespace(**{**vars(TASK), "labels": ("a", "b")}))
 
 
 class Drawn(torch.Generator):

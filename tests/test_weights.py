@@ -61,7 +61,7 @@ def test_query_key_and_value_lie_head_by_head() -> None:
     assert torch.equal(row.to_theirs(found, heads=2), tensor)
 
 
-@pytest.mark.parametrize("variant", [None, "attn_all", "multiclass"])
+@pytest.mark.parametrize("variant", ["attn_all", "multiclass"])
 def test_there_and_back_is_the_same_to_the_bit(golden: Golden, variant: str | None) -> None:
     state = golden.official_state(variant)
     written = to_official(sdseg_from_official(state))
@@ -147,15 +147,6 @@ def test_denoiser_starts_from_any_source(state: State, model: SDSeg, tmp_path: P
         assert torch.equal(unet.class_embedding.weight, embedding)
 
 
-def test_input_channels_of_the_condition_start_at_zero(state: State, model: SDSeg, tmp_path: Path) -> None:
-    torch.save({"state_dict": lsun(state)}, tmp_path / "lsun.ckpt")
-    unet = build_unet(model.config.architecture)
-    load_denoiser(unet, tmp_path / "lsun.ckpt")
-    assert torch.equal(unet.conv_in.weight[:, :4], model.denoiser.unet.conv_in.weight[:, :4])
-    assert not unet.conv_in.weight[:, 4:].any()
-    assert torch.equal(unet.conv_out.weight, model.denoiser.unet.conv_out.weight)
-
-
 def test_cross_attention_network_takes_what_fits(state: State, model: SDSeg, tmp_path: Path) -> None:
     torch.save({"state_dict": lsun(state)}, tmp_path / "lsun.ckpt")
     unet = build_unet(model.config.architecture, conditioning="cross_attention")
@@ -229,15 +220,17 @@ def test_autoencoder_of_stable_diffusion_is_taken(state: State, tmp_path: Path) 
     assert "the autoencoder of a Stable Diffusion" in import_weights(tmp_path / "sd.ckpt", tmp_path / "sd")
 
 
-def test_u_net_becomes_a_diffusers_folder(state: State, model: SDSeg, tmp_path: Path) -> None:
+def test_u_net_without_a_condition_becomes_a_diffusers_folder(state: State, model: SDSeg, tmp_path: Path) -> None:
     torch.save({"state_dict": lsun(state)}, tmp_path / "lsun.ckpt")
     line = import_weights(tmp_path / "lsun.ckpt", tmp_path / "lsun")
     assert "U-Net with 4 input channels and 8 heads" in line
     assert UNet2DModel.from_pretrained(tmp_path / "lsun").config.in_channels == 4
-    unet = build_unet(model.config.architecture)
-    load_denoiser(unet, tmp_path / "lsun")
-    assert torch.equal(unet.conv_out.weight, model.denoiser.unet.conv_out.weight)
-    assert not unet.conv_in.weight[:, 4:].any()
+    for source in ("lsun.ckpt", "lsun"):
+        unet = build_unet(model.config.architecture)
+        load_denoiser(unet, tmp_path / source)
+        assert torch.equal(unet.conv_in.weight[:, :4], model.denoiser.unet.conv_in.weight[:, :4])
+        assert not unet.conv_in.weight[:, 4:].any()  # the condition's channels start at zero
+        assert torch.equal(unet.conv_out.weight, model.denoiser.unet.conv_out.weight)
 
 
 def test_command(state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

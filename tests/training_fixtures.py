@@ -17,8 +17,8 @@ from sdseg.training.trainer import train
 Losses = namedtuple("Losses", ["total"])
 RECIPE = Recipe(steps=12, batch_size=4, lr=1e-2, validate_every=4, checkpoint_every=3, ema_decay=0.9)
 
-TOY = {"steps": 12, "lr": 1e-2, "crop": 6, "max_grad_norm": 1.0}
-TINY = {"steps": 4, "lr": 1e-3}
+TOY = {"steps": 8, "lr": 1e-2, "crop": 6, "max_grad_norm": 1.0}
+TINY = {"steps": 2, "lr": 1e-3}
 RUNS: dict[str, dict[str, Any]] = {
     "toy": TOY,
     "toy_parts": TOY | {"accumulate": 2},
@@ -95,7 +95,7 @@ def train_one(name: str, folder: Path) -> dict[str, Any]:
     train_data, val_data = (items(10), items(3)) if toy else (discs(6), discs(3))
     recipe = Recipe(batch_size=4, ema_decay=0.9, validate_every=4, checkpoint_every=4, **RUNS[name])
     if name == "toy_resumed":
-        begun = recipe.model_copy(update={"steps": 8})
+        begun = recipe.model_copy(update={"steps": 4})
         train(Toy(dropout=0.0), train_data, val_data, begun, folder / name, 0, "cpu")
     model = Toy(dropout=0.0) if toy else tiny_sdseg(labels=2)
     losses: list[float] = []
@@ -112,9 +112,9 @@ def train_one(name: str, folder: Path) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    """Every run; each process's results in a file of its own."""
+    """Every run but the plain SDSeg; each process's results in a file of its own."""
     torch.set_num_threads(1)
-    results = {name: train_one(name, folder) for name in RUNS}
+    results = {name: train_one(name, folder) for name in RUNS if name != "tiny"}
     torch.save(results, folder / f"result-{os.environ['RANK']}.pt")
     torch.distributed.destroy_process_group()
 
