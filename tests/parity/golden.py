@@ -3,53 +3,29 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 from tests.parity import procedural
+from tests.parity.folder import GoldenFolder, check, log
 
-HERE = Path(__file__).parents[1] / "data" / "golden_sdseg"
 UNET = "model.diffusion_model."
 MARGIN = 10  # over float32's own error in the released code
 _VARIANTS = {"multiclass": "multiclass_additional_keys", "attn_all": "attn_all_additional_keys"}
 
-log = logging.getLogger(__name__)
 
-
-def golden_folder() -> Path:
-    """The folder that SDSEG_GOLDEN names (or its subfolder `sdseg`), else what ships with the tests."""
-    named = os.environ.get("SDSEG_GOLDEN")
-    root = Path(named) if named else HERE
-    return root / "sdseg" if (root / "sdseg").is_dir() else root
-
-
-class Golden:
+class Golden(GoldenFolder):
     """One configuration of the golden data, `tiny` or `full`."""
 
     def __init__(self, size: str) -> None:
-        self.size, self.folder = size, golden_folder()
+        super().__init__("sdseg", "manifest_tiny.json")
+        self.size = size
         self.batch, self.side = (2, 64) if size == "tiny" else (1, 256)
         self.latent = self.side // 8
-
-    def path(self, name: str) -> Path:
-        """A file of the folder; skips the test where it is not there."""
-        path = self.folder / name
-        if not path.is_file():
-            pytest.skip(f"{name} is not here; name the folder of the golden data in SDSEG_GOLDEN")
-        return path
-
-    def json(self, name: str) -> Any:
-        """A file's content."""
-        return json.loads(self.path(name).read_text())
 
     @cached_property
     def salt(self) -> str:
@@ -62,17 +38,17 @@ class Golden:
     @cached_property
     def values(self) -> dict[str, torch.Tensor]:
         """Tensors to compare with."""
-        return load_file(self.path(f"{self.size}.safetensors"))
+        return self.tensors(self.size)
 
     @cached_property
     def scalars(self) -> dict[str, Any]:
         """Numbers to compare with."""
-        return self.json(f"{self.size}.json")
+        return self.json(self.size)
 
     @cached_property
     def tolerance(self) -> dict[str, Any]:
         """Errors of float32 in the released code."""
-        return self.json("tolerance.json")
+        return self.json("tolerance")
 
     def input(self, name: str, *shape: int, image: bool = False) -> torch.Tensor:
         """A procedural input of this configuration."""
@@ -85,14 +61,14 @@ class Golden:
 
     def official_state(self, variant: str | None = None, own_ema: bool = False) -> dict[str, torch.Tensor]:
         """A complete procedural checkpoint under the released names; averaged weights equal the raw ones or not."""
-        manifest, config = self.json(f"manifest_{self.size}.json"), self.json(f"config_{self.size}.json")
+        manifest, config = self.json(f"manifest_{self.size}"), self.json(f"config_{self.size}")
         shapes = {k: v["shape"] for group in manifest["groups"].values() for k, v in group.items()}
         for key, entry in manifest[_VARIANTS[variant]].items() if variant else ():
             shapes[key] = entry["shape"]
             # An attention pushes the upsampler behind it from place 1 to place 2.
             if moved := re.fullmatch(rf"({UNET}output_blocks\.\d+)\.2\.(.*)", key):
                 shapes.pop(f"{moved[1]}.1.{moved[2]}", None)
-        state = load_file(self.path("schedule.safetensors"))
+        state = self.tensors("schedule")
         state.pop("lvlb_weights")
         state["scale_factor"] = torch.tensor(config["diffusion"]["scale_factor"])
         state["model_ema.decay"] = torch.tensor(0.9999)
@@ -107,13 +83,10 @@ class Golden:
     def check(self, item: str, actual: torch.Tensor, expected: torch.Tensor | None = None) -> None:
         """Compare a tensor item within ten times the error that float32 has in the released code."""
         expected = self.values[item] if expected is None else expected
-        assert actual.shape == expected.shape, item
         limit = MARGIN * self.tolerance[self.size][re.sub(r"\.(f16|crop)$", "", item)]["max_abs_diff"]
         if expected.dtype == torch.float16:  # stored coarsely
             limit += float(expected.abs().max()) * 2**-11
-        difference = float((actual.detach() - expected.float()).abs().max())
-        log.info("%s %s: %.1e (limit %.1e)", self.size, item, difference, limit)
-        assert difference <= limit, f"{item}: {difference:.2e} > {limit:.2e}"
+        check(f"{self.size} {item}", actual, expected, limit)
 
     def check_number(self, item: str, actual: float, expected: float, section: str, floor: float = 1e-5) -> None:
         """Compare a number within ten times float32's relative error, at least `floor`."""

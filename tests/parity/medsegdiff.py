@@ -2,67 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import os
-from functools import cached_property
-from pathlib import Path
-from typing import Any
 
-import pytest
 import torch
-from safetensors.torch import load_file
 
 from baselines.medsegdiff.loss import medsegdiff_loss
 from baselines.medsegdiff.model import MedSegDiff
 from baselines.medsegdiff.official import to_official
 from tests.parity import procedural
+from tests.parity.folder import GoldenFolder, check, log
 
-HERE = Path(__file__).parents[1] / "data" / "golden_medsegdiff"
-log = logging.getLogger(__name__)
+__all__ = ["Golden", "check", "check_gradients", "check_losses", "standin"]
 
 
-class Golden:
-    """The folder that SDSEG_GOLDEN names (or its subfolder `medsegdiff`), else what ships with the tests."""
+class Golden(GoldenFolder):
+    """The whole folder."""
 
     def __init__(self) -> None:
-        root = Path(os.environ.get("SDSEG_GOLDEN", HERE))
-        found = root / "medsegdiff" if (root / "medsegdiff").is_dir() else root
-        self.folder = found if (found / "manifest_v2_fast.json").is_file() else HERE
-
-    def path(self, name: str) -> Path:
-        """A file of the folder; skips the test where it is not there."""
-        path = self.folder / name
-        if not path.is_file():
-            pytest.skip(f"{name} is not here; name the folder of the golden data in SDSEG_GOLDEN")
-        return path
-
-    def json(self, name: str) -> Any:
-        """A json file's content."""
-        return json.loads(self.path(f"{name}.json").read_text())
-
-    def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """A file of tensors."""
-        return load_file(self.path(f"{name}.safetensors"))
-
-    @cached_property
-    def salt(self) -> str:
-        """What every name is seeded with."""
-        return self.json("config")["salt"]
-
-    @cached_property
-    def tolerance(self) -> dict[str, Any]:
-        """The limits."""
-        return self.json("tolerances")
-
-    def input(self, name: str, *shape: int) -> torch.Tensor:
-        """A standard normal input."""
-        return procedural.tensor(name, shape, self.salt)
-
-    def image(self, name: str, *shape: int) -> torch.Tensor:
-        """An image in [0, 1]."""
-        return self.input(name, *shape).sigmoid()
+        super().__init__("medsegdiff", "manifest_v2_fast.json")
 
     def state(self, config: str, amplified: bool = False, prefix: str = "") -> dict[str, torch.Tensor]:
         """A procedural checkpoint of a configuration; amplified, V1's modulation is large enough to be seen."""
@@ -84,14 +41,6 @@ class Golden:
         shapes = {"weight": (512, 480, 1, 1), "bias": (512,)}
         weight, bias = (procedural.weight(f"bottleneck_random.{k}", s, self.salt) for k, s in shapes.items())
         return weight, bias
-
-
-def check(item: str, actual: torch.Tensor, expected: torch.Tensor, limit: float) -> None:
-    """Equal shapes, and no element further away than `limit`."""
-    assert actual.shape == expected.shape, item
-    difference = float((actual.detach() - expected).abs().max())
-    log.info("%s: %.1e (limit %.1e)", item, difference, limit)
-    assert difference <= limit, f"{item}: {difference:.2e} > {limit:.2e}"
 
 
 def standin(x: torch.Tensor, t: torch.Tensor, shift: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,6 @@ SIZES = ["btcv_small", pytest.param("btcv_full", marks=FULL)]
 WINDOWS = [
     ("btcv_small", 2, (32, 32, 32)),
     ("btcv_small", 1, (34, 37, 32)),  # odd edges
-    ("brats_small", 1, (32, 32, 32)),
     pytest.param("btcv_full", 1, (32, 32, 32), marks=FULL),
     pytest.param("btcv_full", 1, (64, 64, 64), marks=FULL),
 ]
@@ -68,7 +67,7 @@ def step_losses(golden: Golden, config: str, t: int):
 
 
 @pytest.mark.parametrize("config", SIZES)
-@pytest.mark.parametrize("t", [0, 500, 999])
+@pytest.mark.parametrize("t", [0, 999])
 @torch.no_grad()
 def test_losses(golden: Golden, config: str, t: int) -> None:
     losses, expected = step_losses(golden, config, t)[1], golden.json("losses")[config][f"t{t}"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from sdseg.labels import Prediction
 from sdseg.model import SDSeg
 from sdseg.sampling import ddim
 from sdseg.weights.official import sdseg_from_official
 from tests.parity import procedural
-from tests.parity.golden import Golden, log
+from tests.parity.folder import log
+from tests.parity.golden import Golden
 from tests.parity.test_networks import check_pixels
 
 
@@ -40,11 +40,6 @@ def test_single_step(golden: Golden, model: SDSeg) -> None:
 @torch.no_grad()
 def test_single_step_with_averaged_weights_of_their_own(tiny: Golden) -> None:
     check_single_step(tiny, sdseg_from_official(tiny.official_state(own_ema=True)), "onestep_ema")
-
-
-@torch.no_grad()
-def test_averaged_weights_are_left_on_request(tiny: Golden) -> None:
-    check_single_step(tiny, sdseg_from_official(tiny.official_state(own_ema=True), use_ema=False), "onestep")
 
 
 def sample_ddim(golden: Golden, model: SDSeg, eta: float) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
@@ -110,7 +105,7 @@ def check_maps(values: dict[str, torch.Tensor], name: str, answer: Prediction, r
 
 @torch.no_grad()
 def test_evaluation_of_images(tiny: Golden, tiny_model: SDSeg) -> None:
-    values, facts = load_file(tiny.path("eval256.safetensors")), tiny.json("eval256.json")["eval_2d"]
+    values, facts = tiny.tensors("eval256"), tiny.json("eval256")["eval_2d"]
     images = procedural.tensor("tiny/eval_2d/images", (8, 3, 256, 256), tiny.salt, image=True)
     masks = torch.stack([procedural.ellipse(f"tiny/eval_2d/mask_{i}", tiny.salt, 256) for i in range(8)])
     answer = evaluate(tiny, tiny_model, "eval_2d", images)
@@ -128,7 +123,7 @@ def volume(golden: Golden, name: str, label: int) -> tuple[torch.Tensor, torch.T
 
 @torch.no_grad()
 def test_evaluation_of_a_volume(tiny: Golden, tiny_model: SDSeg) -> None:
-    values, facts = load_file(tiny.path("eval256.safetensors")), tiny.json("eval256.json")["eval_3d"]
+    values, facts = tiny.tensors("eval256"), tiny.json("eval256")["eval_3d"]
     slices, masks = volume(tiny, "eval_3d", 1)
     answer = evaluate(tiny, tiny_model, "eval_3d", slices)
     check_maps(values, "eval_3d", answer, masks)
@@ -137,7 +132,7 @@ def test_evaluation_of_a_volume(tiny: Golden, tiny_model: SDSeg) -> None:
 
 @torch.no_grad()
 def test_evaluation_of_several_classes(tiny: Golden, multiclass_model: SDSeg) -> None:
-    values, facts = load_file(tiny.path("eval256.safetensors")), tiny.json("eval256.json")["eval_mc"]
+    values, facts = tiny.tensors("eval256"), tiny.json("eval256")["eval_mc"]
     painted = torch.zeros(8, 256, 256, dtype=torch.uint8)
     for label in (1, 2, 3):
         slices, masks = volume(tiny, "eval_mc", label)

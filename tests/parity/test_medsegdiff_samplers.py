@@ -109,7 +109,11 @@ def test_respaced_schedule(values: dict[str, torch.Tensor]) -> None:
 
 @pytest.mark.parametrize(
     ("tag", "steps", "shift"),
-    [("ddpm1000", 1000, 0.0), ("ddpm_respaced50", 50, 3.0), ("ddpm_respaced50_lowcal", 50, -2.0)],
+    [
+        pytest.param("ddpm1000", 1000, 0.0, marks=pytest.mark.full),
+        ("ddpm_respaced50", 50, 3.0),
+        ("ddpm_respaced50_lowcal", 50, -2.0),
+    ],
 )
 def test_ddpm_and_v1s_mixing(values: dict[str, torch.Tensor], tag: str, steps: int, shift: float) -> None:
     schedule, noise = LinearSchedule(), Noise(2, 1, 32, 32)

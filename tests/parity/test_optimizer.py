@@ -15,8 +15,7 @@ from tests.parity.golden import UNET, Golden
 from tests.parity.test_losses import check_losses, training_loss
 
 PAPER = Recipe(steps=100_000, batch_size=4, lr=4e-5, warmup=10_000)
-RATES = {"official_warmup": PAPER, "constant_4e-5": Recipe(steps=3, batch_size=4, lr=4e-5)}
-RATES["constant_1e-3"] = Recipe(steps=3, batch_size=4, lr=1e-3)
+RATES = {"official_warmup": PAPER, "constant_1e-3": Recipe(steps=3, batch_size=4, lr=1e-3)}
 
 
 def weights(model: SDSeg, unet_only: bool = False) -> dict[str, torch.Tensor]:
@@ -38,7 +37,7 @@ def check_norms(golden: Golden, item: str, kind: str, now: dict, start: dict, st
 @pytest.mark.parametrize("name", list(RATES))
 def test_three_steps(tiny: Golden, tiny_model: SDSeg, name: str) -> None:
     model, recipe = copy.deepcopy(tiny_model), RATES[name]
-    golden = tiny.json("optim.json")["runs"][name]
+    golden = tiny.json("optim")["runs"][name]
     optimizer = torch.optim.AdamW(model.parameter_groups(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     ema, start = Ema(model.averaged, recipe.ema_decay), weights(model)
     for i, step in enumerate(golden["steps"]):
@@ -62,6 +61,6 @@ def test_three_steps(tiny: Golden, tiny_model: SDSeg, name: str) -> None:
 
 
 def test_learning_rate(tiny: Golden) -> None:
-    for row in tiny.json("optim.json")["lr_schedule"]:
+    for row in tiny.json("optim")["lr_schedule"]:
         assert PAPER.lr_factor(row["step"]) == pytest.approx(row["factor"], rel=1e-9), row["step"]
         assert PAPER.lr * PAPER.lr_factor(row["step"]) == pytest.approx(row["lr"], rel=1e-9)

@@ -12,7 +12,7 @@ from tests.parity.golden import Golden
 
 @pytest.fixture(scope="module")
 def selfcheck(tiny: Golden) -> dict:
-    return tiny.json("weights_selfcheck.json")
+    return tiny.json("weights_selfcheck")
 
 
 @pytest.mark.parametrize("size", ["tiny", "full"])

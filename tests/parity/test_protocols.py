@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.nn.functional import interpolate
 
 from bench.metrics import Pair
@@ -34,7 +33,7 @@ def drawn(rows: list, shape: list[int]) -> np.ndarray:
 
 
 def test_sdseg(tiny: Golden) -> None:
-    facts = tiny.json("metrics.json")
+    facts = tiny.json("metrics")
     protocol, planes = build_protocol("sdseg", 16), []
     assert len(facts["dice_iou"]) == 18
     for entry in facts["dice_iou"]:
@@ -48,7 +47,7 @@ def test_sdseg(tiny: Golden) -> None:
 
 
 def test_sdseg_on_its_evaluation_loop(tiny: Golden) -> None:
-    stored, facts = load_file(tiny.path("eval256.safetensors")), tiny.json("eval256.json")
+    stored, facts = tiny.tensors("eval256"), tiny.json("eval256")
     packed = {name: stored[name].numpy() for name in stored if name.endswith(".packed")}
     masks = {name.removesuffix(".packed"): np.unpackbits(bits, axis=-1) > 0 for name, bits in packed.items()}
     classes = {key: stored[f"eval_mc.{key}"].numpy() for key in ("pred", "labels")}

@@ -29,7 +29,7 @@ def found_on(kind: str, maps: np.ndarray) -> ReleasedPairs:
 
 @pytest.mark.parametrize("kind", list(LIMITS))
 def test_every_number_of_the_notebook(kind: str, maps: np.ndarray) -> None:
-    golden = GOLDEN.json("metrics.json")["stability"]["torchmetrics_0_7_0"][kind]["inferred_range"]
+    golden = GOLDEN.json("metrics")["stability"]["torchmetrics_0_7_0"][kind]["inferred_range"]
     found = found_on(kind, maps)
     for key, name in NAMES.items():
         limit = LIMITS[kind][name]
