@@ -30,8 +30,7 @@ def test_one_trailing_step_is_the_single_step() -> None:
     torch.testing.assert_close(ddim(smooth, z_T, SCHEDULE, 1), single_step(smooth, z_T, SCHEDULE))
 
 
-@pytest.mark.parametrize("steps", [2, 10])
-def test_ddim_equals_diffusers(steps: int) -> None:
+def test_ddim_on_the_trailing_grid_equals_diffusers() -> None:
     z_T = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     scheduler = DDIMScheduler(
         beta_start=0.0015,
@@ -42,11 +41,11 @@ def test_ddim_equals_diffusers(steps: int) -> None:
         prediction_type="sample",
         timestep_spacing="trailing",
     )
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(4)
     z_t = z_T
     for t in scheduler.timesteps:
         z_t = scheduler.step(smooth(z_t, t.expand(2)), t, z_t).prev_sample
-    torch.testing.assert_close(ddim(smooth, z_T, SCHEDULE, steps), z_t, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ddim(smooth, z_T, SCHEDULE, 4), z_t, rtol=1e-4, atol=1e-4)
 
 
 def test_eta_needs_noise_and_bad_steps_are_refused() -> None:

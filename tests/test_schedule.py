@@ -1,29 +1,13 @@
-"""NoiseSchedule against the released numbers and against diffusers."""
+"""NoiseSchedule: its inverse and its arithmetic; the numbers are in tests/parity."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
 
 from sdseg.schedule import NoiseSchedule
 
 SCHEDULE = NoiseSchedule.scaled_linear()
-
-
-@pytest.mark.parametrize(
-    ("t", "alpha_bar"),
-    [(0, 0.9985), (100, 0.8288), (250, 0.5355), (500, 0.1501), (750, 0.01739), (999, 6.687e-4)],
-)
-def test_released_values(t: int, alpha_bar: float) -> None:
-    assert float(SCHEDULE.alphas_cumprod[t]) == pytest.approx(alpha_bar, rel=5e-4)
-
-
-def test_equals_diffusers() -> None:
-    other = DDIMScheduler(beta_start=0.0015, beta_end=0.0155, beta_schedule="scaled_linear")
-    torch.testing.assert_close(SCHEDULE.alphas_cumprod, other.alphas_cumprod, rtol=2e-5, atol=0)
-    z0, eps, t = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 400, 999])
-    torch.testing.assert_close(SCHEDULE.add_noise(z0, eps, t), other.add_noise(z0, eps, t), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("prediction", ["eps", "z0", "v"])
