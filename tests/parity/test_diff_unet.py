@@ -76,16 +76,6 @@ def test_losses(golden: Golden, config: str, t: int) -> None:
         assert getattr(losses, name).item() == pytest.approx(value, rel=0, abs=golden.tolerance["losses"]), name
 
 
-def test_losses_of_plain_tensors(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored, expected = golden.tensors("losses", "lossonly/"), golden.json("losses")["lossonly"]
-    model = TrainableDiffUNet(DiffUNet(3, 1, 13, (2,) * 6))
-    monkeypatch.setattr(model.network, "forward", lambda *_: stored["logits"])
-    mask = stored["labels_u8"].bool()
-    losses = model.loss_at(torch.zeros(2, 1, 8, 8, 8), mask, torch.tensor([0, 0]), torch.zeros(mask.shape))
-    for name, value in expected.items():
-        assert getattr(losses, name).item() == pytest.approx(value, rel=0, abs=golden.tolerance["losses"]), name
-
-
 @pytest.mark.parametrize("config", SIZES)
 def test_gradients(golden: Golden, config: str) -> None:
     model, losses = step_losses(golden, config, 500)

@@ -11,8 +11,6 @@ from baselines.diff_unet.sampling import (
     ddim_logits,
     fused_map,
     sampling_timesteps,
-    step_share,
-    uncertainty,
 )
 from baselines.sliding_window import slide
 from tests.parity.golden_diff_unet import Golden
@@ -83,18 +81,6 @@ def test_fusion_of_given_steps(golden: Golden, fusion, name: str, scale: int, sh
     fused = fused_map(lambda *_: next(steps).flatten(0, 1), torch.zeros_like(stack[:, 0]), 10, fusion)
     limit = golden.tolerance["fusion_suf" if name == "suf" else "fusion_sum_last"]
     golden.check(name, fused, golden.tensors("fusion")[f"{name}/fused"], limit)
-
-
-def test_uncertainty_of_a_step(golden: Golden) -> None:
-    expected = golden.tensors("fusion", "suf/uncertainty_")
-    stack = 8 * golden.input("suf/logits", 4, 10, 1, 3, 8, 8, 8)
-    limit = golden.tolerance["fusion_suf"]
-    for step in (0, 9):
-        golden.check(f"u{step}", uncertainty(stack[:, step]), expected[f"of_step{step}"], limit)
-    golden.check("floor", uncertainty(stack[:, 0], floor=0.01), expected["floor001_of_step0"], limit)
-    # A run that counts double in its sum counts as much more in what the step adds.
-    once, twice = (step_share("uncertainty", stack[:runs, 0], 0, 10) for runs in (1, 4))
-    assert not torch.allclose(once, twice)
 
 
 def test_sliding_windows_lie_and_blend_as_released(golden: Golden) -> None:

@@ -49,13 +49,6 @@ def test_loss(golden: Golden, model: SDSeg) -> None:
     check_losses(golden, "loss", losses, expected, f"{golden.size}_scalars")
 
 
-@pytest.mark.parametrize("name", ["loss_t10", "loss_t901"])
-@torch.no_grad()
-def test_loss_at_one_time(tiny: Golden, tiny_model: SDSeg, name: str) -> None:
-    expected = tiny.scalars[name]
-    check_losses(tiny, name, training_loss(tiny, tiny_model, name, expected["t"]), expected, "tiny_scalars")
-
-
 def test_gradients(tiny: Golden, tiny_model: SDSeg) -> None:
     model, expected = copy.deepcopy(tiny_model), tiny.scalars["grad"]
     losses = training_loss(tiny, model, "loss", expected["t"])
