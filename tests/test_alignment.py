@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bench.config import compose_config
-from sdseg.alignment import FeatureAlignment, PatchTokens, load_teacher
+from sdseg.alignment import FeatureAlignment, load_teacher
 from sdseg.architecture import ARCHITECTURES
 from sdseg.config import Alignment, SDSegConfig
 from sdseg.loss import Losses
@@ -68,6 +68,11 @@ def test_alignment_trains_projector_and_unet_but_not_the_teacher(level: int) -> 
     optimizer.step()
     assert loss(model).alignment < first.alignment
     assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+    # It is not saved, but follows the model.
+    extra = set(model.state_dict()) - set(aligned(alignment=None).state_dict())
+    assert extra == {f"alignment.projector.{i}.{name}" for i in (0, 2, 4) for name in ("weight", "bias")}
+    model.to(torch.float64)
+    assert all(p.dtype == torch.float64 for p in teacher.parameters())
 
 
 def test_total_is_the_other_losses_plus_the_weighted_alignment() -> None:
@@ -118,16 +123,6 @@ def test_prediction_knows_nothing_of_alignment_and_needs_no_teacher(tmp_path: Pa
     assert set(model.trained) == {"denoiser", "vision_encoder"}
 
 
-def test_teacher_is_not_saved_but_follows_the_model() -> None:
-    teacher = Toy()
-    model = aligned(teacher)
-    extra = set(model.state_dict()) - set(aligned(alignment=None).state_dict())
-    assert extra == {f"alignment.projector.{i}.{name}" for i in (0, 2, 4) for name in ("weight", "bias")}
-    assert not {id(p) for p in teacher.parameters()} & {id(p) for p in model.parameters()}
-    model.to(torch.float64)
-    assert all(p.dtype == torch.float64 for p in teacher.parameters())
-
-
 def test_loss_is_float32_under_autocast_and_copies_align_with_their_own_features() -> None:
     model = aligned(Toy())
     twin, expected = copy.deepcopy(model), loss(model)
@@ -138,18 +133,14 @@ def test_loss_is_float32_under_autocast_and_copies_align_with_their_own_features
     assert float(losses.alignment) == pytest.approx(float(expected.alignment), abs=0.02)
 
 
-def test_refuses_a_teacher_of_another_width_and_a_level_that_is_not_there() -> None:
+def test_what_does_not_fit_is_refused_and_only_training_needs_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"teacher_width=6: this teacher's tokens are 7 wide"):
         loss(aligned(Toy(width=7)))
     with pytest.raises(ValueError, match=r"alignment\.level=3: this U-Net has levels 0 to 2"):
         aligned(Toy(), alignment=SMALL.model_copy(update={"level": 3}))
-
-
-def test_missing_timm_is_one_line_and_only_training_meets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    model = aligned()
     with pytest.raises(ValueError, match=r"pip install 'sdseg-bench\[alignment\]'"):
-        model.prepare([torch.ones(1, 1, 64, 64, dtype=torch.bool)], torch.Generator())
+        aligned().prepare([torch.ones(1, 1, 64, 64, dtype=torch.bool)], torch.Generator())
 
 
 def test_the_methods_file_makes_such_a_model() -> None:
@@ -191,15 +182,13 @@ class TestTimm:
         torch.testing.assert_close(found[:, :, 0, 1], expected[:, 1])
         assert not any(p.requires_grad for p in teacher.parameters())
         assert not teacher.training
+        assert teacher(torch.zeros(1, 3, 48, 64)).shape == (1, 64, 2, 2)
 
     def test_a_model_trains_with_a_teacher_from_a_file_of_another_image_size(self, tmp_path: Path) -> None:
         save_file(self.vit(64).state_dict(), tmp_path / "teacher.safetensors")
         model = aligned(alignment=self.config(weights=str(tmp_path / "teacher.safetensors")))
         loss(model).total.backward()
         assert all(p.grad is not None for p in model.alignment.projector.parameters())
-
-    def test_takes_images_of_any_size(self) -> None:
-        assert PatchTokens(self.vit(32), 32)(torch.zeros(1, 3, 48, 64)).shape == (1, 64, 2, 2)
 
     def test_refuses_what_does_not_fit(self, tmp_path: Path) -> None:
         part = {name: x for name, x in self.vit(32).state_dict().items() if name != "blocks.0.attn.qkv.weight"}

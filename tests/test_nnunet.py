@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from baselines.nnunet import process, segmenter
-from baselines.nnunet.dataset import DATASET, label_map, native_values, write_dataset, write_json
+from baselines.nnunet.dataset import DATASET, label_map, native_values, write_dataset
 from baselines.nnunet.segmenter import NNUNetSegmenter, nnunet_segmenter
 
 PHOTO = SimpleNamespace(channels=3, labels=("a", "b"), image_size=(16, 24), dims=2, intensity=(0.0, 255.0))
@@ -98,66 +98,50 @@ def test_a_dataset_is_written_once_and_a_half_written_one_again(tmp_path: Path) 
     assert stray.exists()
 
 
-def test_overlapping_labels_and_empty_splits_are_refused(tmp_path: Path) -> None:
-    mask = torch.zeros(3, 4, 4, dtype=torch.bool)
-    mask[0, 0], mask[2, :, 0] = True, True
-    with pytest.raises(ValueError, match="case c7: labels a and c overlap"):
-        label_map(mask, ("a", "b", "c"), "c7")
-    with pytest.raises(ValueError, match="the val split is empty"):
-        write_dataset(tmp_path, items(PHOTO, 1), [], PHOTO, "zscore")
-
-
-def test_without_the_package_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs nnunetv2: pip install 'sdseg-bench\[nnunet\]'"):
-        build()
-
-
 @pytest.mark.usefixtures("installed")
 def test_defaults_follow_the_task() -> None:
     image, volume = build(), build(CT)
-    assert (image.dims, image.settings["configuration"], image.normalization, image.evaluations) == (
-        2,
-        "2d",
-        "zscore",
-        4,
-    )
-    assert (volume.dims, volume.settings["configuration"], volume.normalization) == (3, "3d_fullres", "CT")
+    told = [(x.dims, x.settings["configuration"], x.normalization) for x in (image, volume)]
+    assert told == [(2, "2d", "zscore"), (3, "3d_fullres", "CT")]
+    assert image.evaluations == 4
     assert volume.evaluations == 8
     assert build(CT, configuration="2d").dims == 3
     assert build(CT, mirroring=False).evaluations == 1
     assert build(SimpleNamespace(**{**vars(CT), "intensity": (0.0, 900.0)})).normalization == "zscore"
 
 
-@pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"configuration": "3d_fullres"}, "needs volumes"),
-        ({"configuration": "3d_cascade_fullres"}, "known are 2d, 3d_fullres"),
-        ({"tile_step_size": 0.0}, "tile_step_size=0.0"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build(**options)
+def plans(name: str) -> dict[str, Any]:
+    architecture = {
+        "network_class_name": "torch.nn.Conv2d",
+        "arch_kwargs": {"conv_op": name, "dropout_op": None},
+        "_kw_requires_import": ["conv_op", "dropout_op"],
+    }
+    return {"configurations": {"2d": {"architecture": architecture}}}
 
 
 @pytest.mark.usefixtures("installed")
-def test_plans_call_parts_of_networks_only_and_broken_files_are_named(tmp_path: Path) -> None:
-    for name in ("os.system", "torch.nn.functional.torch.os.system"):
-        architecture = {
-            "network_class_name": "torch.nn.Conv2d",
-            "arch_kwargs": {"conv_op": name, "dropout_op": None},
-            "_kw_requires_import": ["conv_op", "dropout_op"],
-        }
-        plans = {"configurations": {"2d": {"architecture": architecture}}}
-        write_json(tmp_path / "nnunet.json", {"plans": plans})
-        with pytest.raises(ValueError, match=rf"nnunet\.json: .*{name}"):
+def test_what_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = torch.zeros(3, 4, 4, dtype=torch.bool)
+    mask[0, 0], mask[2, :, 0] = True, True
+    with pytest.raises(ValueError, match="case c7: labels a and c overlap"):
+        label_map(mask, ("a", "b", "c"), "c7")
+    with pytest.raises(ValueError, match="the val split is empty"):
+        write_dataset(tmp_path, items(PHOTO, 1), [], PHOTO, "zscore")
+    with pytest.raises(ValueError, match="needs volumes"):
+        build(configuration="3d_fullres")
+    with pytest.raises(ValueError, match="known are 2d, 3d_fullres"):
+        build(configuration="3d_cascade_fullres")
+    with pytest.raises(ValueError, match=r"tile_step_size=0\.0"):
+        build(tile_step_size=0.0)
+    segmenter._check_names(plans("torch.nn.modules.conv.Conv2d"))  # parts of networks and nothing else
+    contents = {n: json.dumps({"plans": plans(n)}) for n in ("os.system", "torch.nn.functional.torch.os.system")}
+    for reason, content in {**contents, "not what an nnU-Net training leaves": "{"}.items():
+        (tmp_path / "nnunet.json").write_text(content)
+        with pytest.raises(ValueError, match=rf"nnunet\.json: .*{reason}"):
             build().load(tmp_path)
-    (tmp_path / "nnunet.json").write_text("{")
-    with pytest.raises(ValueError, match=r"nnunet\.json: not what an nnU-Net training leaves"):
-        build().load(tmp_path)
+    monkeypatch.setattr(segmenter, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs nnunetv2: pip install 'sdseg-bench\[nnunet\]'"):
+        build()
 
 
 @pytest.fixture
