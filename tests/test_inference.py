@@ -110,7 +110,7 @@ def test_folded_upsampling_is_exact_at_the_borders_too() -> None:
     ],
 )
 def test_exact_mode_gives_the_official_loops_masks(shape: str, options: dict) -> None:
-    model, size = scrambled(SHAPES[shape], **options), 32 if shape == "tiny" else 64
+    model, size = scrambled(SHAPES[shape], **options), 32 if shape == "tiny" else 128
     expected = official_loop(model, *inputs(size=size))
     optimize(model, InferenceSettings())
     found = model.predict(*inputs(size=size))

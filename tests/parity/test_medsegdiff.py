@@ -106,21 +106,20 @@ def test_losses_and_gradients_of_v2(learner: MedSegDiff, mode: str) -> None:
         medsegdiff_loss(*losses).total.backward()
         return to_official(learner, {n: p.grad for n, p in learner.network.named_parameters() if p.grad is not None})
 
-    state = {name: buffer.clone() for name, buffer in learner.named_buffers()}
-    with torch.backends.mkldnn.flags(enabled=False):
-        rounded = {name: gradient.clone() for name, gradient in gradients().items()}
-    learner.load_state_dict(state, strict=False)  # the running means of batch norms
-    found = gradients()
+    found = {name: gradient.clone() for name, gradient in gradients().items()}
     check_gradients(golden, tag, learner)
-    limit = golden.tolerance["grad_norms"]
+    written = {name: tensor.clone() for name, tensor in to_official(learner).items()}
+    limit, rounded = golden.tolerance["grad_norms"], dict[str, torch.Tensor]()
     for name, wanted in values.items():
         if name.startswith(f"{tag}/grad/"):
-            key = name.removeprefix(f"{tag}/grad/")
-            # The first convolutions lie behind many batch norms: how far two ways to convolve are apart on this
-            # processor is what its rounding does to an element, and no element can be held to less.
-            rounding = float((found[key] - rounded[key]).abs().max())
-            check(name, found[key], wanted, max(limit["rel"] * float(wanted.abs().max()) + limit["abs"], 2 * rounding))
-    written = to_official(learner)
+            key, most = name.removeprefix(f"{tag}/grad/"), limit["rel"] * float(wanted.abs().max()) + limit["abs"]
+            if float((found[key] - wanted).abs().max()) > most:
+                # The first convolutions lie behind many batch norms: how far two ways to convolve are apart on this
+                # processor is what its rounding does to an element, and no element can be held to less.
+                with torch.backends.mkldnn.flags(enabled=False):
+                    rounded = rounded or gradients()
+                most = max(most, 2 * float((found[key] - rounded[key]).abs().max()))
+            check(name, found[key], wanted, most)
     buffers = {n.removeprefix(f"{tag}/buffers/"): x for n, x in values.items() if n.startswith(f"{tag}/buffers/")}
     assert bool(buffers) == (mode != "eval")
     for name, wanted in buffers.items():
