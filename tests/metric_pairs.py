@@ -16,7 +16,7 @@ from sdseg.torchvision_ops import declare_missing_operators
 
 TOLERANCE = 2.0003  # no distance of whole elements lies on it, so that single precision decides alike
 
-PER_KIND = 28
+PER_KIND = 8
 Kind = Callable[[np.random.Generator, tuple[int, ...]], tuple[np.ndarray, np.ndarray]]
 
 
@@ -71,7 +71,7 @@ KINDS: dict[str, Kind] = {
 
 def metric_pairs(per_kind: int = PER_KIND) -> list[Pair]:
     """`per_kind` pairs of each of the 12 kinds in two and as many in three dimensions; a third has no spacing."""
-    found = []
+    pairs = []
     for dims in (2, 3):
         for number, kind in enumerate(KINDS.values()):
             for index in range(per_kind):
@@ -79,8 +79,8 @@ def metric_pairs(per_kind: int = PER_KIND) -> list[Pair]:
                 shape = tuple(int(n) for n in rng.integers(3, 17 if dims == 2 else 10, dims))
                 spacing = tuple(float(x) for x in rng.uniform(0.4, 5, dims)) if index % 3 else None
                 score = rng.random(shape).astype(np.float32)
-                found.append(Pair(*kind(rng, shape), spacing, score))
-    return found
+                pairs.append(Pair(*kind(rng, shape), spacing, score))
+    return pairs
 
 
 def third_party(name: str) -> Any:
@@ -96,11 +96,11 @@ def monai_values(pair: Pair) -> dict[str, float]:
     options = {"include_background": True, "spacing": pair.spacing_mm}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = {
+        values = {
             "Dice": metrics.compute_dice(*masks),
             "IoU": metrics.compute_iou(*masks),
             "HD95": metrics.compute_hausdorff_distance(*masks, percentile=95, **options),
             "ASSD": metrics.compute_average_surface_distance(*masks, symmetric=True, **options),
             "NSD": metrics.compute_surface_dice(*masks, class_thresholds=[TOLERANCE], **options),
         }
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in values.items()}

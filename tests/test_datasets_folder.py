@@ -60,7 +60,7 @@ def test_default_split_has_exact_shares(root: Path) -> None:
     assert any(splits(Folder(root, 16, seed=s)) != found for s in range(1, 4))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(n=st.integers(3, 300), seed=st.integers(0, 5), shuffle=st.randoms(use_true_random=False))
 def test_split_ignores_order_and_keeps_shares(n: int, seed: int, shuffle: random.Random) -> None:
     names = [f"case{i}" for i in range(n)]
@@ -73,7 +73,7 @@ def test_split_ignores_order_and_keeps_shares(n: int, seed: int, shuffle: random
     assert counts[0] >= 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(sizes=st.lists(st.integers(1, 9), min_size=3, max_size=40))
 @example(sizes=[1, 1, 6])  # the groups of test left none for val
 def test_groups_stay_whole_and_shares_near(sizes: list[int]) -> None:

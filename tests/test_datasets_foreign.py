@@ -34,8 +34,7 @@ def save(path: Path, values: np.ndarray = VALUES, affine: np.ndarray = AFFINE, *
     return path
 
 
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "packed"), [*((name, False) for name in NAMES), ("v.mhd", True), ("v.nrrd", True)])
 def test_the_same_volume_in_every_format(tmp_path: Path, name: str, packed: bool) -> None:
     nib.save(nib.Nifti1Image(VALUES, AFFINE), tmp_path / "v.nii")
     for turn in (np.eye(4), np.diag([-1, 1, 1, 1]), np.eye(4)[[2, 0, 1, 3]]):

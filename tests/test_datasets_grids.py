@@ -49,7 +49,7 @@ TURNS = [
 ]
 
 
-@pytest.mark.parametrize("turn", TURNS, ids=str)
+@pytest.mark.parametrize("turn", TURNS[::3], ids=str)
 def test_every_order_of_storage_reads_alike_and_is_written_back(tmp_path: Path, turn: list[list[int]]) -> None:
     source = stored(volume(), RAS, turn)
     nib.save(source, tmp_path / "v.nii.gz")
@@ -70,8 +70,10 @@ def without_codes(array: np.ndarray, zooms: tuple[float, ...]) -> nib.Nifti1Imag
     return image
 
 
-@pytest.mark.parametrize("turn", [[[0, 1], [1, 1], [2, 1]], [[0, -1], [1, -1], [2, 1]], [[2, 1], [0, -1], [1, 1]]])
-@pytest.mark.parametrize("kind", ["no codes", "identity", "array"])
+@pytest.mark.parametrize(
+    ("turn", "kind"),
+    [([[2, 1], [0, -1], [1, 1]], "no codes"), ([[0, -1], [1, -1], [2, 1]], "identity"), (TURNS[32], "array")],
+)
 def test_what_states_no_orientation_is_stored_as_its_owner(tmp_path: Path, turn: list[list[int]], kind: str) -> None:
     owner = stored(volume(), RAS, turn)
     nib.save(owner, tmp_path / "owner.nii.gz")

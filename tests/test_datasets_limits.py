@@ -33,7 +33,7 @@ def refused(path: Path, words: str) -> None:
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("length", [1, 2, 5])
+@pytest.mark.parametrize("length", [1, 5])
 def test_circular_lists_of_pages_are_refused(tmp_path: Path, length: int) -> None:
     path = tmp_path / "c.tif"
     tifffile.imwrite(path, np.zeros((length, 8, 8), np.uint8), photometric="minisblack", metadata=None)
@@ -85,7 +85,7 @@ def test_single_bits_of_a_gzip_stream_are_noticed(tmp_path: Path) -> None:
     path.write_bytes(content)
     assert np.array_equal(decode(path).values[0], VALUES.T)
     rng = np.random.default_rng(0)
-    for at in rng.integers(400, len(content) - 8, 30):
+    for at in rng.integers(400, len(content) - 8, 10):
         spoiled = bytearray(content)
         spoiled[at] ^= 1 << int(rng.integers(8))
         path.write_bytes(spoiled)
@@ -107,8 +107,13 @@ def test_large_pictures_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         decode(tmp_path / "slide.png")
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "pillow.tif", "plain.tif", "table.tif"])
+FORMATS = ("a.jpg", "a.png", "a.webp", "pillow.tif", "plain.tif", "table.tif")
+
+
+@pytest.mark.parametrize(
+    ("name", "orientation"),
+    [*(("a.png", code) for code in range(1, 9)), *((name, n) for name in FORMATS for n in (1, 6))],
+)
 def test_photographs_come_as_they_are_displayed(tmp_path: Path, name: str, orientation: int) -> None:
     stored = np.zeros((16, 24), np.uint8)
     stored[:8, :8] = 255

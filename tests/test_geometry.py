@@ -58,14 +58,14 @@ def test_mask_is_cut_at_one_half() -> None:
     assert resample_mask(mask, (1, 4)).tolist() == [[[True, True, False, False]]]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(height=st.integers(1, 20), width=st.integers(1, 20), value=st.booleans())
 def test_constant_masks_stay_constant(height: int, width: int, value: bool) -> None:
     mask = torch.full((1, 11, 6), value)
     assert torch.equal(resample_mask(mask, (height, width)), torch.full((1, height, width), value))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(factor=st.integers(2, 4), seed=st.integers(0, 99))
 def test_there_and_back_keeps_blocks(factor: int, seed: int) -> None:
     blocks = torch.rand((2, 3, 3), generator=torch.Generator().manual_seed(seed)) > 0.5

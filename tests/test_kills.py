@@ -68,7 +68,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Cell:
     """A small run, always in the same folder of runs: its configuration names it."""
     data = [*POLYP[:1], "dataset.n_train=2", "dataset.n_val=1", "dataset.n_test=2", "dataset.size=32"]
     runs = tmp_path_factory.mktemp("kills") / "runs"
-    return cell(runs, "draws=1", "train.steps=2", "metrics=[Dice,IoU]", data=data, method="unet")
+    return cell(
+        runs, "draws=1", "train.steps=1", "metrics=[Dice]", "unet_features=[4,4,4,4,4,4]", data=data, method="unet"
+    )
 
 
 def step(small: Cell, name: str) -> Callable[[Path], object]:
@@ -80,19 +82,19 @@ def step(small: Cell, name: str) -> Callable[[Path], object]:
 def stages(small: Cell) -> dict[str, Path]:
     """Folders of runs before every step."""
     runs = Path(small.config["runs_dir"])
-    found = {"fit": runs.with_name("nothing")}
+    before_step = {"fit": runs.with_name("nothing")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.scoring.run.open_lpips", lambda: (None, "off"))
         for before, after in (("fit", "predict"), ("predict", "score"), ("score", "done")):
             step(small, before)(runs)
-            found[after] = shutil.copytree(runs, runs.with_name(after))
-    return found
+            before_step[after] = shutil.copytree(runs, runs.with_name(after))
+    return before_step
 
 
 @pytest.mark.parametrize("name", ["fit", "predict", "score"])
 def test_steps(name: str, small: Cell, stages: dict[str, Path]) -> None:
     runs = Path(small.config["runs_dir"])
-    every = 3 if name == "fit" else 1  # most of its changes are of the training loop, which is slow to begin
+    every = 5 if name == "fit" else 2  # most of its changes are of the training loop, which is slow to begin
     assert killed_everywhere(stages[name], runs, step(small, name), every) > 2
 
 
@@ -102,9 +104,9 @@ def test_score_folder(tmp_path: Path) -> None:
     def call(out: Path) -> None:
         assert cli.main(["score-folder", str(data / "masks"), str(data / "masks"), "--out", str(out)]) == 0
 
-    assert killed_everywhere(tmp_path / "nothing", tmp_path / "out", call, every=2) > 5
+    assert killed_everywhere(tmp_path / "nothing", tmp_path / "out", call, every=5) > 5
     shutil.copytree(tmp_path / "out", tmp_path / "earlier")
-    assert killed_everywhere(tmp_path / "earlier", tmp_path / "out", call) > 5
+    assert killed_everywhere(tmp_path / "earlier", tmp_path / "out", call, every=4) > 5
 
 
 def test_import_weights(tmp_path: Path) -> None:
@@ -115,8 +117,8 @@ def test_import_weights(tmp_path: Path) -> None:
     def call(place: Path) -> None:
         assert cli.main(["import-weights", str(tmp_path / "codec"), "--out", str(place / "out")]) == 0
 
-    assert killed_everywhere(tmp_path / "nothing", tmp_path / "place", call) >= 2
-    shutil.copytree(tmp_path / "place", tmp_path / "earlier")
+    (tmp_path / "earlier").mkdir()
+    call(tmp_path / "earlier")
     assert killed_everywhere(tmp_path / "earlier", tmp_path / "place", call) >= 3
 
 
@@ -126,7 +128,7 @@ def test_report(tmp_path: Path) -> None:
     def call(out: Path) -> None:
         assert cli.main(["report", "--runs", str(tmp_path / "runs"), "--out", str(out)]) == 0
 
-    assert killed_everywhere(tmp_path / "nothing", tmp_path / "site", call, every=5) > 5
+    assert killed_everywhere(tmp_path / "nothing", tmp_path / "site", call, every=12) > 5
 
 
 def test_what_a_kill_left_long_ago_is_made_up_for(small: Cell, stages: dict[str, Path]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,12 +198,11 @@ def test_what_is_refused(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
-@pytest.mark.parametrize("quality", [30, 50, 75, 90, 95, 100])
+@pytest.mark.parametrize(("quality", "suffix"), [(30, "tif"), (75, "png"), (95, "bmp")])
 def test_masks_that_went_through_jpeg(tmp_path: Path, quality: int, suffix: str) -> None:
     rng = np.random.default_rng(quality)
     wanted = {}
-    for i in range(6):
+    for i in range(4):
         cy, cx, ry, rx = rng.uniform(0.3, 0.7, 4) * 96 * [1, 1, 0.5, 0.5]
         wanted[f"{i}.{suffix}"] = through_jpeg((Y - cy) ** 2 / ry**2 + (X - cx) ** 2 / rx**2 < 1, quality)
     _, masks = read(tmp_path / "m", wanted)
@@ -212,7 +210,7 @@ def test_masks_that_went_through_jpeg(tmp_path: Path, quality: int, suffix: str)
         assert np.array_equal(mask, values[None] > 128)
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("order", [(1, 2, 0), (2, 1, 0)])
 def test_a_folder_is_read_alike_in_any_order(tmp_path: Path, order: Sequence[int]) -> None:
     plain = {"0.png": grey(DISC), "1.png": through_jpeg(DISC, 60), "2.png": grey(SPOT)}
     _, expected = read(tmp_path / "m", plain)
@@ -272,7 +270,7 @@ def test_lossy_files_hold_no_labels(tmp_path: Path) -> None:
     assert (mask[0] != DISC).mean() < 0.01
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     ids=st.lists(st.integers(1, 200), min_size=2, max_size=5, unique=True),
     seed=st.integers(0, 10**6),

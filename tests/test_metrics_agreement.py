@@ -18,15 +18,15 @@ from tests.metric_pairs import TOLERANCE, metric_pairs, monai_values, third_part
 
 PAIRS = metric_pairs()
 DEFINED = [pair for pair in PAIRS if pair.n_prediction and pair.n_reference]
-EVERY = 16  # MONAI takes a tenth of a second a pair; tests/parity has all of them with -m full
+EVERY = 5  # MONAI takes a tenth of a second a pair; tests/parity has all of them with -m full
 
 
 def test_there_are_enough_pairs() -> None:
-    assert len(PAIRS) == 672
-    assert len(DEFINED) > 400
+    assert len(PAIRS) == 192
+    assert len(DEFINED) > 110
     assert {pair.reference.ndim for pair in PAIRS} == {2, 3}
-    assert sum(pair.missed for pair in PAIRS) >= 56
-    assert sum(pair.hallucinated for pair in PAIRS) >= 56
+    assert sum(pair.missed for pair in PAIRS) >= 16
+    assert sum(pair.hallucinated for pair in PAIRS) >= 16
 
 
 def test_surfaces_and_distances_equal_scipy() -> None:
@@ -34,25 +34,16 @@ def test_surfaces_and_distances_equal_scipy() -> None:
         edges = [mask & ~binary_erosion(mask) for mask in (pair.prediction, pair.reference)]
         assert np.array_equal(surface(pair.prediction), edges[0])
         far = [distance_transform_edt(~edge, sampling=pair.spacing_mm) for edge in edges]
-        for found, expected in zip(pair.surfaces, (far[1][edges[0]], far[0][edges[1]]), strict=True):
-            np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=1e-12, atol=1e-12)
-
-
-def test_surfaces_equal_scikit_image() -> None:
-    boundaries = third_party("skimage.segmentation").find_boundaries
-    hausdorff = third_party("skimage.metrics").hausdorff_distance
-    for pair in [pair.in_pixels for pair in DEFINED]:
-        edges = [boundaries(np.pad(m, 1), connectivity=1, mode="inner") for m in (pair.prediction, pair.reference)]
-        assert np.array_equal(np.pad(surface(pair.reference), 1), edges[1])
-        assert pair.surfaces.pooled.max() == pytest.approx(hausdorff(*edges), rel=1e-12)
+        for ours, expected in zip(pair.surfaces, (far[1][edges[0]], far[0][edges[1]]), strict=True):
+            np.testing.assert_allclose(np.sort(ours), np.sort(expected), rtol=1e-12, atol=1e-12)
 
 
 def test_metrics_equal_monai_where_both_masks_have_elements() -> None:
     nsd = select([f"NSD@{TOLERANCE}"])[0]
     for pair in DEFINED[::EVERY]:
         expected = monai_values(pair)
-        found = {name: METRICS[name](pair) for name in expected} | {"NSD": nsd(pair)}
-        assert found == pytest.approx(expected, rel=2e-6, abs=1e-6)
+        ours = {name: METRICS[name](pair) for name in expected} | {"NSD": nsd(pair)}
+        assert ours == pytest.approx(expected, rel=2e-6, abs=1e-6)
 
 
 def test_the_monai_protocol_equals_monai_where_a_mask_is_empty() -> None:
@@ -60,8 +51,8 @@ def test_the_monai_protocol_equals_monai_where_a_mask_is_empty() -> None:
     metrics = protocol.select(["Dice", "IoU", "HD95", "ASSD", "NSD"])
     pairs = [pair.in_pixels for pair in PAIRS if not (pair.n_prediction and pair.n_reference)]
     for pair in pairs[::EVERY]:
-        found = {m.name: v[0] for m, v in zip(metrics, protocol.values(pair, metrics), strict=True)}
-        assert found == pytest.approx(monai_values(pair), nan_ok=True)
+        ours = {m.name: v[0] for m, v in zip(metrics, protocol.values(pair, metrics), strict=True)}
+        assert ours == pytest.approx(monai_values(pair), nan_ok=True)
 
 
 def test_overlap_equals_torchmetrics() -> None:
@@ -75,9 +66,9 @@ def test_overlap_equals_torchmetrics() -> None:
     for pair in PAIRS:
         masks = [torch.from_numpy(mask).int() for mask in (pair.prediction, pair.reference)]
         for name, oracle in oracles.items():
-            found = METRICS[name](pair)
+            ours = METRICS[name](pair)
             # torchmetrics gives 0 to two empty masks, which are undefined here.
-            assert math.isnan(found) if pair.both_empty else found == pytest.approx(float(oracle(*masks)), abs=1e-6)
+            assert math.isnan(ours) if pair.both_empty else ours == pytest.approx(float(oracle(*masks)), abs=1e-6)
 
 
 def test_calibration_equals_torchmetrics() -> None:

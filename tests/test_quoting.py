@@ -80,7 +80,7 @@ def test_a_matrix_takes_such_paths(tmp_path: Path) -> None:
     assert [cell.config["dataset"]["root"] for cell in cells] == [str(path)] * 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 def test_any_text_arrives_or_keeps_its_meaning_for_hydra(text: str) -> None:
     (quoted,) = quote_overrides([f"dataset.root={text}"])

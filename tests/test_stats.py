@@ -78,7 +78,7 @@ def test_mean_interval_holds_both_its_parts() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(3))
 def test_up_to_four_values_bca_cannot_leave_the_t_interval(n: int, seed: int) -> None:
     values = np.random.default_rng(seed).pareto(1, n)
     low, high = t_bounds(cluster(values, np.arange(n)))
@@ -149,7 +149,7 @@ def test_repeating_every_case_in_its_cluster_does_not_narrow_the_interval() -> N
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.sampled_from("abcdefgh")), min_size=1, max_size=20), st.randoms())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_order_of_cases_does_not_matter(cases: list[tuple[float, str]], random) -> None:
     shuffled = random.sample(cases, len(cases))
     for interval in (mean_interval, median_interval):
@@ -157,7 +157,7 @@ def test_order_of_cases_does_not_matter(cases: list[tuple[float, str]], random) 
             assert bounds(interval(*pick(cases))) == pytest.approx(bounds(interval(*pick(shuffled))), nan_ok=True)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_interval_holds_the_mean_and_shifts_and_scales_with_the_values(seed: int) -> None:
     values = beta(35, seed)
     estimate, low, high = bounds(mean_interval(values))
@@ -234,12 +234,11 @@ def test_coverage_table_counts_what_it_says(monkeypatch: pytest.MonkeyPatch) -> 
     wide = coverage.simulate(lambda g, n: g.normal(size=n), lambda v: {"all": (-9, 9), "none": (1, 2)}, 0.0, 3, 20)
     assert wide == {"all": (1.0, 18.0), "none": (0.0, 1.0)}
     generator = np.random.default_rng(0)
-    assert coverage.dice_values(generator, 200_000).mean() == pytest.approx(0.865, abs=0.002)
+    assert coverage.dice_values(generator, 50_000).mean() == pytest.approx(0.865, abs=0.002)
     assert coverage.differences(generator, 200_000).mean() == pytest.approx(0.01, abs=0.002)
     assert np.median(coverage.dice_values(generator, 200_000)) == pytest.approx(coverage.dice_median(), abs=0.001)
-    monkeypatch.setattr(coverage, "SIZES", (3, 6))
-    lines = list(coverage.tables(2))
-    assert sum(line.startswith("| 6 |") for line in lines) == 3
+    monkeypatch.setattr(coverage, "SIZES", (3,))
+    assert sum(line.startswith("| 3 |") for line in coverage.tables(1)) == 3
 
 
 def test_importing_statistics_brings_no_torch() -> None:

@@ -83,9 +83,9 @@ def test_p_is_never_zero_and_uniform_without_an_effect() -> None:
     a, b = two_models(60, 0.5)
     assert flip(a - b) == 1 / 10_000
     generator = np.random.default_rng(0)
-    p = np.array([flip(generator.standard_t(3, size=9)) for _ in range(400)])
-    assert abs(np.mean(p <= 0.05) - 0.05) < 0.035
-    assert abs(np.mean(p <= 0.5) - 0.5) < 0.08
+    p = np.array([flip(generator.standard_t(3, size=9)) for _ in range(200)])
+    assert abs(np.mean(p <= 0.05) - 0.05) < 0.05
+    assert abs(np.mean(p <= 0.5) - 0.5) < 0.12
 
 
 def test_flips_whole_groups() -> None:
@@ -101,7 +101,7 @@ def test_flips_whole_groups() -> None:
 
 
 @given(st.lists(st.tuples(VALUES, VALUES, st.sampled_from("pqrstuvwxyz")), min_size=2, max_size=30), st.randoms())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_swapping_models_mirrors_everything_and_order_of_cases_does_not_matter(rows, random) -> None:
     a, b, groups = zip(*rows, strict=True)
     whole = table(a, b, groups)
@@ -122,7 +122,7 @@ def test_swapping_models_mirrors_everything_and_order_of_cases_does_not_matter(r
 
 
 @given(st.lists(VALUES, min_size=1, max_size=30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_model_against_itself_shows_nothing(values: list[float]) -> None:
     found = compare(table(values, values), "A", "B")
     assert (found.p, found.tied, found.p_improvement, found.difference.estimate) == (1.0, 1.0, 0.5, 0.0)
@@ -165,9 +165,9 @@ def test_non_inferiority_margin_and_direction() -> None:
     a, b = two_models(60, -0.004)
     loose, tight = (non_inferior(table(a, b), "A", "B", margin=margin) for margin in (0.02, 0.004))
     assert (loose.passed, tight.passed) == (True, False)
-    low = scipy_stats.ttest_rel(a, b).confidence_interval(0.9).low
-    assert loose.bound == pytest.approx(low, abs=0.002)
-    assert loose.bound <= low + 1e-9
+    one_sided = mean_interval(a - b, confidence=0.9)  # 95 % below
+    assert loose.bound == loose.gain.low == pytest.approx(one_sided.low, abs=1e-12)
+    assert loose.bound == pytest.approx(scipy_stats.ttest_rel(a, b).confidence_interval(0.9).low, abs=2e-4)
     assert non_inferior(table(-a, -b), "A", "B", margin=0.02, better="lower").bound == pytest.approx(loose.bound)
     # As HD95, where lower is better, the same values are an improvement.
     assert non_inferior(table(a, b), "A", "B", margin=0.004, better="lower").passed
@@ -182,9 +182,9 @@ def test_power_of_a_gain_of_one_point() -> None:
     assert power(0.01, sd, 100) == pytest.approx(0.79, abs=0.02)
     generator = np.random.default_rng(0)
     for n in (5, 30):
-        samples = generator.normal(smallest_detectable(2.0, n), 2.0, (4000, n))
-        found = scipy_stats.ttest_1samp(samples, 0, axis=1)
-        assert np.mean((found.pvalue <= 0.05) & (found.statistic > 0)) == pytest.approx(0.8, abs=0.025)
+        samples = generator.normal(smallest_detectable(2.0, n), 2.0, (1000, n))
+        tested = scipy_stats.ttest_1samp(samples, 0, axis=1)
+        assert np.mean((tested.pvalue <= 0.05) & (tested.statistic > 0)) == pytest.approx(0.8, abs=0.05)
     assert smallest_detectable(0.0, 9) == 0.0
     assert math.isnan(smallest_detectable(1.0, 1))
     assert math.isnan(power(1.0, 0.0, 9))

@@ -26,10 +26,10 @@ def simulated(seeds: int, cases: int, draws: int, seed: int = 0) -> np.ndarray:
 
 
 def test_split_recovers_the_parts() -> None:
-    found = split_variance(simulated(200, 300, 4))
+    found = split_variance(simulated(100, 150, 4))
     for name, sd in SDS.items():
-        assert getattr(found, name) == pytest.approx(sd, rel=0.12), name
-    assert (found.seeds, found.cases, found.draws, found.excluded) == (200, 300, 4, 0)
+        assert getattr(found, name) == pytest.approx(sd, rel=0.15), name
+    assert (found.seeds, found.cases, found.draws, found.excluded) == (100, 150, 4, 0)
 
 
 def test_split_by_hand() -> None:
@@ -46,7 +46,7 @@ def test_one_seed_or_one_draw_leave_parts_unknown() -> None:
     assert math.isnan(one_seed.seed)
     assert math.isnan(one_seed.seed_case)
     assert one_seed.case == pytest.approx(math.hypot(SDS["case"], SDS["seed_case"]), rel=0.1)
-    one_draw = split_variance(simulated(200, 300, 1))
+    one_draw = split_variance(simulated(60, 100, 1))
     assert math.isnan(one_draw.draw)
     assert one_draw.seed_case == pytest.approx(math.hypot(SDS["seed_case"], SDS["draw"]), rel=0.1)
     values = simulated(1, 50, 1)
@@ -89,13 +89,13 @@ def test_headline_takes_seeds_into_account_and_never_pools() -> None:
 def test_headline_covers_with_few_seeds_where_cases_alone_do_not() -> None:
     generator = np.random.default_rng(0)
     held = {"full": 0, "cases": 0}
-    for _ in range(40):
+    for _ in range(20):
         values = generator.normal(0, 0.04, (3, 1, 1)) + generator.normal(0, 0.05, (12, 1)) + np.zeros((3, 12, 2))
         full, cases = headline(values).interval, mean_interval(values.mean(axis=(0, 2)))
         held["full"] += full.low <= 0 <= full.high
         held["cases"] += cases.low <= 0 <= cases.high
-    assert held["full"] >= 35
-    assert held["cases"] <= held["full"] - 5
+    assert held["full"] >= 17
+    assert held["cases"] <= held["full"] - 3
 
 
 def test_headline_by_groups_and_with_undefined_values() -> None:

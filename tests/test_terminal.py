@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from bench.files import _HOST
@@ -22,8 +21,8 @@ def sdseg(*arguments: object, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, env=env)
 
 
-@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "POSIX"}])
-def test_a_terminal_of_another_encoding(environment: dict[str, str], tmp_path: Path, example: Path) -> None:
+def test_a_terminal_of_another_encoding(tmp_path: Path, example: Path) -> None:
+    environment = {"PYTHONIOENCODING": "ascii", "LC_ALL": "POSIX"}
     for folder in ("p", "r"):
         (tmp_path / folder).mkdir()
         for name in ("größe", "数据"):
