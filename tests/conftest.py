@@ -31,11 +31,11 @@ def no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some made-up runs."""
-    from tests.report_fixtures import write_example
+    """Some made-up runs, an ablation and a sweep among them."""
+    from tests.report_fixtures import write_whole_example
 
     runs_dir = tmp_path_factory.mktemp("example") / "runs"
-    write_example(runs_dir, pictures=2, cases=16)
+    write_whole_example(runs_dir)
     return runs_dir
 
 

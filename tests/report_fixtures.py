@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from bench.metrics import METRICS
 from bench.metrics.facts import facts_of
 from bench.metrics.stability import STABILITY_METRICS
 from bench.record import SCORE_COLUMNS, RunRecord, Score
+from reports.frame import read_frame
 from reports.table import Table
+from reports.tables import build_tables
+from reports.writers import to_markdown
 
 NO_LPIPS = "the weights of LPIPS are not here"
 OVER_DRAWS = {
@@ -254,3 +258,24 @@ def write_sweep(runs_dir: Path, dataset: str = "phantom/polyp", cases: int = 16)
             config = method_config(name, steps, sweep=True, latent_weight=weight)
             scores = made_up_scores(quality / 100, cases, draws=1)
             write_run(runs_dir, name, dataset, scores=scores[scores["draw"] >= 0], config=config, draws=1)
+
+
+SNAPSHOT = Path(__file__).parent / "data" / "report.md"
+
+
+def write_whole_example(runs_dir: Path) -> None:
+    """What the snapshot of the report shows."""
+    write_example(runs_dir, pictures=2, cases=16)
+    write_ablation(runs_dir, [0.3, 0.6, 0.8, 0.85], dataset="phantom/ablation")
+    write_sweep(runs_dir, "phantom/ablation")
+
+
+def snapshot(runs_dir: Path) -> str:
+    """Every table as its page shows it: numbers, marks of the best, notes."""
+    return "\n".join(to_markdown(table) for table in build_tables(read_frame(runs_dir)))
+
+
+if __name__ == "__main__":  # python -m tests.report_fixtures, after a change that was meant; read the difference
+    with tempfile.TemporaryDirectory() as folder:
+        write_whole_example(Path(folder))
+        SNAPSHOT.write_text(snapshot(Path(folder)), encoding="utf-8")

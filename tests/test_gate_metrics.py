@@ -58,6 +58,15 @@ def first_of(value: float) -> Change:
     return lambda values: values.mask(values.index < len(METRICS), value)
 
 
+def test_psnr_is_judged_as_the_root_of_its_squared_error(tmp_path: Path) -> None:
+    def at(decibels: float) -> RunFacts:
+        rows = [(f"case-{i}", f"p{i}", "", -1, "PSNR/seg", decibels) for i in range(12)]
+        return run_facts(make_run(tmp_path / str(decibels), score_rows(rows), draws=2))
+
+    (row,) = (row for row in verdict(at(20), at(14)).rows if row.metric == "PSNR/seg as RMS error")
+    assert "gain -0.0995" in row.verdict  # 10 ** (-20 / 20) - 10 ** (-14 / 20)
+
+
 CHANGES: dict[str, tuple[str, Change, str]] = {
     # what changed -> (metric, how, the reason why it fails or "")
     "a distance by two per cent": ("HD95", lambda v: v * 1.02, ""),

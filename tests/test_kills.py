@@ -69,7 +69,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Cell:
     data = [*POLYP[:1], "dataset.n_train=2", "dataset.n_val=1", "dataset.n_test=2", "dataset.size=32"]
     runs = tmp_path_factory.mktemp("kills") / "runs"
     return cell(
-        runs, "draws=1", "train.steps=1", "metrics=[Dice]", "unet_features=[4,4,4,4,4,4]", data=data, method="unet"
+        runs,
+        "draws=1",
+        "train.steps=1",
+        "metrics=[Dice]",
+        "method.options.options.features=[4,4,4,4,4,4]",
+        data=data,
+        method="unet",
     )
 
 

@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from bench import cli
 from bench.errors import InputError
 from bench.limits import check_numbers
 from tests.test_cli import QUICK, make_folder, refused
 
-BAD = [
-    *(
-        "draws=0",
-        "draws=-1",
-        "predict_batch_size=0",
-        "image_size=-64",
-        "threads=0",
-        "seed=-1",
-        "seed=9223372036854775808",
-    ),
-    *("measure.rounds=0", "measure.batch_sizes=[1,0]", "measure.seconds=nan", "measure.warmup=-1", "train.lr=0"),
-    *("method.options.label_lr_scale=-1", "train.lr=inf", "train.ema_decay=1"),
-    *(
-        "train.max_grad_norm=-1",
-        "train.workers=-1",
-        "train.crops_on_target=1.5",
-        "dataset.channels=0",
-        "dataset.seed=-2",
-    ),
-    *(
-        "dataset.split=[0.9,-0.1,0.2]",
-        "method.inference.steps=0",
-        "method.options.latent_weight=-1",
-    ),
-]
+BAD = """
+    draws=0 draws=-1 predict_batch_size=0 image_size=-64 threads=0 seed=-1 seed=9223372036854775808 measure.rounds=0
+    measure.batch_sizes=[1,0] measure.seconds=nan measure.warmup=-1 train.lr=inf train.ema_decay=1
+    train.max_grad_norm=-1 train.workers=-1 dataset.channels=0 dataset.seed=-2
+    dataset.split=[0.9,-0.1,0.2] method.inference.steps=0 method.options.latent_weight=-1
+    method.options.label_lr_scale=-1
+"""
 
 
-@pytest.mark.parametrize("override", BAD)
-def test_numbers_are_refused_by_their_key(override: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("override", BAD.split())
+def test_numbers_are_refused_by_their_key(override: str) -> None:
+    parsed = OverridesParser.create().parse_override(override)
+    content: Any = parsed.value()
+    for word in reversed(parsed.key_or_group.split(".")):
+        content = {word: content, "target": "sdseg.x"}
+    with pytest.raises(InputError, match=f"^{parsed.key_or_group}="):
+        check_numbers(content)
+
+
+@pytest.mark.parametrize(
+    "override", ["draws=0", "train.lr=0", "train.crops_on_target=1.5", "dataset.split=[0.9,-0.1,0.2]"]
+)
+def test_the_command_refuses_them_first(override: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     arguments = ["run", "method=sdseg", "dataset=folder", f"dataset.root={tmp_path}", f"runs_dir={tmp_path / 'runs'}"]
     refused([*arguments, override], override.partition("=")[0], capsys)
     assert not (tmp_path / "runs").exists()
@@ -52,7 +48,7 @@ def test_what_may_be_negative_or_is_not_ours_passes() -> None:
         check_numbers({"method": {"target": "sdseg.x", "options": {"width": -5}}})
 
 
-@pytest.mark.parametrize("name", ["a" * 249, "ü" * 124 + "x", "sub.v1." + "n" * 242])
+@pytest.mark.parametrize("name", ["ü" * 124 + "x"])
 def test_a_name_that_cannot_be_stored(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = make_folder(tmp_path / "data")
     for folder in ("images", "masks"):

@@ -189,8 +189,8 @@ def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path: Path) -> None:
 def test_two_commands_on_one_run_train_once_and_both_end_well(tmp_path: Path) -> None:
     from tests.test_cli import QUICK, make_folder
 
-    data = ["dataset=folder", f"dataset.root={make_folder(tmp_path / 'data')}", f"runs_dir={tmp_path / 'runs'}"]
-    command = [sys.executable, "-m", "bench.cli", "run", "method=unet", *data, *QUICK, "draws=1"]
+    data = ["dataset=folder", f"dataset.root={make_folder(tmp_path / 'data', 5, 32)}", f"runs_dir={tmp_path / 'runs'}"]
+    command = [sys.executable, "-m", "bench.cli", "run", "method=unet", *data, *QUICK, "draws=1", "metrics=[Dice]"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     pair = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
     said = [process.communicate() for process in pair]

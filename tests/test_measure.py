@@ -170,7 +170,7 @@ def allocate(argument):
     return lambda: torch.ones(argument["mib"] * 2**18).sum() + kept[0]
 
 def read_mapped(argument):
-    """160 MiB in the first call, else 32; of 128 MiB of a file in every one."""
+    # 160 MiB in the first call, then 32, and 128 MiB of a file in each
     import numpy
     mapped = numpy.memmap(argument["file"], numpy.uint8, "r")
     sizes = [160, 32]

@@ -13,39 +13,11 @@ from bench.config import compose_config, expand, sweep_jobs
 from bench.errors import InputError
 from bench.quoting import quote_overrides
 
-NAMES = (
-    *(
-        "Kvasir (1)",
-        "my data",
-        "数据",
-        "Müller",
-        "epoch=3-step=40",
-        "a%20b",
-        "a,b",
-        "a#b",
-        "R&D",
-        "it's",
-        "a$b",
-        "~backup",
-    ),
-    *(
-        "x[1]",
-        "a:b",
-        "a@b",
-        "a+b",
-        "2024",
-        "1e5",
-        "true",
-        "[x]",
-        "{x}",
-        "a;b",
-        "a!b",
-        "a\\(b",
-        'say "x"',
-        "a${b}",
-        "read: x",
-    ),
-)
+ODD = r"""
+    数据 Müller epoch=3-step=40 a%20b a,b a#b R&D it's a$b ~backup x[1] a:b a@b a+b 2024 1e5 true [x] {x} a;b
+    a!b a\(b a${b}
+"""
+NAMES = [*ODD.split(), "Kvasir (1)", "my data", 'say "x"', "read: x"]
 FOLDER = ["dataset=folder", "method=predictions"]
 
 
@@ -54,23 +26,23 @@ def arrived(override: str) -> object:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_path_arrives_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_arrives_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for path in (name, f"{tmp_path}/{name}/data"):
+        for key in ("dataset.root", "+a.key.from_elsewhere"):
+            assert arrived(f"{key}={path}") == path.replace("${", "\\${")
+
+
+@pytest.mark.parametrize("name", ["Kvasir (1)", "数据", "a${b}", "a\\(b"])
+def test_a_path_reaches_every_key(name: str, tmp_path: Path) -> None:
     path = tmp_path / name / "data"
     path.mkdir(parents=True)
-    keys = [
-        "dataset.root",
-        "dataset.manifest",
-        "method.options.root",
-        "method.options.scores",
-        "runs_dir",
-    ]
+    keys = ["dataset.root", "dataset.manifest", "method.options.root", "method.options.scores", "runs_dir"]
     config = compose_config([*FOLDER, *(f"{key}={path}" for key in keys)])
     dataset, options = config["dataset"], config["method"]["options"]
     assert [dataset["root"], dataset["manifest"], options["root"], options["scores"]] == [str(path)] * 4
     assert config["runs_dir"] == str(path)
-    assert arrived(f"+a.key.from_elsewhere={path}") == str(path).replace("${", "\\${")
-    monkeypatch.chdir(tmp_path)
-    assert arrived(f"dataset.root={name}") == name.replace("${", "\\${")
 
 
 def test_a_matrix_takes_such_paths(tmp_path: Path) -> None:

@@ -22,8 +22,10 @@ from reports.site.pictures import _contour, _heat, read_galleries
 from reports.table import Table
 from reports.tables import build_tables
 from tests.report_fixtures import (
+    SNAPSHOT,
     dice_rows,
     made_up_scores,
+    snapshot,
     write_picture,
     write_run,
 )
@@ -79,11 +81,16 @@ def test_every_module_and_a_whole_report_without_torch(tmp_path: Path) -> None:
 # --- report files and page ---------------------------------------------------------------------------
 
 
+def test_the_example_is_as_its_snapshot(example: Path) -> None:
+    assert snapshot(example).splitlines() == SNAPSHOT.read_text(encoding="utf-8").splitlines()
+
+
 def test_report_writes_tables_figures_and_page(report: ReportResult) -> None:
     names = {path.name for path in report.index.parent.iterdir()}
-    wanted = ("table1", "table2", "labels", "ranking", "table4", "table5", "variance", "claims")
+    wanted = ("table1", "table2", "labels", "ranking", "table4", "table5", "variance", "table6", "claims", "figure3")
     tables = {f"{name}.{kind}" for name in wanted for kind in ("md", "csv", "tex")}
     figures = {f"figure_{name}.{kind}" for name in ("accuracy", "cost", "ranking") for kind in ("svg", "png")}
+    figures |= {"figure3.svg", "figure3.png"}
     assert names == tables | figures | {"index.html"}
     assert {path.name for path in report.tables} == tables
     assert report.warnings == []
@@ -97,10 +104,12 @@ def test_page_stands_alone_and_describes_its_pictures(report: ReportResult) -> N
     assert all(t.startswith("#") or (report.index.parent / t).is_file() for t in targets)
     assert all(f'id="{target[1:]}"' in page for target in targets if target.startswith("#"))
     images = re.findall(r"<img [^>]*>", page)
-    # six galleries of two cases in four panels, and three figures
-    assert len(images) == 6 * 2 * 4 + 3
+    # seven galleries of two cases in four panels, and four figures
+    assert len(images) == 7 * 2 * 4 + 4
     assert all(re.search(r'alt="[^"]{8,}"', image) for image in images)
     assert "published, not comparable" in page
+    assert "phantom/ablation, no latent loss: 0." in page  # what Figure 3 tells those who do not see it
+    assert page.index('id="figure3"') > page.index('id="table6"')
 
 
 def test_page_shows_the_numbers_of_the_table(example: Path, report: ReportResult, tables: dict[str, Table]) -> None:

@@ -10,7 +10,7 @@ from reports.build import build_report, render_terminal
 from reports.figures import convergence as figure
 from reports.frame import read_frame
 from reports.published import read_ledger
-from reports.tables import ablation, accuracy, build_tables, convergence
+from reports.tables import ablation, build_tables, convergence
 from tests.report_fixtures import (
     dice_rows,
     made_up_scores,
@@ -25,26 +25,6 @@ RISING = [0.3, 0.6, 0.8, 0.85]
 
 
 # --- Table 6 -----------------------------------------------------------------------------------------
-
-
-def test_switches_are_read_from_the_configuration(tmp_path: Path) -> None:
-    write_ablation(tmp_path, RISING)
-    table = ablation.build(read_frame(tmp_path))
-    assert table is not None
-    keys = ("method", *ablation.Switches._fields)
-    assert [tuple(row[key] for key in keys) for row in table.rows] == [
-        ("ablation_cross_attention", "no", "no", "no"),
-        ("ablation_concat", "no", "yes", "no"),
-        ("ablation_trainable_encoder", "no", "yes", "yes"),
-        ("sdseg", "yes", "yes", "yes"),
-    ]
-    measured = accuracy.build(read_frame(tmp_path)).rows
-    for row in table.rows:
-        assert row["Dice"] == rows_of_method(measured, row["method"])["Dice"]
-
-
-def rows_of_method(rows: list, method: str) -> dict:
-    return next(row for row in rows if row["method"] == method)
 
 
 def test_only_runs_that_differ_in_nothing_else_are_an_ablation(tmp_path: Path) -> None:
@@ -76,7 +56,7 @@ def test_no_switch_turned_no_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("qualities", "verdict"),
-    [(RISING, "holds"), ([0.3, 0.8, 0.6, 0.85], "does not hold"), ([0.85, 0.8, 0.6, 0.3], "does not hold")],
+    [(RISING, "holds"), ([0.3, 0.8, 0.6, 0.85], "does not hold")],
 )
 def test_the_order_in_words(tmp_path: Path, qualities: list[float], verdict: str) -> None:
     write_ablation(tmp_path, qualities)
@@ -134,20 +114,6 @@ def test_published_rows_carry_the_paper_s_switches(tmp_path: Path) -> None:
 # --- Figure 3 ----------------------------------------------------------------------------------------
 
 
-def test_points_are_in_figure_3_and_in_no_other_table(tmp_path: Path) -> None:
-    write_sweep(tmp_path)
-    write_run(tmp_path, scores=made_up_scores(0.85, 16), config=method_config("sdseg"))
-    tables = {table.name: table for table in build_tables(read_frame(tmp_path))}
-    assert [row["method"] for row in tables["table2"].rows] == ["sdseg"]
-    assert [row["method"] for row in tables["table5"].rows] == ["sdseg"]
-    rows = tables["figure3"].rows
-    assert [row["steps"] for row in rows] == [1, 2, 10, 50] * 2
-    assert [row["method"] for row in rows] == ["no latent loss"] * 4 + ["with latent loss"] * 4
-    assert {row["draws"] for row in rows} == {1}
-    assert tables["figure3"].best() == {(i, "Dice") for i in (3, 6)}
-    assert any("no latent loss: Dice 0." in note and "with 1 step, at best" in note for note in tables["figure3"].notes)
-
-
 def test_points_alone_make_a_report_without_empty_tables(tmp_path: Path) -> None:
     write_sweep(tmp_path)
     names = [table.name for table in build_tables(read_frame(tmp_path))]
@@ -178,21 +144,6 @@ def test_trainings_of_two_profiles_are_two_lines(tmp_path: Path) -> None:
         ("with latent loss (profile=smoke)", 1),
         ("with latent loss (profile=smoke)", 5),
     ]
-
-
-def test_figure_and_tables_reach_files_page_and_terminal(tmp_path: Path) -> None:
-    write_sweep(tmp_path)
-    write_ablation(tmp_path, RISING)
-    page = build_report(tmp_path).index.read_text()
-    folder = tmp_path / "report"
-    for name in ("table6.md", "table6.csv", "table6.tex", "figure3.csv", "figure3.svg", "figure3.png"):
-        assert (folder / name).stat().st_size > 0
-    assert 'id="table6"' in page
-    assert "phantom/polyp, no latent loss: 0." in page  # what the figure tells those who do not see it
-    assert page.index('id="figure3"') > page.index('id="table6"')
-    text = render_terminal(tmp_path)
-    assert "Table 6" in text
-    assert "Figure 3" in text
 
 
 # --- what a row is -----------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from reports.tables import accuracy
 from reports.writers import escape_latex, to_csv, to_latex, to_markdown, to_text
 from tests.report_fixtures import (
     dice_rows,
-    rows_of,
     write_run,
 )
 
@@ -163,14 +162,6 @@ def test_ledger_is_complete_and_gives_reasons() -> None:
 
 def _cell(entry: Any) -> tuple[str, str, str]:
     return entry.table, entry.dataset, entry.method
-
-
-def test_published_rows_stand_beside_ours_with_their_flag(tables: dict[str, Table]) -> None:
-    table = tables["table2"]
-    row = rows_of(table, method="SDSeg [published, not comparable]")[0]
-    assert (row["dataset"], row["Dice"], row["cases"]) == ("btcv", pytest.approx(0.928), 12)
-    assert not [r for r in table.rows if r.get("published") and r["dataset"] == "phantom/polyp"]
-    assert any("not comparable" in note for note in table.notes)
 
 
 def test_comparable_only_under_its_protocol(tmp_path: Path) -> None:
