@@ -20,16 +20,7 @@ from reports.tables import build_tables
 from reports.writers import to_markdown
 
 NO_LPIPS = "the weights of LPIPS are not here"
-OVER_DRAWS = {
-    "LPIPS": (0.02, 0.005),
-    "PSNR": (27.0, 2.0),
-    "SSIM": (0.97, 0.01),
-    "MS-SSIM": (0.985, 0.005),
-}
-PER_DRAW = (
-    *("Dice", "IoU", "HD95", "ASSD", "NSD", "Sensitivity", "Precision", "VolumeDifference"),
-    *("RelativeVolumeDifference", "VolumeBias", "ECE", "Brier", "missed", "hallucinated", "both_empty"),
-)
+OVER_DRAWS = {"LPIPS": (0.02, 0.005), "PSNR": (27.0, 2.0), "SSIM": (0.97, 0.01), "MS-SSIM": (0.985, 0.005)}
 
 
 FACTS = {name: facts_of(name) for name in (*METRICS, *(metric.name for metric in STABILITY_METRICS))}
@@ -110,33 +101,6 @@ def made_up_scores(quality: float, n: int = 40, draws: int = 5, seed: int = 0, l
     return score_rows(values)
 
 
-def write_many(
-    runs_dir: Path,
-    methods: int,
-    seeds: int,
-    cases: int,
-    draws: int = 5,
-    dataset: str = "phantom/polyp",
-) -> list[Path]:
-    """Runs with all metrics that score writes by default, a little different from method to method and seed to seed."""
-    over_draws = ["Dice/pairs", "flip_rate", "volume_cv", *(f"{n}/{p}" for n in OVER_DRAWS for p in ("seg", "score"))]
-    keys = [(draw, name) for draw in range(draws) for name in PER_DRAW] + [(-1, name) for name in over_draws]
-    case, (draw, metric) = np.repeat(np.arange(cases), len(keys)), zip(*(keys * cases), strict=True)
-    rng = np.random.default_rng(0)
-    difficulty = rng.beta(8, 2, cases)[case]
-    empty = (case % 17 == 3) & np.isin(metric, ["Dice", "IoU", "HD95", "ASSD", "NSD"])
-    facts = {"case": [f"case-{i:04d}" for i in case], "group": [f"patient-{i // 2:04d}" for i in case]}
-    facts |= {"label": "lesion", "draw": draw, "metric": metric, "convention": "strict"}
-    frame = pd.DataFrame(facts)
-    folders = []
-    for method in range(methods):
-        for seed in range(seeds):
-            values = np.clip(difficulty + rng.normal(0, 0.02, len(frame)) - 0.002 * method, 0, 1)
-            run = frame.assign(value=np.where(empty, np.nan, values))[SCORE_COLUMNS]
-            folders.append(write_run(runs_dir, f"method{method:03d}", dataset, seed, run, {"parameters_m": 3.2}))
-    return folders
-
-
 def write_picture(folder: Path, rank: int, case: str, dice: float, seed: int = 0, labels: int = 1) -> None:
     """One gallery file: a disc to find, and draws that are off by some pixels."""
     rng = np.random.default_rng(seed)
@@ -179,12 +143,7 @@ def write_example(runs_dir: Path, pictures: int = 4, cases: int = 40) -> list[Pa
     cost |= {"parameters_m": 3.21, "gflop_per_sample": 1.84, "nfe": 1, "steps": 1, "samples": 1, "slices_per_call": 1}
     cost |= {"train_s_per_step": 0.11, "train_hours": 0.025, "train_peak_rss_mib": 1433.0}
     folders = []
-    cells = [
-        ("sdseg", 0.86, 0, 1.0),
-        ("sdseg", 0.85, 1, 1.1),
-        ("sdseg_z0", 0.88, 0, 1.0),
-        ("unet", 0.87, 0, 0.4),
-    ]
+    cells = [("sdseg", 0.86, 0, 1.0), ("sdseg", 0.85, 1, 1.1), ("sdseg_z0", 0.88, 0, 1.0), ("unet", 0.87, 0, 0.4)]
     for method, quality, seed, factor in cells:
         values = {key: value * factor if "ms" in key else value for key, value in cost.items()}
         if method == "unet":

@@ -81,12 +81,7 @@ def test_gap_says_the_unit(gap: pd.DataFrame) -> None:
     assert set(gap.loc[gap["metric"] == "HD95", "unit"]) == {"px"}
     cases = [StoredCase(case("a", OBJECT, spacing=(0.5, 0.5)), np.stack([[SHIFTED]]))]
     hd95 = gap_of(cases, ["HD95"]).set_index("protocol")
-    assert hd95["unit"].to_dict() == {
-        "strict": "mm",
-        "diff_unet": "px",
-        "diff_unet_validation": "px",
-        "monai": "px",
-    }
+    assert hd95["unit"].to_dict() == {"strict": "mm", "diff_unet": "px", "diff_unet_validation": "px", "monai": "px"}
     assert hd95["mean"].to_dict() == {"strict": 2, "diff_unet": 4, "diff_unet_validation": 4, "monai": 4}
 
 

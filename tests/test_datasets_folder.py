@@ -177,10 +177,7 @@ def break_nan(root: Path) -> None:
         (break_size, r"masks/p0_0\.png: size 6 x 5, but its image has 20 x 24.*dataset\.resample=true"),
         (break_grey, r"masks/p0_0\.png: not a mask: 23 values"),
         (break_nan, r"images/p0_0\.npy: holds NaN or infinity"),
-        (
-            lambda root: (root / "images/p0_0.png").write_bytes(b"\x89PNG"),
-            r"images/p0_0\.png: cannot be read",
-        ),
+        (lambda root: (root / "images/p0_0.png").write_bytes(b"\x89PNG"), r"images/p0_0\.png: cannot be read"),
         (lambda root: (root / "masks/p0_0.png").write_bytes(b""), r"masks/p0_0\.png: cannot be read"),
     ],
 )

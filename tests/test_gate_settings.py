@@ -58,10 +58,7 @@ def test_leaving_everything_out_is_no_pass(good: RunFacts) -> None:
 def test_runs_pass_with_exactly_what_they_need(good: RunFacts, tmp_path: Path) -> None:
     now = run_facts(
         make_run(
-            tmp_path,
-            **shifted("Dice", -0.02, noise=0.001),
-            timings={"predict_batch1": rounds(1.2, seed=1)},
-            mib=640.0,
+            tmp_path, **shifted("Dice", -0.02, noise=0.001), timings={"predict_batch1": rounds(1.2, seed=1)}, mib=640.0
         )
     )
     found = verdict(good, now)

@@ -32,9 +32,10 @@ def test_numbers_are_refused_by_their_key(override: str) -> None:
         check_numbers(content)
 
 
-@pytest.mark.parametrize(
-    "override", ["draws=0", "train.lr=0", "train.crops_on_target=1.5", "dataset.split=[0.9,-0.1,0.2]"]
-)
+REFUSED_FIRST = ("draws=0", "train.lr=0", "train.crops_on_target=1.5", "dataset.split=[0.9,-0.1,0.2]")
+
+
+@pytest.mark.parametrize("override", REFUSED_FIRST)
 def test_the_command_refuses_them_first(override: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     arguments = ["run", "method=sdseg", "dataset=folder", f"dataset.root={tmp_path}", f"runs_dir={tmp_path / 'runs'}"]
     refused([*arguments, override], override.partition("=")[0], capsys)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from bench.metrics import METRICS, Pair, select
+from bench.metrics import METRICS, select
 from bench.metrics.boundary import surface
 from bench.protocols import build_protocol
 from tests.metric_pairs import TOLERANCE, metric_pairs, monai_values, third_party
@@ -88,39 +86,6 @@ def test_nnunet_protocol_equals_nnunet() -> None:
         tp, fp, fn, _ = evaluation.compute_tp_fp_fn_tn(pair.reference, pair.prediction)
         expected = (2 * tp / (2 * tp + fp + fn), tp / (tp + fp + fn)) if tp + fp + fn else (math.nan, math.nan)
         assert [v[0] for v in protocol.values(pair, metrics)] == pytest.approx(expected, nan_ok=True)
-
-
-def surface_distance() -> Any:
-    reason = "surface-distance is not installed; pip install surface-distance to compare with it"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("surface_distance.metrics", reason=reason)
-
-
-def test_surface_distance_lies_within_one_element() -> None:
-    # Its surface runs between elements, at most half an element's diagonal from ours, on either side.
-    other = surface_distance()
-    for pair in DEFINED:
-        spacing = pair.spacing_mm or (1.0,) * pair.reference.ndim
-        found = other.compute_surface_distances(pair.reference, pair.prediction, spacing)
-        largest = other.compute_robust_hausdorff(found, 100)
-        assert abs(largest - pair.surfaces.pooled.max()) <= math.hypot(*spacing) + 1e-9
-        assert other.compute_dice_coefficient(pair.reference, pair.prediction) == METRICS["Dice"](pair)
-
-
-def test_surface_distance_weights_areas() -> None:
-    # Two cubes, one moved by two elements: equal HD95; its average differs by weights only, a few per cent.
-    other = surface_distance()
-    masks = np.zeros((2, 24, 24, 24), bool)
-    masks[0, 4:16, 4:16, 4:16] = masks[1, 4:16, 4:16, 6:18] = True
-    found = other.compute_surface_distances(masks[1], masks[0], (1, 1, 1))
-    pair = Pair(masks[0], masks[1], (1.0, 1.0, 1.0))
-    assert METRICS["HD95"](pair) == other.compute_robust_hausdorff(found, 95) == 2
-    theirs = np.mean(other.compute_average_surface_distance(found))
-    assert METRICS["ASSD"](pair) == pytest.approx(theirs, rel=0.1)
-    assert METRICS["ASSD"](pair) != pytest.approx(theirs, rel=1e-3)
-    ours, nsd = METRICS["NSD"](pair), other.compute_surface_dice_at_tolerance(found, 1)
-    assert (ours, nsd) == (1.0, pytest.approx(select(["NSD@1"])[0](pair), abs=0.06))
 
 
 def test_medpy_s_pooled_percentile_is_another_number() -> None:

@@ -29,9 +29,8 @@ def arrived(override: str) -> object:
 def test_a_name_arrives_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / name / "data").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    for path in (name, f"{tmp_path}/{name}/data"):
-        for key in ("dataset.root", "+a.key.from_elsewhere"):
-            assert arrived(f"{key}={path}") == path.replace("${", "\\${")
+    for key, path in (("dataset.root", name), ("+a.key.from_elsewhere", f"{tmp_path}/{name}/data")):
+        assert arrived(f"{key}={path}") == path.replace("${", "\\${")
 
 
 @pytest.mark.parametrize("name", ["Kvasir (1)", "数据", "a${b}", "a\\(b"])

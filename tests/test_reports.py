@@ -21,14 +21,7 @@ from reports.plugin import pytest_terminal_summary
 from reports.site.pictures import _contour, _heat, read_galleries
 from reports.table import Table
 from reports.tables import build_tables
-from tests.report_fixtures import (
-    SNAPSHOT,
-    dice_rows,
-    made_up_scores,
-    snapshot,
-    write_picture,
-    write_run,
-)
+from tests.report_fixtures import SNAPSHOT, dice_rows, made_up_scores, snapshot, write_picture, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 NAN, INF = math.nan, math.inf
@@ -104,8 +97,8 @@ def test_page_stands_alone_and_describes_its_pictures(report: ReportResult) -> N
     assert all(t.startswith("#") or (report.index.parent / t).is_file() for t in targets)
     assert all(f'id="{target[1:]}"' in page for target in targets if target.startswith("#"))
     images = re.findall(r"<img [^>]*>", page)
-    # seven galleries of two cases in four panels, and four figures
-    assert len(images) == 7 * 2 * 4 + 4
+    # six galleries of two cases in four panels, and four figures
+    assert len(images) == 6 * 2 * 4 + 4
     assert all(re.search(r'alt="[^"]{8,}"', image) for image in images)
     assert "published, not comparable" in page
     assert "phantom/ablation, no latent loss: 0." in page  # what Figure 3 tells those who do not see it
@@ -209,9 +202,4 @@ def test_plugin_is_silent_without_runs() -> None:
 
 
 def test_every_module_with_build_is_a_table(tmp_path: Path) -> None:
-    assert [table.name for table in build_tables(read_frame(tmp_path))] == [
-        "table1",
-        "table2",
-        "table4",
-        "table5",
-    ]
+    assert [table.name for table in build_tables(read_frame(tmp_path))] == ["table1", "table2", "table4", "table5"]

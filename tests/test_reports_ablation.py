@@ -54,10 +54,7 @@ def test_no_switch_turned_no_table(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("qualities", "verdict"),
-    [(RISING, "holds"), ([0.3, 0.8, 0.6, 0.85], "does not hold")],
-)
+@pytest.mark.parametrize(("qualities", "verdict"), [(RISING, "holds"), ([0.3, 0.8, 0.6, 0.85], "does not hold")])
 def test_the_order_in_words(tmp_path: Path, qualities: list[float], verdict: str) -> None:
     write_ablation(tmp_path, qualities)
     line = order_line(tmp_path)

@@ -16,14 +16,7 @@ from reports.frame import read_frame
 from reports.summary import reliability_notes
 from reports.table import cell
 from reports.tables import accuracy, cost, datasets, stability
-from tests.report_fixtures import (
-    FACTS,
-    dice_rows,
-    made_up_scores,
-    rows_of,
-    score_rows,
-    write_run,
-)
+from tests.report_fixtures import FACTS, dice_rows, made_up_scores, rows_of, score_rows, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 NAN, INF = math.nan, math.inf
@@ -76,11 +69,7 @@ def test_only_the_runs_asked_for(example: Path) -> None:
 def test_settings_that_differ_name_the_rows(tmp_path: Path) -> None:
     for steps in (1, 10):
         for seed in (0, 1):
-            config = {
-                "method": {"name": "sdseg", "options": {"steps": steps}},
-                "seed": seed,
-                "runs_dir": f"{seed}",
-            }
+            config = {"method": {"name": "sdseg", "options": {"steps": steps}}, "seed": seed, "runs_dir": f"{seed}"}
             write_run(tmp_path, seed=seed, scores=dice_rows({"a": steps / 20, "b": 0.5}), config=config)
     table = accuracy.build(read_frame(tmp_path))
     assert [(row["method"], row["seeds"]) for row in table.rows] == [
@@ -101,12 +90,7 @@ def test_the_newer_of_two_equal_runs_counts(tmp_path: Path) -> None:
 
 def test_scoring_stamp_is_not_another_data_set(tmp_path: Path) -> None:
     for method in ("sdseg", "unet"):
-        write_run(
-            tmp_path,
-            method,
-            scores=dice_rows({"a": 0.5}),
-            data={"data": "d", "split": "s", "scoring": method},
-        )
+        write_run(tmp_path, method, scores=dice_rows({"a": 0.5}), data={"data": "d", "split": "s", "scoring": method})
     frame = read_frame(tmp_path)
     assert len({run.comparison for run in frame.runs}) == 1
     assert len(datasets.build(frame).rows) == 1
@@ -248,9 +232,4 @@ def test_datasets_table_counts_groups_of_the_test_split(tmp_path: Path) -> None:
     rows = [(f"c{i}", f"p{i // 2}", "x", 0, "Dice", 0.5) for i in range(6)]
     write_run(tmp_path, scores=score_rows(rows))
     row = datasets.build(read_frame(tmp_path)).rows[0]
-    assert (row["cases_train"], row["cases_test"], row["groups_test"], row["groups_train"]) == (
-        64,
-        40,
-        3,
-        None,
-    )
+    assert (row["cases_train"], row["cases_test"], row["groups_test"], row["groups_train"]) == (64, 40, 3, None)

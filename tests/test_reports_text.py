@@ -17,10 +17,7 @@ from reports.published import LEDGER, read_ledger
 from reports.table import Column, Table, number
 from reports.tables import accuracy
 from reports.writers import escape_latex, to_csv, to_latex, to_markdown, to_text
-from tests.report_fixtures import (
-    dice_rows,
-    write_run,
-)
+from tests.report_fixtures import dice_rows, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 NAN, INF = math.nan, math.inf
@@ -65,24 +62,14 @@ def test_other_protocol_and_other_split_are_not_ranked_together(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
-    [
-        (0.12345, 3, "0.123"),
-        (0.0002, 3, "0.0002"),
-        (0.0, 3, "0.000"),
-        (NAN, 3, "\u2013"),
-        (12345.6, 0, "12,346"),
-    ],
+    [(0.12345, 3, "0.123"), (0.0002, 3, "0.0002"), (0.0, 3, "0.000"), (NAN, 3, "\u2013"), (12345.6, 0, "12,346")],
 )
 def test_numbers_as_text(value: float, digits: int, text: str) -> None:
     assert number(value, digits) == text
 
 
 def odd_table() -> Table:
-    columns = [
-        Column("dataset", "Data_set"),
-        Column("v", "Dice", better="higher"),
-        Column("v_interval", "95 %"),
-    ]
+    columns = [Column("dataset", "Data_set"), Column("v", "Dice", better="higher"), Column("v_interval", "95 %")]
     rows = [
         {"dataset": r"a|b_c & 50% \x{}~^#$", "v": 1 / 3, "v_interval": (0.1, 0.7)},
         {"dataset": "[first]", "v": 0.25, "v_interval": None},

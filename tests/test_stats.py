@@ -16,7 +16,7 @@ from scipy import stats as scipy_stats
 from bench import stats
 from bench.errors import InputError
 from bench.stats import Interval, bounded_interval, coverage, mean_interval, median_interval, share_interval
-from bench.stats.intervals import bca_bounds, bootstrap_medians, t_bounds
+from bench.stats.intervals import bca_bounds, t_bounds
 from bench.stats.sample import bootstrap_deviations, cluster, resampled_counts
 
 
@@ -172,13 +172,6 @@ def test_more_cases_and_less_confidence_give_a_narrower_interval() -> None:
     assert widths == sorted(widths, reverse=True)
     ninety = mean_interval(beta(40), confidence=0.9)
     assert found[1].low < ninety.low < ninety.high < found[1].high
-
-
-def test_median_by_the_weighted_rule_is_the_median_of_the_resample() -> None:
-    values, numbers = np.sort(beta(13)), np.arange(13) // 2
-    drawn = np.concatenate(list(resampled_counts(7, 50, 5)))
-    expected = [np.median(np.repeat(values, row[numbers].astype(int))) for row in drawn]
-    assert bootstrap_medians(values, numbers, seed=5, resamples=50) == pytest.approx(expected, abs=0)
 
 
 def test_median_interval_is_the_percentile_interval_of_scipy() -> None:
