@@ -174,7 +174,7 @@ def test_a_whole_network_is_taken_from_a_run_or_from_the_library(tmp_path: Path)
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     segmenter = build(network=SWIN, weights=str(tmp_path / "other.safetensors"))
     with pytest.raises(ValueError, match=r"weights=.*other\.safetensors: \S+ is missing"):
-        segmenter.fit(items(IMAGES), items(IMAGES, 1), tmp_path)
+        segmenter.fit(items(IMAGES), items(IMAGES, 1), tmp_path / "new")
 
 
 @pytest.mark.parametrize(
