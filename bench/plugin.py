@@ -58,7 +58,6 @@ def overrides(config: pytest.Config) -> list[str]:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a bad matrix before anything is collected; long fits speak while pytest is silent."""
     config.addinivalue_line("markers", "cells(*columns): the suite's own methods, each a list of overrides")
-    config.addinivalue_line("markers", "on_request: a suite that runs only when its file is named")
     config._sdseg_runs = []  # type: ignore[attr-defined]
     config._sdseg_cells = {}  # type: ignore[attr-defined]
     config._sdseg_matrix = []  # type: ignore[attr-defined]
@@ -131,28 +130,12 @@ def _cell_names(config: pytest.Config, item: pytest.Item) -> list[str]:
     own = item.get_closest_marker("cells")
     if own is None:
         return config._sdseg_matrix  # type: ignore[attr-defined]
-    if not config._sdseg_matrix or _unwanted(item):  # type: ignore[attr-defined]
+    if not config._sdseg_matrix:  # type: ignore[attr-defined]
         return []
     try:
         return _remember(config, [cell for column in own.args for cell in expand([*overrides(config), *column])])
     except InputError as error:
         raise pytest.Collector.CollectError(f"error: {error}") from error
-
-
-def _unwanted(item: pytest.Item) -> bool:
-    if item.get_closest_marker("on_request") is None:
-        return False
-    named = (item.config.invocation_params.dir / argument.partition("::")[0] for argument in item.config.args)
-    return item.path.resolve() not in [path.resolve() for path in named]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `on_request` unless its file is among the paths on the command line."""
-    for item in items:
-        if _unwanted(item):
-            command = f"pytest {item.nodeid.partition('::')[0]} --benchmark-only"
-            # Before the skip that an empty list of cells brings with it.
-            item.add_marker(pytest.mark.skip(reason=f"name this file to run it: {command}"), append=False)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from bench.runner import Run
 from reports.tables.ablation import switches
 
 METHODS = ("ablation_cross_attention", "ablation_concat", "ablation_trainable_encoder", "sdseg")
-pytestmark = [pytest.mark.on_request, pytest.mark.cells(*([f"method={name}"] for name in METHODS))]
+pytestmark = pytest.mark.cells(*([f"method={name}"] for name in METHODS))
 
 
 def test_ablation(run: Run, publish_accuracy) -> None:

@@ -16,7 +16,7 @@ def column(method: str, steps: int) -> list[str]:
     return [*names, f"method.inference.steps={steps}", "draws=1"]
 
 
-pytestmark = [pytest.mark.on_request, pytest.mark.cells(*(column(m, s) for m in METHODS for s in STEPS))]
+pytestmark = pytest.mark.cells(*(column(m, s) for m in METHODS for s in STEPS))
 
 
 def test_convergence(run: Run, publish_accuracy) -> None:

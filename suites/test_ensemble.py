@@ -14,8 +14,6 @@ from bench.record import Score
 from bench.runner import Run, load_segmenter
 from bench.seeding import CaseGenerator
 
-pytestmark = pytest.mark.on_request
-
 STEPS, SAMPLES = 50, 25
 ROUNDS = 3
 # Rounding depends on how many samples share a call, and a chain of steps carries it on.

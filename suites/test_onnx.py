@@ -15,8 +15,6 @@ from bench.record import Score
 from bench.runner import Run, load_segmenter
 from bench.seeding import CaseGenerator
 
-pytestmark = pytest.mark.on_request
-
 
 def test_onnx(run: Run, benchmark, publish, tmp_path: Path) -> None:
     """Export, check, and time single images on the CPU: onnxruntime over torch's exact mode, interleaved."""

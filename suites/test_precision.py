@@ -20,10 +20,7 @@ from bench.seeding import CaseGenerator
 PARTS = ("encoder", "denoiser", "decoder")
 ARITHMETIC = ("float16", "bfloat16")
 
-pytestmark = [
-    pytest.mark.on_request,
-    pytest.mark.cells(["method=sdseg"], ["method=sdseg_z0"], ["method=sdseg_v"]),
-]
+pytestmark = pytest.mark.cells(["method=sdseg"], ["method=sdseg_z0"], ["method=sdseg_v"])
 
 
 def in_precision(config: dict[str, Any], **parts: str) -> dict[str, Any]:

@@ -23,8 +23,6 @@ from bench.record import Score
 from bench.results.environment import device_facts
 from sdseg.torchvision_ops import declare_missing_operators
 
-pytestmark = pytest.mark.on_request
-
 VOLUMES = 12
 ROUNDS = 3
 SPACING = (2.5, 0.8, 0.8)

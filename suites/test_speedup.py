@@ -23,8 +23,6 @@ from bench.seeding import CaseGenerator
 from bench.types import TaskSpec
 from suites.reference_loop import official_loop
 
-pytestmark = pytest.mark.on_request
-
 # Share of pixels that exact mode may decide otherwise than the official loop.
 FLIPPED = 1e-4
 MODES = {"exact": "frozen", "fast": "light"}

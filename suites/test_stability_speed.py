@@ -27,8 +27,6 @@ from bench.results.environment import device_facts
 from bench.scoring.cases import open_lpips
 from sdseg.torchvision_ops import declare_missing_operators
 
-pytestmark = pytest.mark.on_request
-
 # Every round treats other maps, so that all of them are treated once.
 MAPS_PER_ROUND = 20
 ROUNDS = {"smoke": 2}

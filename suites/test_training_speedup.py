@@ -18,8 +18,6 @@ from bench.measure.latency import synchronize
 from bench.runner import Run
 from suites.reference_training import OfficialTraining
 
-pytestmark = pytest.mark.on_request
-
 _CURVE_STEPS = 30
 
 

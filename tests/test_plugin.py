@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,8 +68,9 @@ def test_one_test_per_cell_and_none_is_skipped_under_benchmark_only() -> None:
     assert "test_accuracy[phantom/polyp-unet-seed1]" in names
     # one method, two seeds; speed at two batch sizes
     assert [counts[f"test_{name}"] for name in ("accuracy", "speed", "footprint", "stability")] == [2, 4, 2, 2]
-    # the suite that was named brings its own four methods; the other one waits to be named
-    assert (counts["test_ablation"], counts["test_convergence"]) == (4 * 2, 1)
+    # the suite that was named brings its own four methods; those that were not are not even collected
+    assert counts["test_ablation"] == 4 * 2
+    assert len(counts) == 5
     assert "test_ablation[phantom/polyp-ablation_concat-seed1]" in names
 
 
@@ -79,54 +79,6 @@ def test_scores_become_plain_numbers_or_null() -> None:
     content = plain_scores([Score(metric=name, value=value) for name, value in values.items()])
     assert content == {"Dice": 0.5, "PSNR": None, "X": None, "n": 3.0}
     assert json.loads(json.dumps(content, allow_nan=False)) == content
-
-
-# --- suites that run on request ----------------------------------------------------------------------
-
-SUITE = """
-import pytest
-pytestmark = [pytest.mark.on_request, pytest.mark.cells(["method=sdseg", "method.name=a"], ["method=sdseg_z0"])]
-
-def test_x(run, benchmark):
-    benchmark.pedantic(lambda: None)
-
-def test_y(benchmark):
-    benchmark.pedantic(lambda: None)
-"""
-# The fixture `run` trains; here it must not be reached, or answers at once.
-CONFTEST = """
-import pytest
-pytest_plugins = ["bench.plugin"]
-
-@pytest.fixture(scope="session")
-def run(request):
-    assert request.config._sdseg_cells[request.param].method in ("a", "sdseg_z0")
-"""
-
-
-@pytest.fixture
-def requested(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
-    """Run pytest in a project whose one suite is marked `on_request`."""
-    monkeypatch.setattr("bench.progress.listen", lambda handler: None)  # the inner session must not speak later
-    pytester.makeconftest(CONFTEST)
-    pytester.mkdir("suites").joinpath("test_on_request.py").write_text(SUITE)
-    options = ("--benchmark-only", "-rs", "-v", "--methods", "unet", "--seeds", "1")
-    return lambda *arguments: pytester.runpytest_inprocess(*options, *arguments)
-
-
-def test_on_request_is_skipped_with_its_command(requested: Callable[..., pytest.RunResult]) -> None:
-    done = requested("suites")
-    done.assert_outcomes(skipped=2)
-    done.stdout.fnmatch_lines("*name this file to run it: pytest suites/test_on_request.py --benchmark-only")
-
-
-@pytest.mark.parametrize(("name", "passed"), [("test_on_request.py", 3), ("test_on_request.py::test_x", 2)])
-def test_a_named_file_runs_with_its_own_cells(
-    requested: Callable[..., pytest.RunResult], name: str, passed: int
-) -> None:
-    done = requested(f"suites/{name}")
-    done.assert_outcomes(passed=passed)  # test_x for each of the suite's two methods
-    done.stdout.fnmatch_lines("*test_x[[]phantom/polyp-a-seed1[]]*")
 
 
 def test_all_steps_share_one_training_in_folders_of_their_own() -> None:
