@@ -1,4 +1,5 @@
-# Two commands: `make bench` (train, measure, report on built-in data; GATE=--gate judges it too) and `make test`.
+# Two commands: `make bench` (train, measure, report on built-in data; GATE=--gate judges it too, METHODS=all measures
+# every method) and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,13 +7,14 @@ STAMP := $(VENV)/.installed
 
 .PHONY: bench test lint clean
 
-bench: $(STAMP)
-	$(BIN)/python -m pytest suites/ --benchmark-only --profile smoke $(GATE); status=$$?; $(BIN)/sdseg report && exit $$status
+bench: $(if $(METHODS),$(VENV)/.with-networks,$(STAMP))
+	$(BIN)/python -m pytest suites/ --benchmark-only --profile smoke $(if $(METHODS),--methods $(METHODS)) $(GATE); \
+	status=$$?; $(BIN)/sdseg report && exit $$status
 
-test: $(STAMP)
+test: $(VENV)/.with-dev
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)
+lint: $(VENV)/.with-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -23,7 +25,12 @@ $(STAMP): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# An extra of pyproject.toml on top: linters and what the tests need (dev), networks of other libraries (networks).
+$(VENV)/.with-%: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
 clean:

@@ -70,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         cells = expand(overrides(config))
         if gate is not None and not config.option.collectonly:
-            found = SessionGate(Path(gate) if gate else None, overrides(config), cells[0])
+            found = SessionGate(Path(gate) if gate else None, overrides(config), cells)
             config.pluginmanager.register(found, "sdseg_gate")
     except InputError as error:
         raise pytest.UsageError(str(error)) from error

@@ -47,6 +47,24 @@ def test_a_cell_without_results_fails_and_is_not_promoted(project: Project, caps
     assert not (project.root / "other.json").exists()
 
 
+def test_runs_that_were_not_asked_for_are_named_and_not_judged(
+    project: Project, session: Callable[..., pytest.RunResult], capsys: pytest.CaptureFixture
+) -> None:
+    mine = run_facts(project.run)
+    write_reference(
+        project.reference, Reference(profile="smoke", runs=[mine, mine.model_copy(update={"method": "other"})])
+    )
+    said = "not judged, since these runs were not asked for: phantom/polyp-other-seed0"
+    assert project.gate("--reference", str(project.reference)) == 0
+    assert said in capsys.readouterr().out
+    done = session("--benchmark-only")
+    assert done.ret == 0
+    done.stdout.fnmatch_lines(["gate passed: * 0 failed*", f"*{said}"])
+    # a reference with nothing of what was asked for opens no gate
+    write_reference(project.reference, Reference(profile="smoke", runs=[mine.model_copy(update={"method": "other"})]))
+    assert project.gate("--reference", str(project.reference)) == 1
+
+
 def test_a_broken_record_fails(project: Project, capsys: pytest.CaptureFixture) -> None:
     project.make()
     assert project.gate("--promote", "--out", str(project.reference)) == 0

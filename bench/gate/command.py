@@ -18,7 +18,7 @@ from bench.gate.reference import (
     reference_path,
     write_reference,
 )
-from bench.gate.selection import runs_in, runs_on_disk
+from bench.gate.selection import asked_for, runs_in, runs_on_disk
 from bench.gate.verdict import REVISION, Verdict, judge
 from bench.metrics.facts import facts_of
 from bench.results.environment import device_facts, git_facts
@@ -87,24 +87,31 @@ def judge_disk(given: Path | None, overrides: list[str], folders: Sequence[Path]
         raise InputError(f"{path}: is of scored folders; name those to judge: sdseg gate DIR ... --reference {path}")
     if not folders and not any(o.startswith("profile=") for o in overrides):
         overrides = [f"profile={reference.profile}", *overrides]
-    cell, runs = _chosen(overrides, folders)
+    cells, runs = _chosen(overrides, folders)
     if not reference.of_masks:
-        check_checkout(gate_settings(cell))
-    return judge_runs(reference, runs, cell)
+        check_checkout(gate_settings(cells[0]))
+    return judge_runs(reference, runs, cells, whole=bool(folders))
 
 
-def _chosen(overrides: list[str], folders: Sequence[Path]) -> tuple[Cell, dict[Key, RunFacts | str]]:
-    """A cell with the gate's settings, and the runs that are meant."""
+def _chosen(overrides: list[str], folders: Sequence[Path]) -> tuple[list[Cell], dict[Key, RunFacts | str]]:
+    """Cells with the gate's settings, and the runs that are meant."""
     if folders:
-        return Cell(compose_config(overrides)), runs_in(folders)
+        return [Cell(compose_config(overrides))], runs_in(folders)
     cells = expand(overrides)
-    return cells[0], runs_on_disk(cells)
+    return cells, runs_on_disk(cells)
 
 
-def judge_runs(reference: Reference, runs: Mapping[Key, RunFacts | str], cell: Cell) -> Verdict:
-    """Judge runs by the settings of a cell, at the revision of the checkout."""
-    verdict = judge(reference, runs, gate_settings(cell), checkout()[0])
-    return verdict if reference.digest else replace(verdict, notes=(_UNSEALED,))
+def judge_runs(
+    reference: Reference, runs: Mapping[Key, RunFacts | str], cells: Sequence[Cell], whole: bool = False
+) -> Verdict:
+    """Judge the runs of the cells that were asked for, by their settings, at the revision of the checkout.
+
+    What else the reference holds is named in the verdict and not judged, unless the `whole` of it is asked for.
+    """
+    asked, others = (reference, []) if whole else asked_for(reference, cells)
+    verdict = judge(asked, runs, gate_settings(cells[0]), checkout()[0])
+    said = (f"not judged, since these runs were not asked for: {', '.join(others)}",) if others else ()
+    return replace(verdict, notes=(*said, *(() if reference.digest else (_UNSEALED,))))
 
 
 def _replaced(path: Path) -> Reference | None:
@@ -122,11 +129,11 @@ def promote(out: Path | None, overrides: list[str], accept: bool = False, folder
     """
     path = choose_reference(out, overrides, folders)
     old = _replaced(path)
-    cell, runs = _chosen(overrides, folders)
+    cells, runs = _chosen(overrides, folders)
     commit, dirty = checkout()
     reasons, verdict = refusals(runs, commit, dirty), None
     if old is not None and not accept:
-        verdict = judge(old, runs, gate_settings(cell), commit)
+        verdict = judge(old, runs, gate_settings(cells[0]), commit)
         if not verdict.passed:
             reasons.append(f"the runs fail against {path}: --accept replaces it all the same")
     if not reasons:

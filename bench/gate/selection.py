@@ -1,4 +1,4 @@
-"""Which runs the gate judges: the cells of the configuration, as they lie on disk."""
+"""Which runs the gate judges: the cells of the configuration, as they lie on disk, and the reference's of them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ from pathlib import Path
 
 from bench.config import Cell
 from bench.errors import InputError, NotApplicableError
-from bench.gate.reference import Key, RunFacts, key_name, run_facts
+from bench.gate.reference import Key, Reference, RunFacts, key_name, run_facts
 from bench.gate.verdict import NotRun
 from bench.runner import Run
+
+
+def asked_for(reference: Reference, cells: Sequence[Cell]) -> tuple[Reference, list[str]]:
+    """The reference's runs of these cells, and the names of those that it has beside them.
+
+    A cell that a matrix leaves out was asked for all the same: a reference that has it will miss it.
+    """
+    keys = {(cell.dataset, cell.method, cell.seed) for cell in cells}
+    others = [key_name(run.key) for run in reference.runs if run.key not in keys]
+    return reference.model_copy(update={"runs": [run for run in reference.runs if run.key in keys]}), others
 
 
 def runs_on_disk(cells: list[Cell]) -> dict[Key, RunFacts | str]:
     """The facts of every cell's run, or why there are none; bad data is an InputError.
 
-    A cell that a matrix leaves out is left out here too: a reference that has it will miss it.
+    A cell that a matrix leaves out is left out here too.
     """
     by_key: dict[Key, RunFacts | str] = {}
     for cell in cells:

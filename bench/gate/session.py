@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,11 @@ from bench.gate.verdict import Verdict
 class SessionGate:
     """A pytest plugin; a reference that cannot be read, or bad settings, are an InputError before anything runs."""
 
-    def __init__(self, given: Path | None, overrides: list[str], cell: Cell) -> None:
+    def __init__(self, given: Path | None, overrides: list[str], cells: Sequence[Cell]) -> None:
         self.path = choose_reference(given, overrides)
         self.reference = read_reference(self.path)
-        check_checkout(gate_settings(cell))
-        self.cell = cell
+        check_checkout(gate_settings(cells[0]))
+        self.cells = cells
         self.ran: dict[tuple[Path, Key], dict[str, str]] = {}
         self.verdict: Verdict | None = None
 
@@ -34,7 +35,7 @@ class SessionGate:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Judge, and fail the session where the gate stays shut."""
         try:
-            self.verdict = judge_runs(self.reference, self._runs(), self.cell)
+            self.verdict = judge_runs(self.reference, self._runs(), self.cells)
         except InputError as error:
             self.verdict = Verdict((Row.of(failed(str(error)), "", "run", "gate"),))
         if not self.verdict.passed and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
