@@ -21,6 +21,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import plugins
+from bench.catalogue import in_all
 from bench.declared import CONF_DIR, GROUPS
 from bench.errors import InputError
 from bench.limits import check_values
@@ -133,6 +134,7 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
 
         sections["metrics"] = list(METRICS)
     check_code(sections, quote_overrides(overrides))
+    sections["method"].pop("in_all", None)
     check_values(sections)
     return sections
 
@@ -209,6 +211,7 @@ class Cell:
 def expand(overrides: list[str]) -> list[Cell]:
     """The cells of `methods` x `datasets` x `seeds`; `method=`, `dataset=` or `seed=` narrows to that one.
 
+    `all` among the methods stands for every method whose file does not say `in_all: false`.
     Raises InputError for an unknown name or key before anything runs.
     """
     return [Cell(compose_config(one)) for one in cell_overrides(overrides)]
@@ -220,12 +223,15 @@ def cell_overrides(overrides: list[str]) -> list[list[str]]:
     Of several methods (or data sets) those have a key `method.KEY` set that know it; one at least does.
     """
     axes = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
+    overrides = ["methods=[all]" if o == "methods=all" else o for o in overrides]
     chosen = {key: o.partition("=")[2] for o in overrides for key in axes if o.startswith(f"{key}=")}
     rest = [o for o in overrides if o.split("=")[0] not in axes]
     of_group = {group: [o for o in rest if o.lstrip("+~").startswith(f"{group}.")] for group in GROUPS}
     # Keys of a method or dataset may exist only in the group file that the matrix will choose.
     shared = [o for o in rest if o not in itertools.chain(*of_group.values())]
     values = {key: [chosen[key]] for key in chosen} | _matrix(shared, axes.keys() - chosen.keys())
+    every = in_all(overrides) if "all" in values["method"] else []
+    values["method"] = list(dict.fromkeys(m for name in values["method"] for m in (every if name == "all" else [name])))
     given = {group: _given(group, values[group], of_group[group], shared) for group in GROUPS}
     return [
         [f"dataset={d}", f"method={m}", f"seed={s}", *shared, *given["dataset"][d], *given["method"][m]]
