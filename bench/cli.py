@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_output()
     try:
         parsed, rest = build_parser(VERBS).parse_known_args(arguments)
-        takes_overrides = parsed.verb in (*STEPS, "gate")
-        if parsed.verb in ("segment", "export"):
+        takes_overrides = parsed.verb in (*STEPS, "gate", "check-method")
+        if parsed.verb in ("segment", "export", "list"):
             takes_overrides = all(x.startswith("hydra.searchpath=") for x in rest)
         stray = [x for x in rest if not takes_overrides or (x.startswith("-") and x not in ("-m", "--multirun"))]
         if stray:
@@ -177,6 +177,27 @@ def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
     return GATE_FAILED if done.refused else DONE
 
 
+def _list(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from tabulate import tabulate
+
+    from bench.catalogue import entries
+
+    rows = entries(parsed.what, overrides)
+    say(tabulate(rows, ("name", "what it is", "from"), tablefmt="simple", maxcolwidths=[None, 90, None]))
+    return DONE
+
+
+def _check_method(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from bench.command.check_method import check_method
+
+    outcomes = check_method(parsed.name, overrides)
+    for rule, holds, says in outcomes:
+        say(f"{'ok    ' if holds else 'BROKEN'} {rule}: {says}")
+    broken = [rule for rule, holds, _ in outcomes if not holds]
+    say(f"{parsed.name} breaks: {', '.join(broken)}" if broken else f"{parsed.name} holds its contract")
+    return RUN_FAILED if broken else DONE
+
+
 def _doctor(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.command.doctor import doctor_report
 
@@ -196,6 +217,8 @@ VERBS = {
     "report": _report,
     "compare": _compare,
     "gate": _gate,
+    "list": _list,
+    "check-method": _check_method,
     "doctor": _doctor,
 }
 

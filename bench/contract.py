@@ -25,7 +25,11 @@ Ask = Callable[[Segmenter, TaskSpec, torch.Tensor, Sequence[CaseGenerator]], Pre
 
 
 class ContractError(RunError):
-    """A method that answers what its contract does not allow."""
+    """A method that answers what its contract does not allow; `rule` is the one it breaks, in a word."""
+
+    def __init__(self, message: str, rule: str) -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 def check_segmenter(segmenter: Any) -> None:
@@ -54,26 +58,30 @@ def answer(
     case = generators[0].case_id
     if not isinstance(score, torch.Tensor) or not isinstance(mask, torch.Tensor):
         kinds = f"score {type(score).__name__}, mask {type(mask).__name__}" if score is not None else "no score"
-        _refuse(case, f"predict returned a {type(given).__name__} ({kinds})", "a Prediction of two tensors")
+        _refuse("type", case, f"predict returned a {type(given).__name__} ({kinds})", "a Prediction of two tensors")
     if mask.dtype != torch.bool:
-        _refuse(case, f"the mask is {mask.dtype}", "torch.bool, the method's own decision (score > 0.5, say)")
+        _refuse("type", case, f"the mask is {mask.dtype}", "torch.bool, the method's own decision (score > 0.5, say)")
     if not score.dtype.is_floating_point:
-        _refuse(case, f"the score is {score.dtype}", "floating point in [0, 1]")
+        _refuse("type", case, f"the score is {score.dtype}", "floating point in [0, 1]")
     size = image.shape[2:] if segmenter.model is not None else mask.shape[2:]
     wanted = (len(image), len(task.labels), *size)
     if not tuple(score.shape) == tuple(mask.shape) == wanted or mask.ndim != image.ndim:
         shapes = f"score {_shape(score.shape)} and mask {_shape(mask.shape)}"
-        _refuse(case, f"{shapes} for images {_shape(image.shape)}", f"both {_shape(wanted)} (batch, labels, size)")
+        _refuse(
+            "shape", case, f"{shapes} for images {_shape(image.shape)}", f"both {_shape(wanted)} (batch, labels, size)"
+        )
     score, mask = score.detach().float().cpu(), mask.detach().cpu()
     for one, generator in zip(score, generators, strict=True):
         low, high = float(one.min()), float(one.max())  # NaN where there is one
         if not (low >= -_BEYOND and high <= 1 + _BEYOND):
-            _refuse(generator.case_id, f"the score runs from {low:.4g} to {high:.4g}", "finite values in [0, 1]")
+            _refuse(
+                "range", generator.case_id, f"the score runs from {low:.4g} to {high:.4g}", "finite values in [0, 1]"
+            )
     return Prediction(score.clamp(0, 1), mask)
 
 
-def _refuse(case: str, given: str, expected: str) -> NoReturn:
-    raise ContractError(f"case {case}: {given}, expected {expected}")
+def _refuse(rule: str, case: str, given: str, expected: str) -> NoReturn:
+    raise ContractError(f"case {case}: {given}, expected {expected}", rule)
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -91,25 +99,28 @@ def answer_checked(
     found = answer(segmenter, task, image, generators)
     last = generators[-1]
     alone = answer(segmenter, task, image[-1:], [last.again()])
-    difference = _difference(found.score[-1], alone.score[0])
-    if difference <= ROUNDING:
+    apart = difference(found.score[-1], alone.score[0])
+    if apart <= ROUNDING:
         return found
     case = f"case {last.case_id}"
-    repeated = _difference(alone.score, answer(segmenter, task, image[-1:], [last.again()]).score)
+    repeated = difference(alone.score, answer(segmenter, task, image[-1:], [last.again()]).score)
     if repeated > ROUNDING:
         raise ContractError(
             f"{case}: two predictions with generators of the same state differ by {repeated:.2g};"
-            " all noise must come from the given generators, and layers such as dropout must be off (model.eval())"
+            " all noise must come from the given generators, and layers such as dropout must be off (model.eval())",
+            "determinism",
         )
-    if difference > HALF_ROUNDING:
+    if apart > HALF_ROUNDING:
         raise ContractError(
-            f"{case}: its score alone and in a batch of {len(image)} differ by {difference:.2g}; noise must come from"
-            " the given generators, one per image, and no layer may mix the images of a batch (model.eval())"
+            f"{case}: its score alone and in a batch of {len(image)} differ by {apart:.2g}; noise must come from"
+            " the given generators, one per image, and no layer may mix the images of a batch (model.eval())",
+            "batch",
         )
     return found
 
 
-def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+def difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest absolute difference of two scores, 1 where their shapes differ."""
     # Stored predictions of other sizes are other predictions.
     return float((one - other).abs().max()) if one.shape == other.shape else 1.0
 
@@ -144,7 +155,7 @@ def errors_of(section: Mapping[str, Any], verb: str, kind: str = "method") -> It
     try:
         yield
     except ContractError as error:
-        raise ContractError(f"{kind} {section['name']}: {error}") from error
+        raise ContractError(f"{kind} {section['name']}: {error}", error.rule) from error
     except (InputError, RunError):
         raise
     except Exception as error:

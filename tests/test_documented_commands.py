@@ -1,4 +1,4 @@
-"""Every command of the README and the docs: understood, composed, and run where that takes no training."""
+"""Every command of the README, the docs and --help: understood, composed, and run where that takes no training."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 
 from bench import cli
 from bench.command.arguments import STEPS, build_parser
+from bench.command.examples import EXAMPLES, KEYS
 from bench.command.sweeps import is_sweep
-from bench.config import Cell, expand
+from bench.config import Cell, compose_config, expand, sweep_jobs
 from bench.errors import InputError
 from bench.quoting import quote_overrides
 from tests.test_cli import make_folder
@@ -48,7 +49,8 @@ def one_method(overrides: list[str]) -> list[str]:
     )
 
 
-SDSEG = commands("sdseg")
+DOCUMENTED = commands("sdseg")
+SDSEG = list(dict.fromkeys([*DOCUMENTED, *(line for lines in EXAMPLES.values() for line in lines)]))
 PYTEST = commands("pytest")
 
 
@@ -80,10 +82,29 @@ def test_there_are_commands() -> None:
 def test_sdseg_understands(command: str, place: Path) -> None:
     parsed, rest = build_parser(cli.VERBS).parse_known_args(words(command))
     assert not [word for word in rest if word.startswith("-") and not is_sweep([word])]
-    if parsed.verb in (*STEPS, "gate"):
-        assert composed(*(word for word in rest if "=" in word or word.startswith("-")))
+    if is_sweep(rest):
+        assert all(composed(*job) for job in sweep_jobs(rest[1:]))
+    elif parsed.verb in (*STEPS, "gate"):
+        assert composed(*(word for word in rest if "=" in word))
+    elif parsed.verb == "check-method":
+        assert composed(f"method={parsed.name}", *rest)
     else:
-        assert rest == []
+        assert all(word.startswith("hydra.searchpath=") for word in rest)
+
+
+def test_every_verb_shows_examples_and_keys_that_exist(capsys: pytest.CaptureFixture) -> None:
+    for verb in cli.VERBS:
+        assert 2 <= len(EXAMPLES[verb]) <= 4
+        assert all(line.split()[:2] == ["sdseg", verb] for line in EXAMPLES[verb])
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    shown = capsys.readouterr().out
+    assert all(f"  {text}\n" in shown for text in EXAMPLES["run"])
+    config = compose_config(["dataset=folder", "dataset.root=DATA"])
+    for key in KEYS:
+        assert f"\n  {key} " in shown
+        section, _, name = key.partition(".")
+        assert name in config[section] if name else section in config
 
 
 @pytest.mark.parametrize("command", PYTEST)
@@ -142,10 +163,8 @@ def test_commands_that_train_nothing_run_as_written(place: Path, capsys: pytest.
     (place / "groups.csv").write_text(f"case,group\n{rows}")
     assert cli.main(["score-folder", "B", "REF", "--out", "OTHER_SCORES"]) == 0
     others = ("--conventions", "--labels", "--background")  # slow, or of other masks than these
-    done = [c for c in SDSEG if c.split()[1] == "score-folder" and not any(option in c for option in others)]
-    done += [
-        command for command in SDSEG if re.search(r" (SCORES|scored|scored/a)( |$)", command) and command not in done
-    ]
+    done = [c for c in DOCUMENTED if c.split()[1] == "score-folder" and not any(option in c for option in others)]
+    done += [c for c in DOCUMENTED if re.search(r" (SCORES|scored|scored/a)( |$)", c) and c not in done]
     assert len(done) >= 12
     for command in done:
         assert cli.main(words(command)) == 0, (command, capsys.readouterr().err)

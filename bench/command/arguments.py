@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from bench.command.examples import epilog
 from bench.errors import InputError
 
 
@@ -15,6 +16,8 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see sdseg {self.prog.removeprefix('sdseg').strip()} --help".replace("  ", " "))
 
 
+_SEARCH = "hydra.searchpath=[DIR] names the configuration of methods of your own"
+LISTED = ("methods", "datasets", "profiles", "metrics", "protocols")
 STEPS: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (
         ("fit", "predict", "score"),
@@ -31,16 +34,16 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     parser = _Parser(prog="sdseg", description="Benchmark of diffusion-based medical image segmentation.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def add(name: str, text: str, **options: Any) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(name, help=text, description=text, **options)
+    def add(name: str, text: str, more: str = "") -> argparse.ArgumentParser:
+        below = {"epilog": epilog(name, more), "formatter_class": argparse.RawDescriptionHelpFormatter}
+        verb = verbs.add_parser(name, help=text, description=text, **below)
         verb.set_defaults(function=functions[name])
         return verb
 
     for name, (steps, text) in STEPS.items():
-        epilog = "KEY=VALUE overrides such as profile=cpu dataset=folder dataset.root=DIR method=unet; -m sweeps"
         redo = "make this step and those after it again, whatever is on disk"
-        add(name, text, epilog=epilog).add_argument("--redo", choices=steps, help=redo)
-    segment = add("segment", "masks for a folder of images or volumes, with a trained run")
+        add(name, text, "-m sweeps over comma-separated values").add_argument("--redo", choices=steps, help=redo)
+    segment = add("segment", "masks for a folder of images or volumes, with a trained run", _SEARCH)
     segment.add_argument("images", type=Path, metavar="IMAGES", help="folder or single file")
     segment.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder runs/.../seed*-*")
     segment.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -49,7 +52,7 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     weights = add("import-weights", "official .ckpt, CompVis .ckpt or diffusers folder to safetensors")
     weights.add_argument("src", type=Path, metavar="SRC", help="checkpoint file or folder")
     weights.add_argument("--out", type=Path, required=True, metavar="DIR")
-    export = add("export", "a trained SDSeg run as an ONNX file, checked with onnxruntime")
+    export = add("export", "a trained SDSeg run as an ONNX file, checked with onnxruntime", _SEARCH)
     export.add_argument("run", type=Path, metavar="RUN", help="run folder runs/.../seed*-*")
     export.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
     _add_trust(export)
@@ -62,21 +65,24 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     compare.add_argument("--metric", default="Dice")
     compare.add_argument("--margin", type=float, default=0.01, help="how much worse still counts as not inferior")
     compare.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
-    epilog = "KEY=VALUE overrides choose the runs, or RUN folders do (DIR of score-folder too); gate.memory=0.1 allows"
-    gate = add("gate", "judge runs against a committed reference, or make a new one", epilog=epilog)
+    chosen = "overrides choose the runs, or RUN folders do (DIR of score-folder too); gate.memory=0.1 is what is allowed"
+    gate = add("gate", "judge runs against a committed reference, or make a new one", chosen)
     gate.add_argument("--reference", type=Path, metavar="FILE", help="default: bench/references/PROFILE-DEVICE.json")
     gate.add_argument("--promote", action="store_true", help="write the runs as the reference")
     gate.add_argument("--needs", action="store_true", help="print the smallest settings with which the runs would pass")
     gate.add_argument("--out", type=Path, metavar="FILE", help="where --promote writes")
     gate.add_argument("--accept", action="store_true", help="promote runs that fail against the file they replace")
     gate.add_argument("--all", action="store_true", help="show every judgement")
+    what = add("list", "what there is to choose from, in a line each, and where it comes from", _SEARCH)
+    what.add_argument("what", choices=LISTED, metavar="WHAT", help=", ".join(LISTED))
+    check = add("check-method", "hold a method to its contract on tiny data, in seconds", _SEARCH)
+    check.add_argument("name", metavar="NAME", help="a method, see sdseg list methods")
     doctor = add("doctor", "what this machine has, what is missing, how to get it")
     doctor.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     return parser
 
 
 def _add_trust(verb: argparse.ArgumentParser) -> None:
-    verb.epilog = "hydra.searchpath=[DIR] names the configuration of methods of your own"
     trusted = "run the code that the run's config.yaml names, whatever it is; without, only what is installed"
     verb.add_argument("--trust", action="store_true", help=trusted)
 

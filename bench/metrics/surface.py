@@ -36,9 +36,10 @@ def assd(pair: Pair) -> float:
 
 
 def nsd(tolerance: float = TOLERANCE) -> Callable[[Pair], float]:
-    """Share in [0, 1] of both surfaces that lies within `tolerance` (mm or px, inclusive) of the other one."""
+    """The metric at a tolerance in mm (px on cases without spacing), inclusive."""
 
     def share(pair: Pair) -> float:
+        """Share in [0, 1] of both surfaces that lies within a tolerance of the other one."""
         empty = when_empty(pair, 0.0)
         return float((pair.surfaces.pooled <= tolerance * _ROUNDING).mean()) if empty is None else empty
 
