@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 
 from bench.config import Cell, expand
 from bench.errors import InputError
-from bench.measure.cost import on_this_machine
-from bench.record import Score, read_scores
+from bench.measure.cost import footprint_scores, known_rounds, on_this_machine
+from bench.record import Score, Timing, read_scores
 from bench.results.store import RunFolder
 from bench.runner import Run, run_cell
 
@@ -266,6 +267,21 @@ def test_costs_of_another_machine_are_dropped(done: Path) -> None:
     assert [s.metric for s in moved.scores if s.metric.endswith("p50")] == []
     assert moved.score("train_s_per_step") == 1.0
     assert moved.environment["torch"]["threads"] != 999
+
+
+def test_costs_are_measured_once_by_the_same_code_and_settings(done: Path, tmp_path: Path) -> None:
+    runs = shutil.copytree(done.parents[2], tmp_path / "runs")
+    run, other = Run(cell(runs)), Run(cell(runs, "measure.rounds=99"))
+    assert known_rounds(run, "predict_batch1") is None
+    timing = Timing(seconds=[0.1, 0.2], workload=[0.1, 0.1], workload_name="work")
+    parameters = Score(metric="parameters_m", value=123.0)
+    record = run.folder.read_record().with_scores([parameters])
+    run.folder.write_record(record.model_copy(update={"timings": {"predict_batch1": timing}}))
+    assert (known_rounds(run, "predict_batch1"), known_rounds(other, "predict_batch1")) == (timing, None)
+    assert footprint_scores(run) == [parameters]
+    code = {**record.code, "fit": {"date": "2026-01-01", "codes": ["of another day"]}}
+    run.folder.write_record(record.model_copy(update={"timings": {"predict_batch1": timing}, "code": code}))
+    assert known_rounds(run, "predict_batch1") is None
 
 
 def test_a_run_knows_every_revision_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,8 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def add(name: str, text: str, more: str = "") -> argparse.ArgumentParser:
-        below = {"epilog": epilog(name, more), "formatter_class": argparse.RawDescriptionHelpFormatter}
-        verb = verbs.add_parser(name, help=text, description=text, **below)
+        raw = argparse.RawDescriptionHelpFormatter
+        verb = verbs.add_parser(name, help=text, description=text, epilog=epilog(name, more), formatter_class=raw)
         verb.set_defaults(function=functions[name])
         return verb
 

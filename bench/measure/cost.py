@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from bench import progress
 from bench.measure.complexity import count_gflop, count_parameters, evaluations_counted
 from bench.measure.latency import LatencyResult
 from bench.measure.memory import MemoryResult, measure_peak_memory
 from bench.measure.targets import predict_call, slices_per_call
-from bench.record import RunRecord, Score
+from bench.record import RunRecord, Score, Timing
 from bench.results.environment import environment_facts, machine
+from bench.results.reuse import code_state
 from bench.runner import Run, load_segmenter, task_facts
 from bench.types import Segmenter, TaskSpec
 
 MEMORY = ("peak_allocated_mib", "peak_reserved_mib", "peak_rss_mib")
+_AGAIN = "--redo predict measures again"
 FOOTPRINT = (
     *MEMORY,
     *(f"train_{name}" for name in MEMORY),
@@ -66,11 +69,13 @@ def latency_scores(result: LatencyResult, slices: int = 1) -> list[Score]:
 def footprint_scores(run: Run) -> list[Score]:
     """Peak memory of predicting and of training, each in a fresh process, and the arithmetic of a prediction.
 
-    They depend on the run and the machine alone: what the record holds (of this machine, see `on_this_machine`) is not
-    measured again.
+    They depend on the run and the machine alone: what the record holds (of this machine, see `on_this_machine`, and not
+    of other code) is not measured again, which is said.
     """
-    known = [s for s in run.folder.read_record().scores if s.metric in FOOTPRINT]
-    if known:
+    record = run.folder.read_record()
+    known = [s for s in record.scores if s.metric in FOOTPRINT]
+    if known and code_state(record) != "other":
+        progress.note(f"{run.cell.id}: reused: memory and arithmetic; {_AGAIN}")
         return known
     config, task = run.cell.config, run.dataset.spec
     argument = {"config": config, "task": task_facts(task), "model": str(run.folder.model)}
@@ -86,6 +91,19 @@ def footprint_scores(run: Run) -> list[Score]:
     scores = [row for prefix, measured in waiting.items() for row in _memory_rows(prefix, measured.result())]
     segmenter = load_segmenter(config, task, run.folder)  # fresh: a prediction may have folded constants away
     return scores + complexity_scores(segmenter, task, slices_per_call(segmenter, config))
+
+
+def known_rounds(run: Run, name: str) -> Timing | None:
+    """The rounds of this name that the record holds (of this machine), and says so.
+
+    None where there are none, where they were measured by other settings, or where the run is of other code.
+    """
+    record = run.folder.read_record()
+    timing = record.timings.get(name)
+    if timing is None or record.config.get("measure") != run.cell.config["measure"] or code_state(record) == "other":
+        return None
+    progress.note(f"{run.cell.id}: reused: {len(timing.seconds)} rounds of {name}; {_AGAIN}")
+    return timing
 
 
 def on_this_machine(record: RunRecord) -> RunRecord:
