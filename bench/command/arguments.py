@@ -65,7 +65,7 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     compare.add_argument("--metric", default="Dice")
     compare.add_argument("--margin", type=float, default=0.01, help="how much worse still counts as not inferior")
     compare.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
-    chosen = "overrides choose the runs, or RUN folders do (DIR of score-folder too); gate.memory=0.1 is what is allowed"
+    chosen = "overrides choose the runs, or RUN folders do (DIR of score-folder too); gate.memory=0.1 allows"
     gate = add("gate", "judge runs against a committed reference, or make a new one", chosen)
     gate.add_argument("--reference", type=Path, metavar="FILE", help="default: bench/references/PROFILE-DEVICE.json")
     gate.add_argument("--promote", action="store_true", help="write the runs as the reference")
