@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
 from bench.declared import CONF_DIR
 from bench.plugins import GROUPS
@@ -61,10 +61,11 @@ def _files(group: str, overrides: Sequence[str]) -> dict[str, tuple[Path, str]]:
     return found
 
 
-def _merged(name: str, files: dict[str, Path]) -> DictConfig:
-    own = OmegaConf.load(files[name])
+def _merged(name: str, files: dict[str, Path]) -> dict[str, Any]:
+    """The top level of a file and of those that it builds on."""
+    own: dict[str, Any] = yaml.safe_load(files[name].read_text(encoding="utf-8"))
     bases = [base for base in own.get("defaults", ()) if base in files and base != name]
-    return OmegaConf.merge(*(_merged(base, files) for base in bases), own)  # type: ignore[return-value]
+    return {key: value for base in bases for key, value in _merged(base, files).items()} | own
 
 
 def _comment(path: Path) -> str:
