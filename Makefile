@@ -11,8 +11,9 @@ bench: $(if $(METHODS),$(VENV)/.with-networks,$(STAMP))
 	$(BIN)/python -m pytest suites/ --benchmark-only --profile smoke $(if $(METHODS),--methods $(METHODS)) $(GATE); \
 	status=$$?; $(BIN)/sdseg report && exit $$status
 
+# A process per core: what is tested is too small to gain from a second thread.
 test: $(VENV)/.with-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.with-dev
 	$(BIN)/ruff check .
