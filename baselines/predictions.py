@@ -22,7 +22,7 @@ def _by_name(name: str) -> Callable[..., Any]:
 class PredictionFolder:
     """Masks named like their cases, in one folder or in `draw-*` folders of repeated draws; scores likewise."""
 
-    model = None
+    model, device = None, torch.device("cpu")
     evaluations = 0
     samples = 1
 

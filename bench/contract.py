@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from bench.device import stated
 from bench.errors import InputError, RunError, frame_of, shortened
 from bench.seeding import CaseGenerator
 from bench.sources import method_files, outside
@@ -42,6 +43,10 @@ def check_segmenter(segmenter: Any) -> None:
         value = getattr(segmenter, name, None)
         if not isinstance(value, int) or value < (name != "evaluations") or (name == "dims" and value not in (2, 3)):
             raise InputError(f"{kind}.{name} is {value!r}, expected {expected}; {see}")
+    try:
+        stated(segmenter, "cpu")
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{kind}.device is {segmenter.device!r}, expected a torch.device; {see}") from error
     if not isinstance(getattr(segmenter, "model", ""), torch.nn.Module | None):
         raise InputError(f"{kind}.model must be a torch module, or None where there is no network; {see}")
 

@@ -210,7 +210,7 @@ def publish(benchmark: Any, run: Run, request: pytest.FixtureRequest) -> Any:
     benchmark.group = request.node.originalname  # before any timed call, or the JSON has no group
     with run.folder.locked():
         run.folder.note_revisions(revision())
-        record = on_this_machine(run.folder.read_record())
+        record = on_this_machine(run.folder.read_record(), run.device().type)
         run.folder.write_record(record)
     facts = {
         "method": run.cell.method,
@@ -267,7 +267,12 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     """State the device and threads; drop the clock reading that differs every time."""
     import torch
 
+    from bench.config import compose_config
+    from bench.device import resolve
+    from bench.results.environment import device_facts
+
     machine_info.get("cpu", {}).pop("hz_actual", None)
     machine_info.get("cpu", {}).pop("hz_actual_friendly", None)
     machine_info["torch_threads"] = torch.get_num_threads()
-    machine_info["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    device = resolve(compose_config(overrides(config))["device"])
+    machine_info["gpu"] = device_facts(device)["name"] if device == "cuda" else None

@@ -19,11 +19,12 @@ from bench.config import Cell
 from bench.contract import Ask, answer, answer_checked, errors_of, plain_facts
 from bench.datasets.contract import check_dataset
 from bench.datasets.items import TrainingItems
+from bench.device import resolve, stated
 from bench.errors import InputError, NotApplicableError
 from bench.metrics import select
 from bench.notes import Notes, heard
 from bench.predicting import predict_cases
-from bench.results.environment import revision
+from bench.results.environment import device_facts, revision
 from bench.results.identity import digest, fit_identity
 from bench.results.reuse import STEPS, Reused, forget, note_step, origin, reuse_line
 from bench.results.store import RunFolder
@@ -121,6 +122,10 @@ class Run:
             self._segmenter = load_segmenter(self.cell.config, self.dataset.spec, self.folder)
         return self._segmenter
 
+    def device(self) -> torch.device:
+        """Where the fitted method computes."""
+        return stated(self.segmenter(), resolve(self.cell.config["device"]))
+
     @_alone
     def predict(self) -> None:
         """Predict every test case `draws` times; valid predictions on disk stay."""
@@ -158,6 +163,7 @@ class Run:
         if notes.lines():
             known = self.folder.inference_facts().get("notes", [])
             facts = {**facts, "notes": sorted({*known, *notes.lines()})}
+        facts["made_on"] = device_facts(self.device().type)
         self.folder.write_inference_facts(facts)
 
     def _forget_invalid(self) -> None:

@@ -94,7 +94,8 @@ class Segmenter(Protocol):
     """A method under test. `dims` is 2 or 3: a 2-D method on a volume gets its slices.
 
     `model` is its network (None where there is none), `evaluations` the network calls per sample and `samples`
-    the samples drawn per prediction.
+    the samples drawn per prediction. With `device` (a torch.device, or its name) it says where it computes; without,
+    that is where it was told to.
 
     An entry point of `sdseg.methods`, or `target` of a method's file, names a class or a function that makes one. It
     is called with the keywords `task` (TaskSpec), `seed` (int), `device` ("cpu" or "cuda"), `recipe` (the section

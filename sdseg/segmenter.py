@@ -35,7 +35,7 @@ class TrainedSegmenter:
         model: Any,
         recipe: Recipe,
         seed: int,
-        device: str = "auto",
+        device: str = "cpu",
         dims: int = 2,
         evaluations: int = 1,
         inference: dict[str, Any] | None = None,
@@ -45,7 +45,7 @@ class TrainedSegmenter:
         self.model, self.recipe, self.seed, self.dims = model.eval(), recipe, seed, dims
         self.evaluations, self.samples = evaluations, 1
         self.inference, self.shared_noise = inference or {}, shared_noise
-        self.device = choose_device(device)
+        self.device = torch.device(device)
         self.settings = settings
         self._ready: dict[str, Any] | None = None
         if settings is not None:
@@ -110,15 +110,6 @@ class TrainedSegmenter:
 
 
 _PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-def choose_device(name: str) -> torch.device:
-    """The device a configuration names: auto, cpu or cuda; raises ValueError for another, or for a missing GPU."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={name}: expected auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda: this machine or this build of torch has no CUDA; use device=auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 class PretrainedSegmenter(TrainedSegmenter):

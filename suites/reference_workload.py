@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from bench.measure.latency import synchronize
+from bench.device import synchronize
 from bench.record import Timing
 
 # Batch and size of images that take some 10 ms: the same work on a GPU would measure only the launching of kernels.
-_WORK = {"cuda": (16, 256), "mps": (4, 128)}
-_CPU = (1, 64)
+_WORK = {"cuda": (16, 256), "cpu": (1, 64)}
 _CHANNELS, _LAYERS, _WARMUP = 64, 4, 3
 
 
@@ -25,7 +24,7 @@ class ReferenceWorkload:
 
     def __init__(self, device: torch.device | str) -> None:
         self.device = torch.device(device)
-        batch, size = _WORK.get(self.device.type, _CPU)
+        batch, size = _WORK[self.device.type]
         self.name = f"{_LAYERS} convolutions of {_CHANNELS} channels, {batch} x {size} x {size}, float32"
         generator = torch.Generator().manual_seed(0)
         self.input = torch.randn((batch, _CHANNELS, size, size), generator=generator).to(self.device)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bench.device import synchronize
 from bench.measure.cost import footprint_scores, known_rounds, latency_scores
-from bench.measure.latency import LatencyResult, synchronize, warm_up
+from bench.measure.latency import LatencyResult, warm_up
 from bench.measure.targets import predict_call, slices_per_call
 from bench.runner import Run
 from suites.reference_workload import ReferenceWorkload
@@ -21,7 +22,7 @@ def test_speed(run: Run, batch_size: int, benchmark, publish, request: pytest.Fi
         pytest.skip("stored predictions have no network to time")
     slices = slices_per_call(segmenter, run.cell.config)
     call = predict_call(segmenter, run.dataset.spec, batch_size, slices)
-    device = getattr(segmenter, "device", "cpu")
+    device = run.device()
 
     def timed() -> object:
         answer = call()

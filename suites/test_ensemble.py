@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
 from bench.datasets.items import method_image
+from bench.device import synchronize
 from bench.measure.interleaved import measure_interleaved
-from bench.measure.latency import synchronize
 from bench.record import Score
 from bench.runner import Run, load_segmenter
 from bench.seeding import CaseGenerator
@@ -46,7 +45,7 @@ def test_ensemble(run: Run, benchmark, publish) -> None:
         kwargs={
             "rounds": ROUNDS,
             "warmup": 0,
-            "synchronize": lambda: synchronize(getattr(segmenters["together"], "device", torch.device("cpu"))),
+            "synchronize": lambda: synchronize(run.device()),
         },
         rounds=1,
     )

@@ -120,7 +120,7 @@ def test_scoring_of_volumes(request: pytest.FixtureRequest, benchmark) -> None:
         scores.append(Score(metric=f"{name}_peak_mib", value=memory.peak_mib, unit="MiB", better="lower"))
         added = memory.peak_mib - memory.baseline_rss_mib
         scores.append(Score(metric=f"{name}_added_mib", value=added, unit="MiB", better="lower"))
-    benchmark.extra_info.update({**plain_scores(scores), "device": device_facts()["name"]})
+    benchmark.extra_info.update({**plain_scores(scores), "device": device_facts("cpu")["name"]})
     benchmark.extra_info["volume"] = " x ".join(map(str, volumes[0].reference.shape[::-1]))
     benchmark.extra_info["intervals"] = {score.metric: score.note for score in scores if score.note}
 

@@ -12,8 +12,8 @@ import torch
 from bench.build import build_segmenter, import_by_name
 from bench.config import compose_config
 from bench.datasets.items import method_image
+from bench.device import synchronize
 from bench.measure.interleaved import InterleavedResult, measure_interleaved
-from bench.measure.latency import synchronize
 from bench.measure.memory import measure_peak_memory
 from bench.plugin import overrides, plain_scores
 from bench.record import Score
@@ -125,7 +125,9 @@ def test_paper_architecture_cost(request: pytest.FixtureRequest, benchmark, tmp_
         peak = measure_peak_memory("suites.test_speedup:paper_target", argument).peak_mib
         scores.append(Score(metric=f"{mode}_peak_mib", value=peak, unit="MiB", better="lower"))
     assert all(score.value > 0 for score in scores)
-    benchmark.extra_info.update({**plain_scores(scores), "device": device_facts()["name"], "weights": "random"})
+    benchmark.extra_info.update(
+        {**plain_scores(scores), "device": device_facts(device.type)["name"], "weights": "random"}
+    )
     benchmark.extra_info["intervals"] = {s.metric: s.note for s in scores if s.note}
 
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from bench.config import compose_config
+from bench.device import resolve, synchronize
 from bench.measure.interleaved import measure_interleaved
-from bench.measure.latency import synchronize
 from bench.measure.memory import measure_peak_memory
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.perceptual import undefined_reason
@@ -75,10 +75,11 @@ def callables(lpips: Lpips) -> dict[str, Callable[[np.ndarray], dict[str, float]
 def test_stability_speed(request: pytest.FixtureRequest, benchmark: Any) -> None:
     """Both give the same numbers; how many times faster ours is, and the peak memory of two maps each."""
     benchmark.group = "test_stability_speed"
-    lpips, reason = open_lpips()
+    config = compose_config(overrides(request.config))
+    device = resolve(config["device"])
+    lpips, reason = open_lpips(device)
     if lpips is None:
         pytest.skip(reason)
-    config = compose_config(overrides(request.config))
     rounds, draws, size = ROUNDS.get(config["profile_name"], ALL_ROUNDS), config["draws"], config["image_size"]
     parts = [make_maps(part, draws, size) for part in range(rounds)]
     both = callables(lpips)
@@ -94,12 +95,12 @@ def test_stability_speed(request: pytest.FixtureRequest, benchmark: Any) -> None
     scores = [Score(metric="speedup_batched", value=ratio.value, better="higher", note=note)]
     for name in calls:
         scores.append(Score(metric=f"{name}_s_per_map", value=result.per_sample(name), unit="s", better="lower"))
-        argument = {"name": name, "draws": draws, "size": size}
+        argument = {"name": name, "draws": draws, "size": size, "device": device}
         memory = measure_peak_memory("suites.test_stability_speed:memory_target", argument, warmup=False)
         scores.append(Score(metric=f"{name}_peak_mib", value=memory.peak_mib, unit="MiB", better="lower"))
         added = memory.peak_rss_mib - memory.baseline_rss_mib
         scores.append(Score(metric=f"{name}_added_mib", value=added, unit="MiB", better="lower"))
-    benchmark.extra_info.update({**plain_scores(scores), "device": device_facts()["name"], "intervals": note})
+    benchmark.extra_info.update(plain_scores(scores) | {"device": device_facts(device)["name"], "intervals": note})
     benchmark.extra_info["maps"] = f"{draws} draws of {rounds * MAPS_PER_ROUND} maps of {size} x {size}"
 
 
@@ -109,7 +110,7 @@ def _in_turn(function: Callable[[np.ndarray], Any], parts: Iterator[np.ndarray])
 
 def memory_target(argument: dict[str, Any]) -> Callable[[], object]:
     """For the memory process: two maps, with the libraries imported before."""
-    lpips, reason = open_lpips()
+    lpips, reason = open_lpips(argument["device"])
     if lpips is None:
         raise RuntimeError(reason)
     function = callables(lpips)[argument["name"]]

@@ -13,8 +13,8 @@ import torch
 
 from bench.build import build_segmenter, import_by_name
 from bench.datasets.items import TrainingItems
+from bench.device import synchronize
 from bench.measure.interleaved import measure_interleaved
-from bench.measure.latency import synchronize
 from bench.runner import Run
 from suites.reference_training import OfficialTraining
 

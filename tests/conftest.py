@@ -26,7 +26,7 @@ def no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without LPIPS' trunk."""
     for module in ("run", "folder"):
         reason = "LPIPS not computed: switched off in this test"
-        monkeypatch.setattr(f"bench.scoring.{module}.open_lpips", lambda reason=reason: (None, reason))
+        monkeypatch.setattr(f"bench.scoring.{module}.open_lpips", lambda _, reason=reason: (None, reason))
 
 
 @pytest.fixture(scope="session")

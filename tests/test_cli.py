@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("trained")
     root = make_folder(base / "data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.scoring.run.open_lpips", lambda: (None, "off"))
+        patch.setattr("bench.scoring.run.open_lpips", lambda *_: (None, "off"))
         code = cli.main(
             [
                 "run",

@@ -14,6 +14,7 @@ from bench.config import expand
 from bench.contract import ContractError, answer, answer_checked, check_segmenter, plain_facts
 from bench.datasets.items import TrainingItems
 from bench.errors import InputError
+from bench.results.environment import device_facts
 from bench.results.store import RunFolder
 from bench.runner import Run, run_cell
 from bench.seeding import CaseGenerator
@@ -144,6 +145,13 @@ def test_a_method_without_what_it_needs(name: str) -> None:
         check_segmenter(kind())
 
 
+def test_a_device_that_is_none_is_refused() -> None:
+    method = Answers(good)
+    method.device = 2.5  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"Answers\.device is 2\.5, expected a torch\.device"):
+        check_segmenter(method)
+
+
 def test_facts_become_plain() -> None:
     facts = {"loss": float("nan"), "best": torch.tensor(0.5), "steps": np.int64(3), "where": Path("a"), "all": [1, "b"]}
     assert plain_facts(facts) == {"loss": None, "best": 0.5, "steps": 3, "where": "a", "all": [1, "b"]}
@@ -212,6 +220,18 @@ def test_fit_gets_its_folder_and_device_and_load_comes_after_it(own_code: OwnCod
     assert facts is not None
     assert (facts["width"], facts["loss"]) == (3, None)
     assert facts["device"] in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize(("told", "says"), [("cpu", "device"), ("auto", "'cpu'")])
+def test_the_record_names_the_device_that_was_used(
+    told: str, says: str, own_code: OwnCode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_code.edit("own_method", "= torch.nn.Identity(), device,", f"= torch.nn.Identity(), {says},")
+    (cell,) = expand(own_run(tmp_path, f"device={told}", "draws=1")[1:])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    record = RunFolder(run_cell(cell)).read_record()
+    assert record.environment["device"] == device_facts("cpu")
+    assert "made_on" not in record.inference
 
 
 @pytest.mark.parametrize(

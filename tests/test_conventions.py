@@ -219,7 +219,7 @@ def test_lpips_that_was_there_stays_and_one_that_was_not_is_made_up_for(
 
     def score(lpips: Any) -> tuple[int, dict[str, str]]:
         scored.clear()
-        monkeypatch.setattr(run_module, "open_lpips", lambda: (lpips, "" if lpips else "no trunk"))
+        monkeypatch.setattr(run_module, "open_lpips", lambda *_: (lpips, "" if lpips else "no trunk"))
         run.score()
         return len(scored), run.folder.read_record().data
 

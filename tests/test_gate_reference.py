@@ -60,7 +60,7 @@ def test_another_schema_and_a_run_twice_are_refused(good: RunFacts, tmp_path: Pa
 def test_the_default_file_is_named_by_profile_and_device() -> None:
     path = choose_reference(None, ["methods=[unet]", "profile=cpu"])
     assert path.parent.name == "references"
-    assert path.name in ("cpu-cpu.json", "cpu-cuda.json", "cpu-mps.json")
+    assert path.name in ("cpu-cpu.json", "cpu-cuda.json")
 
 
 # --- promotion --------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def stages(small: Cell) -> dict[str, Path]:
     runs = Path(small.config["runs_dir"])
     before_step = {"fit": runs.with_name("nothing")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.scoring.run.open_lpips", lambda: (None, "off"))
+        patch.setattr("bench.scoring.run.open_lpips", lambda *_: (None, "off"))
         for before, after in (("fit", "predict"), ("predict", "score"), ("score", "done")):
             step(small, before)(runs)
             before_step[after] = shutil.copytree(runs, runs.with_name(after))

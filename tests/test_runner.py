@@ -62,7 +62,7 @@ def predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.scoring.run.open_lpips", lambda: (None, "off"))
+        patch.setattr("bench.scoring.run.open_lpips", lambda *_: (None, "off"))
         return run_cell(cell(tmp_path_factory.mktemp("runs")))
 
 
@@ -167,7 +167,7 @@ def test_finished_steps_are_not_repeated(done: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("bench.scoring.cases.score_case", fail)
     monkeypatch.setattr("bench.runner.build_segmenter", fail)
-    monkeypatch.setattr("bench.scoring.run.open_lpips", lambda: (None, "off"))
+    monkeypatch.setattr("bench.scoring.run.open_lpips", lambda *_: (None, "off"))
     assert run_cell(cell(done.parents[2])) == done
 
 
@@ -261,9 +261,9 @@ def test_costs_of_another_machine_are_dropped(done: Path) -> None:
     record = RunFolder(done).read_record()
     scores = [Score(metric="latency_ms_p50", value=3.0), Score(metric="train_s_per_step", value=1.0)]
     measured = record.with_scores(scores)
-    assert on_this_machine(measured).score("latency_ms_p50") == 3.0
+    assert on_this_machine(measured, "cpu").score("latency_ms_p50") == 3.0
     elsewhere = {**record.environment, "torch": {"threads": 999}}
-    moved = on_this_machine(measured.model_copy(update={"environment": elsewhere}))
+    moved = on_this_machine(measured.model_copy(update={"environment": elsewhere}), "cpu")
     assert [s.metric for s in moved.scores if s.metric.endswith("p50")] == []
     assert moved.score("train_s_per_step") == 1.0
     assert moved.environment["torch"]["threads"] != 999

@@ -21,7 +21,6 @@ from safetensors.torch import load_model
 from baselines.nnunet.dataset import native_values, write_dataset
 from baselines.nnunet.process import run_stage
 from sdseg.labels import Prediction
-from sdseg.segmenter import choose_device
 
 # Where the parts of a network come from, which plans name and nnU-Net calls.
 _PARTS = ("torch.nn.", "dynamic_network_architectures.")
@@ -187,7 +186,7 @@ def nnunet_segmenter(
         "configuration": configuration,
         "planner": planner,
         "gpu_memory_gb": gpu_memory_gb,
-        "device": choose_device(device).type,
+        "device": device,
         "seed": seed,
         "version": version("nnunetv2"),
     }

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from bench.device import resolve
 from bench.metrics.lpips_trunk import ENVIRONMENT_VARIABLE, LpipsUnavailable, load_trunk
 from bench.results.environment import cpu_model, device_facts, package_version
 
@@ -71,11 +72,10 @@ def check_torch() -> Check:
 
 def check_device() -> Check:
     """What torch would compute on; the CPU is enough for the smoke and cpu profiles."""
-    facts = device_facts()
+    facts = device_facts(resolve())
     if facts["type"] == "cpu":
         return Check("device", True, f"CPU only ({facts['name']}): profiles smoke and cpu")
-    extra = f", {facts['memory_mib']} MiB, driver {facts['driver']}" if facts["type"] == "cuda" else ""
-    return Check("device", True, f"{facts['type']}: {facts['name']}{extra}")
+    return Check("device", True, f"cuda: {facts['name']}, {facts['memory_mib']} MiB, driver {facts['driver']}")
 
 
 def check_torchvision() -> Check:

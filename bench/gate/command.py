@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Cell, compose_config, expand
+from bench.device import resolve
 from bench.errors import InputError
 from bench.gate.promotion import new_reference, refusals
 from bench.gate.reference import (
@@ -21,7 +22,7 @@ from bench.gate.reference import (
 from bench.gate.selection import asked_for, runs_in, runs_on_disk
 from bench.gate.verdict import REVISION, Verdict, judge
 from bench.metrics.facts import facts_of
-from bench.results.environment import device_facts, git_facts
+from bench.results.environment import git_facts
 
 _UNSEALED = "the reference has no digest (written by an earlier version), so that edits do not show: promote again"
 _ROOT = Path(__file__).parents[2]
@@ -48,8 +49,8 @@ def choose_reference(given: Path | None, overrides: list[str], folders: Sequence
         return given
     if folders:
         raise InputError(f"{folders[0]}: run folders have no committed reference; give --reference FILE, or --out FILE")
-    profile = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("profile=")), "smoke")
-    return reference_path(profile, device_facts()["type"])
+    named = dict(o.split("=", 1) for o in overrides if "=" in o)
+    return reference_path(named.get("profile", "smoke"), resolve(named.get("device", "auto")))
 
 
 def gate_settings(cell: Cell) -> dict[str, Any]:

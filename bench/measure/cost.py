@@ -10,7 +10,7 @@ from bench.measure.latency import LatencyResult
 from bench.measure.memory import MemoryResult, measure_peak_memory
 from bench.measure.targets import predict_call, slices_per_call
 from bench.record import RunRecord, Score, Timing
-from bench.results.environment import environment_facts, machine
+from bench.results.environment import device_facts, environment_facts, machine
 from bench.results.reuse import code_state
 from bench.runner import Run, load_segmenter, task_facts
 from bench.types import Segmenter, TaskSpec
@@ -106,9 +106,12 @@ def known_rounds(run: Run, name: str) -> Timing | None:
     return timing
 
 
-def on_this_machine(record: RunRecord) -> RunRecord:
-    """The record with this machine's facts; costs measured on another one (or with other threads) are dropped."""
-    facts = environment_facts()
+def on_this_machine(record: RunRecord, device: str) -> RunRecord:
+    """The record with the facts of this machine and of the type of device that is measured on it.
+
+    Costs measured on another one (or with other threads) are dropped.
+    """
+    facts = environment_facts(device_facts(device))
     if machine(facts) == machine(record.environment):
         return record
     kept = [s for s in record.scores if s.metric.startswith("train_") and s.metric not in FOOTPRINT]

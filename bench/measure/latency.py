@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from bench.errors import InputError
 
@@ -54,12 +53,3 @@ def warm_up(call: Callable[[], object], *, rounds: int, warmup: int, seconds: fl
             break
     fit = seconds / (end - start) if end > start else rounds
     return min(rounds, max(_LEAST_ROUNDS, int(min(fit, rounds))))
-
-
-def synchronize(device: torch.device | str) -> None:
-    """Wait until the device has done all it was asked to; nothing to wait for on the CPU."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

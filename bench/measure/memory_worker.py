@@ -24,7 +24,7 @@ def _measure(call: Any, warmup: bool) -> dict[str, Any]:
     import torch  # here, so that a target that cannot be built says so at once
 
     def on_gpu() -> bool:
-        return torch.cuda.is_available() and torch.cuda.is_initialized()
+        return torch.cuda.is_initialized()
 
     baseline = {"baseline_rss_mib": _current_rss() / MIB}
     if on_gpu():

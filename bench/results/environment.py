@@ -32,14 +32,17 @@ PACKAGES = (
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment_facts() -> dict[str, Any]:
-    """Facts for the record, JSON-able; what cannot be known is None. Names no host and no folder."""
+def environment_facts(device: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Facts for the record, JSON-able; what cannot be known is None. Names no host and no folder.
+
+    `device` is what `device_facts` said where the numbers were made; the CPU of this machine without it.
+    """
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "packages": {name: package_version(name) for name in PACKAGES},
         "git": git_facts(_ROOT),
-        "device": device_facts(),
+        "device": device or device_facts("cpu"),
         "cpu": cpu_facts(),
         "torch": {
             "threads": torch.get_num_threads(),
@@ -95,23 +98,21 @@ def revision() -> str:
     return (facts.get("commit") or "unknown") + ("" if facts.get("dirty") is False else "+changes")
 
 
-def device_facts() -> dict[str, Any]:
-    """The accelerator torch would use, or the CPU: type, name and, on CUDA, driver and runtime."""
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-        driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-        return {
-            "type": "cuda",
-            "name": properties.name,
-            "count": torch.cuda.device_count(),
-            "memory_mib": properties.total_memory // 2**20,
-            "driver": driver.splitlines()[0] if driver else None,
-            "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
-        }
-    if torch.backends.mps.is_available():
-        return {"type": "mps", "name": cpu_model()}
-    return {"type": "cpu", "name": cpu_model(), "version": cpu_version()}
+def device_facts(kind: str) -> dict[str, Any]:
+    """What the `cpu` or `cuda` device of this machine is: type, name and, of a GPU, memory, driver and runtime."""
+    if kind == "cpu":
+        return {"type": "cpu", "name": cpu_model(), "version": cpu_version()}
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return {
+        "type": "cuda",
+        "name": properties.name,
+        "count": torch.cuda.device_count(),
+        "memory_mib": properties.total_memory // 2**20,
+        "driver": driver.splitlines()[0] if driver else None,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
 
 
 def cpu_facts() -> dict[str, Any]:
@@ -129,8 +130,7 @@ def cpu_facts() -> dict[str, Any]:
 
 def cpu_model() -> str:
     """The processor's name as the system tells it."""
-    named = _processor().get("model name")
-    return named or _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+    return _processor().get("brand_raw") or platform.processor() or platform.machine()
 
 
 def cpu_version() -> str:
@@ -138,18 +138,15 @@ def cpu_version() -> str:
 
     A name may stand for several ("Intel Xeon Processor" on a virtual machine).
     """
-    facts = _processor()
-    numbers = "-".join(facts.get(key, "?") for key in ("cpu family", "model", "stepping"))
+    numbers = "-".join(str(_processor().get(key, "?")) for key in ("family", "model", "stepping"))
     return f"{numbers} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _processor() -> dict[str, str]:
-    """The first processor of /proc/cpuinfo; empty where there is none."""
-    info = Path("/proc/cpuinfo")
-    lines = (
-        info.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines() if info.exists() else []
-    )
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+@cache
+def _processor() -> dict[str, Any]:
+    from cpuinfo import get_cpu_info  # asks in a process of its own, which takes some tenths of a second
+
+    return get_cpu_info()
 
 
 def _output(program: str, *arguments: str) -> str | None:

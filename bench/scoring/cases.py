@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from bench import progress
+from bench.device import resolve
 from bench.files import atomic_path
 from bench.metrics import Metric, plugin_code
 from bench.metrics.lpips_distance import Lpips
@@ -22,7 +22,7 @@ from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol
 from bench.protocols.gap import GAP_METRICS, GapValue, case_values, gap_table
 from bench.protocols.stability import protocol_stability, stability_mode
 from bench.record import ALL_DRAWS, REASON, SCHEMA_VERSION, SCORE_COLUMNS, MetricFacts, RunRecord
-from bench.results.environment import environment_facts
+from bench.results.environment import device_facts, environment_facts
 from bench.results.identity import digest
 from bench.results.stored import StoredCase
 from bench.scores import mean_defined
@@ -43,8 +43,13 @@ class Scored(NamedTuple):
     data: dict[str, str]
     predictions: str
 
-    def record(self, config: dict[str, Any], data: dict[str, str], **more: Any) -> RunRecord:
-        """The record of a run with this configuration on data with this fingerprint; `more` are its other fields."""
+    def record(
+        self, config: dict[str, Any], data: dict[str, str], made_on: dict[str, Any] | None = None, **more: Any
+    ) -> RunRecord:
+        """The record of a run with this configuration on data with this fingerprint; `more` are its other fields.
+
+        `made_on` are the facts of the device its predictions come from, if they are known.
+        """
         method = config["method"]
         return RunRecord(
             method=method["name"],
@@ -60,20 +65,15 @@ class Scored(NamedTuple):
             draws=config["draws"],
             data={**data, **self.data},
             metrics=self.metrics,
-            environment=environment_facts(),
+            environment=environment_facts(made_on or device_facts(resolve(config["device"]))),
             **more,
         )
 
 
-def scoring_device() -> torch.device:
-    """Where draws are compared: the GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def open_lpips() -> tuple[Lpips | None, str]:
+def open_lpips(device: str) -> tuple[Lpips | None, str]:
     """LPIPS with the true trunk, or None and the reason why its column stays empty."""
     try:
-        return Lpips(load_trunk(), scoring_device()), ""
+        return Lpips(load_trunk(), device), ""
     except LpipsUnavailable as error:
         return None, f"LPIPS not computed: {error}"
 
@@ -105,6 +105,7 @@ def score_cases(
     """
     protocol, stamp, size = build_protocol(**config["protocol"]), digest(settings(config)), config["image_size"]
     fixed = labels, stamp, conventions, lpips is None, scoring_code()
+    device = resolve(config["device"])
     spacings: set[tuple[float, ...] | None] = set()
     references, predictions, dims = [], [], 0
     rows: list[dict[str, Any]] = []
@@ -113,7 +114,7 @@ def score_cases(
         stored = read(case_id)
 
         def score(stored: StoredCase = stored) -> tuple[list[dict[str, Any]], list[GapValue]]:
-            own = score_case(stored, labels, config["metrics"], lpips, protocol)
+            own = score_case(stored, labels, config["metrics"], lpips, protocol, device)
             return own, case_values(stored, size=size) if conventions else []
 
         references.append(_reference_digest(stored))
@@ -144,11 +145,13 @@ def score_case(
     metrics: list[str],
     lpips: Lpips | None,
     protocol: Protocol = STRICT,
+    device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """Score rows of one case: every metric per draw and label, and the agreement over draws.
 
     Undefined values are NaN and stay rows, with their reason. A metric that the protocol has no rule for is the strict
     one, and its row says so; where the protocol scores slices, the row is the mean of those defined.
+    Draws are compared on `device`.
     """
     case, chosen = stored.case, protocol.select(metrics)
     rows: list[dict[str, Any]] = []
@@ -160,7 +163,6 @@ def score_case(
     for draw, label, pair in stored.pairs():
         for metric, values in zip(chosen, protocol.values(pair, chosen), strict=True):
             add(label, draw, metric.name, metric.convention, mean_defined(values))
-    device = lpips.device if lpips else scoring_device()
     over_draws = protocol_stability(protocol, case.reference, stored.scores, stored.masks, lpips, device)
     size = case.reference[0].size
     for label, name, convention, value in over_draws:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bench.datasets.masks.files import text_of
 from bench.datasets.splitting import split_digest
+from bench.device import resolve
 from bench.errors import InputError
 from bench.files import strict_json
 from bench.metrics import MASK_METRICS, METRICS
@@ -92,13 +93,14 @@ def score_folder(
         "dataset": {"name": dataset or f"{where.parent.name}/{where.name}", "root": str(ref), "reading": asdict(how)},
         "protocol": protocol_settings(protocol, size),
         "seed": seed,
+        "device": "auto",
         "profile_name": SCORED_FOLDER,
         "metrics": names,
         "draws": len(inputs.draws),
         "image_size": size,
     }
     scratch = out / _SCRATCH
-    lpips, reason = open_lpips() if len(inputs.draws) > 1 else (None, "")
+    lpips, reason = open_lpips(resolve()) if len(inputs.draws) > 1 else (None, "")
     with heard() as heard_notes:
         scored = score_cases(list(inputs.references), inputs.read, inputs.labels, config, scratch, lpips, conventions)
     notes = [reason] if reason else []

@@ -8,8 +8,9 @@ from typing import Any
 
 from bench import progress
 from bench.config import Cell
+from bench.device import resolve
 from bench.record import RunRecord, Score
-from bench.results.environment import environment_facts, folder_revision, machine, revision
+from bench.results.environment import device_facts, environment_facts, folder_revision, machine, revision
 from bench.results.identity import digest, run_identity
 from bench.results.reuse import note_step
 from bench.results.store import RunFolder
@@ -36,7 +37,7 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
     if known is not None and (draws == 1 or "lpips_trunk" in known):
         _clear(folder)
         return
-    lpips, reason = open_lpips() if draws > 1 else (None, "")
+    lpips, reason = open_lpips(resolve(cell.config["device"])) if draws > 1 else (None, "")
     if known is not None and lpips is None:
         _clear(folder)
         return
@@ -93,17 +94,20 @@ def _record(
     facts = folder.fit_facts() or {}
     old: dict[str, Any] = {}  # what was measured on this machine stays
     known = folder.read_record() if folder.record_path.exists() else None
-    if known and machine(known.environment) == machine(environment_facts()):
+    inference = folder.inference_facts()
+    made_on = inference.pop("made_on", None) or device_facts(resolve(cell.config["device"]))
+    if known and machine(known.environment) == machine(environment_facts(made_on)):
         old = {"scores": known.scores, "timings": known.timings, "benchmarks": known.benchmarks}
     record = scored.record(
         cell.config,
         {**data, **dataset_facts(dataset)},
+        made_on,
         hash=digest(run_identity(cell, data)),
         code=_code(cell, folder),
         n_cases={split: len(dataset.case_ids(split)) for split in ("train", "val", "test")},
         files=folder.score_files(cell.config["draws"]),
         fit={**facts, **_threads(folder, "fit")},
-        inference={**folder.inference_facts(), **_threads(folder, "predict")},
+        inference={**inference, **_threads(folder, "predict")},
         notes=notes,
         **old,
     )

@@ -162,11 +162,12 @@ def main() -> None:
     parser.add_argument("--autoencoder", metavar="FOLDER", help="KL-f8 in diffusers' format; tiny has its own")
     parser.add_argument("--out", type=Path, help="default for tiny: the file that ships")
     parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     architecture = ARCHITECTURES[arguments.architecture]
     try:
-        autoencoder = _frozen(architecture, arguments.autoencoder)
+        autoencoder = _frozen(architecture, arguments.autoencoder).to(arguments.device)
         out = arguments.out or _default_out(architecture)
         if out != LIGHT_DECODER and out.exists():
             raise ValueError(f"{out}: exists; move it away or choose another --out")
@@ -188,12 +189,11 @@ def _default_out(architecture: Architecture) -> Path:
 
 
 def _frozen(architecture: Architecture, source: str | None) -> AutoencoderKL:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     if architecture == ARCHITECTURES["tiny"] and source is None:
-        return load_tiny_codec().to(device)
+        return load_tiny_codec()
     autoencoder = build_autoencoder(architecture)
     load_autoencoder(autoencoder, source)
-    return autoencoder.to(device)
+    return autoencoder
 
 
 if __name__ == "__main__":

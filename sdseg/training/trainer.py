@@ -43,7 +43,7 @@ class Trainable(Protocol):
 
 
 def train(
-    model: Any, train_data: Any, val_data: Any, recipe: Recipe, workdir: Path, seed: int, device: str = "auto"
+    model: Any, train_data: Any, val_data: Any, recipe: Recipe, workdir: Path, seed: int, device: str = "cpu"
 ) -> dict[str, Any]:
     """Train `model` (a Trainable), leave it with its best weights, and return facts for the record.
 
