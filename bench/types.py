@@ -49,14 +49,6 @@ class Case:
     grid: Grid | None = None  # of its file, where it has one
 
 
-class Batch(NamedTuple):
-    """Images as a method sees them."""
-
-    image: torch.Tensor  # (B, C, *S) float32 in [-1, 1]
-    mask: torch.Tensor  # (B, L, *S) bool
-    case_id: list[str]
-
-
 class Prediction(NamedTuple):
     """What a method answers: a soft score and its own decision; any object with these two tensors will do."""
 

@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from bench.datasets.formats import decode
-from bench.datasets.images import read_image
+from bench.datasets.images import as_image
 from bench.datasets.masks import Declared
 from bench.datasets.masks.plane import read_plane
 from bench.errors import InputError
@@ -57,7 +57,7 @@ def test_transparency_is_what_the_header_names(
     picture = decode(path, indexed=True)
     assert picture.alpha is alpha
     assert len(picture.values) == {"l": 1, "la": 1, "rgb": 3, "rgba": 3}[path.stem] + alpha
-    assert read_image(path, 3).shape == (3, 40, 48)  # and images lose it
+    assert as_image(decode(path, 3), path, 3).shape == (3, 40, 48)  # and images lose it
 
 
 def test_two_channels_are_no_transparency(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_two_channels_are_no_transparency(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"\d channels"):
             read_plane(tmp_path / name, Declared())
     with pytest.raises(InputError, match=r"four\.npy: 4 channels, expected 3"):
-        read_image(tmp_path / "four.npy", 3)
+        as_image(decode(tmp_path / "four.npy", 3), tmp_path / "four.npy", 3)
 
 
 @pytest.mark.parametrize("colours", [[0, 0, 0, 255, 0, 0], [255, 0, 0, 0, 0, 0], [255, 255, 255, 0, 0, 0]])

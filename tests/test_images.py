@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from bench.datasets.formats import decode, grid_of
-from bench.datasets.images import read_image, write_mask_png
+from bench.datasets.images import as_image, write_mask_png
 from bench.datasets.masks import Declared
 from bench.datasets.masks.plane import read_plane
 from bench.datasets.nifti import write_nifti
@@ -26,6 +26,10 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 BLOB = np.zeros((40, 48), dtype=np.uint8)
 BLOB[10:30, 12:40] = 1
 COLOURS = np.stack([np.full((40, 48), v, dtype=np.uint8) for v in (200, 100, 50)], axis=-1)
+
+
+def read_image(path: Path, channels: int) -> np.ndarray:
+    return as_image(decode(path, channels), path, channels)
 
 
 def save(path: Path, values: np.ndarray, **options: object) -> Path:

@@ -47,7 +47,7 @@ def test_overlap_of_the_five_situations(prediction, reference, expected_dice, ex
 def test_counts_of_a_pair():
     pair = Pair(_mask("##. #.. ..."), _mask(".## .#. ..."))
     assert (pair.n_prediction, pair.n_reference) == (3, 3)
-    assert (pair.true_positives, pair.false_positives, pair.false_negatives) == (1, 2, 2)
+    assert (pair.true_positives, pair.n_prediction, pair.n_reference) == (1, 3, 3)
     assert not pair.both_empty
     assert Pair(EMPTY, EMPTY).both_empty
 

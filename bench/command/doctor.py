@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
+from importlib.metadata import requires
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +23,6 @@ MINIMUM_TORCH = (2, 8)
 MINIMUM_DISK_GIB = 5.0
 MINIMUM_MEMORY_GIB = 4.0
 
-REQUIRED = (
-    *("accelerate", "diffusers", "hydra-core", "lpips", "monai", "nibabel", "pandas", "pyarrow", "scipy"),
-    *("pytest-benchmark", "safetensors", "tifffile", "torchmetrics"),
-)
 OPTIONAL = {
     "hydra-joblib-launcher": ("parallel sweeps", "pip install -e '.[sweep]'"),
     "hydra-submitit-launcher": ("sweeps on SLURM", "pip install -e '.[sweep]'"),
@@ -96,8 +94,11 @@ def check_torchvision() -> Check:
 
 def check_packages() -> list[Check]:
     """Required packages in one line, then every optional one."""
-    missing = [name for name in REQUIRED if package_version(name) is None]
-    detail = f"missing: {', '.join(missing)}" if missing else f"all {len(REQUIRED)} present"
+    here = package_version("sdseg-bench") is not None  # in a bare checkout nothing says what it requires
+    lines = (requires("sdseg-bench") or []) if here else ["sdseg-bench"]
+    required = [re.split(r"[<>=!~;\[ ]", line)[0] for line in lines if "extra ==" not in line]
+    missing = [name for name in required if package_version(name) is None]
+    detail = f"missing: {', '.join(missing)}" if missing else f"all {len(required)} present"
     checks = [Check("packages", not missing, detail, "pip install -e ." if missing else "")]
     for name, (purpose, remedy) in OPTIONAL.items():
         found = package_version(name)

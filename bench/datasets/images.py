@@ -19,16 +19,11 @@ from bench.files import atomic_path
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def read_image(path: Path, channels: int) -> np.ndarray:
-    """Image (C, *S) float32 in native values with `channels` channels: grey is repeated, colour becomes luma.
-
-    Raises InputError naming the file when it cannot be read, holds NaN or infinity, or has other channels.
-    """
-    return as_image(decode(path, channels), path, channels)
-
-
 def as_image(picture: Picture, path: Path, channels: int) -> np.ndarray:
-    """The second half of `read_image`, for a picture that is decoded already."""
+    """A decoded picture as an image (C, *S) float32 with `channels` channels: grey is repeated, colour becomes luma.
+
+    Raises InputError naming the file where the picture holds NaN or infinity, or has other channels.
+    """
     values = picture.values.astype(np.float32)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: holds NaN or infinity; images must be finite")

@@ -79,16 +79,6 @@ class Pair:
         return int(np.count_nonzero(self.prediction & self.reference))
 
     @property
-    def false_positives(self) -> int:
-        """Elements in the prediction alone."""
-        return self.n_prediction - self.true_positives
-
-    @property
-    def false_negatives(self) -> int:
-        """Elements in the reference alone."""
-        return self.n_reference - self.true_positives
-
-    @property
     def both_empty(self) -> bool:
         """Whether neither mask has an element."""
         return self.n_prediction == 0 and self.n_reference == 0
