@@ -59,7 +59,6 @@ class SDSeg(nn.Module):
         self.alignment = FeatureAlignment(config.alignment, shape, teacher) if config.alignment else None
         if self.alignment is not None:
             self.alignment.watch(self.denoiser.unet.down_blocks)
-        self.folded = False  # `sdseg.fast.inference` sets it where the time step has become a constant
         # Remembers the moments of masks by key, while training (see `sdseg.training.latent_cache`).
         self.cache: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
@@ -194,8 +193,6 @@ class SDSeg(nn.Module):
         `steps` = 1 is the paper's single step, more is DDIM with `eta` and `spacing`. `noise` is the start z_T, by
         default as in training. All labels of an image share its noise, as in the released multi-class code.
         """
-        if self.folded and steps != 1:
-            raise ValueError("this model was made ready for a single step; load it again for more")
         start = self._noise_each(image, generators)
         z_T = start if (noise or self.config.noise) == "gaussian" else torch.zeros_like(start)
         if steps == 1:

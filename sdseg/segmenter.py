@@ -90,7 +90,7 @@ class TrainedSegmenter:
             if self.settings is None:
                 self._ready = {"precision": {"model": _PRECISIONS[self.recipe.precision]}}
             else:
-                self._ready = optimize(self.model, self.settings, self.inference.get("steps", 1))
+                self._ready = optimize(self.model, self.settings)
         return self._ready
 
     def predict(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> Prediction:
@@ -169,6 +169,7 @@ def _check(model: SDSeg, task: Any) -> None:
 
 def _inference(options: dict[str, Any]) -> dict[str, Any]:
     """What TrainedSegmenter needs to predict, taken out of `options`."""
+    options.pop("fold", None)  # of runs made earlier: whether the time step was folded into the weights
     steps, start = options.pop("steps", 1), options.pop("start", None)
     spacing = options.pop("spacing", "trailing")
     if start not in (None, "gaussian", "zeros", "shared"):

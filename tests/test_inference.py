@@ -11,7 +11,7 @@ from torch import nn
 
 from sdseg.architecture import ARCHITECTURES, Architecture
 from sdseg.config import SDSegConfig
-from sdseg.fast.constant_folding import fold_time, fold_upsampling
+from sdseg.fast.constant_folding import fold_upsampling
 from sdseg.fast.inference import InferenceSettings, optimize, policy
 from sdseg.mask_codec import build_autoencoder
 from sdseg.model import SDSeg
@@ -57,34 +57,6 @@ def denoised(model: SDSeg, t: int = 999) -> torch.Tensor:
     z_t, condition = torch.randn(2, 2, 4, 16, 16, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         return model.denoiser(z_t, condition, torch.full((2,), t))
-
-
-@pytest.mark.parametrize(("shape", "conditioning"), [("tiny", "cross_attention"), ("thin paper", "concat")])
-def test_folded_time_changes_rounding_only(shape: str, conditioning: str) -> None:
-    model = scrambled(SHAPES[shape], conditioning=conditioning)
-    expected, elsewhere = denoised(model), denoised(model, 500)
-    before = sum(p.numel() for p in model.denoiser.parameters())
-    fold_time(model.denoiser.unet, 999)
-    torch.testing.assert_close(denoised(model), expected, rtol=1e-4, atol=1e-5)
-    assert float((elsewhere - expected).abs().max()) > 1e-2  # the time does matter
-    assert sum(p.numel() for p in model.denoiser.parameters()) < before
-    assert not any("time_emb" in name for name in model.denoiser.state_dict())
-
-
-def test_folded_model_refuses_another_time() -> None:
-    model = scrambled(ARCHITECTURES["tiny"])
-    optimize(model, InferenceSettings())
-    image, generators = inputs()
-    with pytest.raises(ValueError, match="made ready for a single step"):
-        model.predict(image, generators, steps=2)
-
-
-def test_time_is_not_folded_where_it_is_no_constant() -> None:
-    assert optimize(scrambled(ARCHITECTURES["tiny"]), InferenceSettings(), steps=2)["fold"] is False
-    labels = scrambled(ARCHITECTURES["tiny"], labels=2)
-    with pytest.raises(ValueError, match="class embedding"):
-        fold_time(labels.denoiser.unet, 999)
-    assert optimize(labels, InferenceSettings())["fold"] is False
 
 
 def test_folded_upsampling_is_exact_at_the_borders_too() -> None:
@@ -169,7 +141,7 @@ def test_attention_is_fused_and_keeps_its_head_count() -> None:
         if isinstance(module, Attention):
             module.set_processor(AttnProcessor())
     torch.testing.assert_close(denoised(model), expected, rtol=1e-4, atol=1e-4)
-    optimize(model, InferenceSettings(fold=False))
+    optimize(model, InferenceSettings())
     found = [m for m in model.denoiser.modules() if isinstance(m, Attention)]
     assert {type(m.processor).__name__ for m in found} == {"AttnProcessor2_0"}
     assert {m.heads for m in found} == {8}

@@ -87,7 +87,7 @@ def test_refuses_a_graph_of_another_model(exported) -> None:
 
 def test_step_for_several_labels_equals_the_model() -> None:
     model, (images, starts) = small(labels=2, multiclass="softmax"), inputs(2)
-    score, mask = onnx_export._SingleStep(model, fold=True)(images, starts)
+    score, mask = onnx_export._SingleStep(model)(images, starts)
     expected = model.single_step(images, starts)
     torch.testing.assert_close(score, expected.score)
     assert torch.equal(mask, expected.mask)

@@ -42,7 +42,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedSegme
 
 
 def test_settings_change_rounding_and_not_the_answer(fitted: tuple[Path, TrainedSegmenter]) -> None:
-    plain, exact = build(fold=False, fold_upsampling=False, channels_last=False), build()
+    plain, exact = build(fold_upsampling=False, channels_last=False), build()
     for segmenter in (plain, exact):
         segmenter.load(fitted[0])
     expected = predicted(fitted[1])
@@ -50,8 +50,7 @@ def test_settings_change_rounding_and_not_the_answer(fitted: tuple[Path, Trained
     assert torch.equal(predicted(exact), expected)  # right after the fit as after loading
     torch.testing.assert_close(predicted(plain), expected, rtol=0, atol=1e-3)
     assert exact.describe() == fitted[1].describe()
-    assert exact.describe()["fold"] is True
-    assert plain.describe()["fold"] is False
+    assert (exact.describe()["fold_upsampling"], plain.describe()["fold_upsampling"]) == (True, False)
     assert exact.describe()["precision"] == dict.fromkeys(("encoder", "denoiser", "decoder"), "float32")
     for change in (exact.load, lambda folder: exact.fit(items(), items(), folder)):
         with pytest.raises(ValueError, match="build the method again"):  # ready to predict

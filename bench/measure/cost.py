@@ -36,7 +36,7 @@ def complexity_scores(segmenter: Segmenter, task: TaskSpec, slices: int = 1) -> 
     """
     if segmenter.model is None:
         return []
-    millions = count_parameters(segmenter.model).total / 1e6  # before a prediction, which may fold constants away
+    millions = count_parameters(segmenter.model).total / 1e6  # before a prediction, which may rewrite it
     with evaluations_counted(segmenter.model) as counted:
         gflop = count_gflop(predict_call(segmenter, task, 1, slices)) / slices
     stated = segmenter.evaluations * segmenter.samples
@@ -89,7 +89,7 @@ def footprint_scores(run: Run) -> list[Score]:
             for prefix, (name, warmup) in calls.items()
         }
     scores = [row for prefix, measured in waiting.items() for row in _memory_rows(prefix, measured.result())]
-    segmenter = load_segmenter(config, task, run.folder)  # fresh: a prediction may have folded constants away
+    segmenter = load_segmenter(config, task, run.folder)  # fresh: a prediction may have rewritten it
     return scores + complexity_scores(segmenter, task, slices_per_call(segmenter, config))
 
 

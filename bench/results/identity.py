@@ -102,4 +102,7 @@ def _file_digest(path: Path) -> str:
 def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     """What the predictions depend on."""
     method = cell.config["method"]
-    return {**fit_identity(cell, data), "inference": _by_content(_by_name(method).get("inference", {}), method)}
+    inference = _by_content(_by_name(method).get("inference", {}), method)
+    if "fold_upsampling" in inference:  # another option stood beside it, and runs made then keep their names
+        inference = {"fold": True, **inference}
+    return {**fit_identity(cell, data), "inference": inference}

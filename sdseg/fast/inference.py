@@ -1,4 +1,4 @@
-"""Inference that wastes nothing: precision of each part, constants folded, memory layout, compilation."""
+"""Inference that wastes nothing: precision of each part, doubling within a convolution, layout, compilation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from sdseg.cross_attention import ConditionedAttention
-from sdseg.fast.constant_folding import fold_time, fold_upsampling
+from sdseg.fast.constant_folding import fold_upsampling
 from sdseg.fast.light_decoder import use_light_decoder
 from sdseg.model import SDSeg
 
@@ -36,7 +36,6 @@ class InferenceSettings(BaseModel):
     precision: Precision = Field(default_factory=Precision)
     # Lets a network that predicts noise run in half precision, where its error counts 38.7 times: to measure that.
     allow_amplified: bool = False
-    fold: bool = True  # the time step, where there is only one
     fold_upsampling: bool = True
     channels_last: bool = True
     compile: Literal["none", "default", "reduce-overhead"] = "none"  # the last one: CUDA graphs
@@ -66,8 +65,8 @@ def policy(model: SDSeg, settings: InferenceSettings, device: torch.device) -> d
     return found
 
 
-def optimize(model: SDSeg, settings: InferenceSettings, steps: int = 1) -> dict[str, Any]:
-    """Make a trained model ready to predict in `steps` steps, in place; returns what was done, for the record.
+def optimize(model: SDSeg, settings: InferenceSettings) -> dict[str, Any]:
+    """Make a trained model ready to predict, in place; returns what was done, for the record.
 
     The model must lie on its device and in float32. Afterwards it can neither be trained nor take other weights.
     Its inputs, outputs and Eq. 2 stay float32. Raises ValueError as `policy` and `use_light_decoder` do.
@@ -79,10 +78,6 @@ def optimize(model: SDSeg, settings: InferenceSettings, steps: int = 1) -> dict[
         model.alignment.unwatch()
     if settings.decoder == "light":
         use_light_decoder(model.codec, model.config.architecture, settings.light_decoder)
-    folded = settings.fold and steps == 1 and not model.config.classes
-    if folded:
-        fold_time(model.denoiser.unet, len(model.schedule) - 1)
-        model.folded = True
     if settings.fold_upsampling:
         fold_upsampling(model.codec.autoencoder.decoder)
     parts = _parts(model)
@@ -98,7 +93,6 @@ def optimize(model: SDSeg, settings: InferenceSettings, steps: int = 1) -> dict[
     return {
         **settings.model_dump(exclude={"allow_amplified", "light_decoder"}),
         "precision": {name: str(dtype).removeprefix("torch.") for name, dtype in precision.items()},
-        "fold": folded,
         "allow_tf32": device.type == "cuda" and torch.backends.cudnn.allow_tf32,
     }
 

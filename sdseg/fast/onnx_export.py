@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from sdseg.config import SDSegConfig
-from sdseg.fast.constant_folding import fold_time
 from sdseg.fast.light_decoder import use_light_decoder
 from sdseg.labels import combine
 from sdseg.model import SDSeg
@@ -37,12 +36,10 @@ class Agreement(NamedTuple):
 class _SingleStep(nn.Module):
     """`SDSeg.single_step` as a graph of (image, z_T): the batch size stays open, t is a constant."""
 
-    def __init__(self, model: SDSeg, fold: bool) -> None:
+    def __init__(self, model: SDSeg) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().requires_grad_(False)
         self.last = len(model.schedule) - 1
-        if fold and not model.config.classes:
-            fold_time(self.model.denoiser.unet, self.last)
         self.eval()
 
     def forward(self, image: torch.Tensor, z_T: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,7 +58,6 @@ def export_onnx(
     path: Path | str,
     image_size: Sequence[int],
     channels: int,
-    fold: bool = True,
     labels: Sequence[str] = (),
 ) -> Agreement:
     """Write the single step of a model, as it was loaded or saved, as one ONNX graph.
@@ -77,7 +73,7 @@ def export_onnx(
     generator = torch.Generator().manual_seed(0)
     images = torch.rand((3, channels, *image_size), generator=generator) * 2 - 1
     starts = torch.randn((3, *model.latent_shape(*image_size)), generator=generator)
-    step = _SingleStep(model, fold)
+    step = _SingleStep(model)
     program = _trace(step, images[:2], starts[:2])
     program.model.metadata_props.update(_facts(model, image_size, channels, labels))
     weights = sum(x.numel() * x.element_size() for x in step.state_dict().values())
