@@ -233,14 +233,14 @@ def summarise(runs: Sequence[tuple[CaseValues, pd.Series]], facts: MetricFacts) 
     return _over_cases(values, groups, [one for one, _ in runs], facts)
 
 
-def agreement(runs: Sequence[RunScores], metric: str, facts: MetricFacts) -> Summary:
-    """A metric over all draws of runs that differ in the seed only.
+def agreement(runs: Sequence[RunScores], metric: str, facts: MetricFacts, label: str | None = None) -> Summary:
+    """A metric over all draws of runs that differ in the seed only, of a label or all of them.
 
     By convention sdseg the mean is the release's, over images: a case weighs as many as it has in it.
     """
     scored = [run for run in runs if metric in run.metrics]
-    summary = summarise([(run.values(metric, facts, single=False), run.groups) for run in scored], facts)
-    images = [run.rows(f"images/{metric}") for run in scored]
+    summary = summarise([(run.values(metric, facts, single=False, label=label), run.groups) for run in scored], facts)
+    images = [run.rows(f"images/{metric}", label=label) for run in scored]
     if not sum(map(len, images)):
         return summary
     keys = ["case", "label"]

@@ -129,3 +129,15 @@ def test_every_place_prints_the_same_number(tmp_path: Path) -> None:
     assert accuracy_scores(scores, ["Dice"], len(rows))[0].value == 0.75
     values = run_facts(paths[0]).accuracy
     assert json.dumps([values[f"Dice {label}"].values[0] for label in "ab"]) == "[1.0, 0.0]"
+
+
+def test_the_release_weighs_a_case_by_its_images_and_averages_decibels() -> None:
+    values = [
+        ("c0", "PSNR/seg", 10.0),
+        ("c1", "PSNR/seg", 40.0),
+        ("c0", "images/PSNR/seg", 3.0),
+        ("c1", "images/PSNR/seg", 1.0),
+    ]
+    scores = RunScores(score_rows([(case, case, "a", -1, name, value) for case, name, value in values], "sdseg"))
+    found = agreement([scores], "PSNR/seg", MetricFacts(unit="dB", better="higher"), "a")
+    assert (found.mean, found.interval) == (pytest.approx((3 * 10 + 40) / 4), None)

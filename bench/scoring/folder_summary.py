@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from bench.protocols import build_protocol
 from bench.record import REASON, RunRecord
-from bench.scores import DECIBEL, RunScores, Summary, decibels
+from bench.scores import DECIBEL, RunScores, Summary, agreement, decibels
 
 _COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
 _NONE = "\u2013"  # en dash
@@ -26,9 +26,10 @@ def summary_of(record: RunRecord, rows: pd.DataFrame, read: Mapping[str, Any]) -
     conventions = rows.drop_duplicates("metric").set_index("metric")["convention"].to_dict()
     metrics: dict[str, dict[str, Facts]] = {}
     for name, label in rows[["metric", "label"]].drop_duplicates().itertuples(index=False):
-        single = bool(scores.conventions(name))
-        found = scores.summary(name, record.metrics[name], single=single, label=label)
-        metrics.setdefault(name, {})[label] = _figures_of(found, scores.groups)
+        facts = record.metrics[name]
+        single = scores.conventions(name)
+        summary = scores.summary(name, facts, label=label) if single else agreement([scores], name, facts, label)
+        metrics.setdefault(name, {})[label] = _figures_of(summary, scores.groups)
     return {
         "protocol": rules.name,
         "rules": {"targets": rules.targets, "grid": rules.grid, "empty": rules.empty},
@@ -57,24 +58,24 @@ def _why(rows: pd.DataFrame) -> list[str]:
     return [f"{', '.join(metrics)} undefined: {reason}" for reason, metrics in said.items()]
 
 
-def _figures_of(found: Summary, groups: pd.Series) -> Facts:
+def _figures_of(summary: Summary, groups: pd.Series) -> Facts:
     """Figures over the cases of one metric and label; no interval below ten groups, whose means are listed instead."""
-    defined, estimate, interval = found.every.dropna(), found.estimate, found.interval
+    defined, estimate, interval = summary.every.dropna(), summary.estimate, summary.interval
     values = np.asarray(estimate.values if estimate else (), dtype=float)
-    values = np.sort(decibels(values)) if found.facts.unit == DECIBEL else values
+    values = np.sort(decibels(values)) if summary.facts.unit == DECIBEL else values
     return {
-        "mean": _finite(found.mean),
-        "sd": _finite(found.sd),
+        "mean": _finite(summary.mean),
+        "sd": _finite(summary.sd),
         "interval": list(interval) if interval and np.isfinite(interval).all() else None,
         "median": _finite(defined.median()),
         "n": len(defined),
         "n_groups": int(groups[defined.index].nunique()),
-        "n_undefined": found.excluded,
+        "n_undefined": summary.excluded,
         "n_infinite": int(np.isinf(defined).sum()),
-        "undefined_values": found.undefined,
+        "undefined_values": summary.undefined,
         "values": values.tolist() if np.isfinite(values).all() else [],
         "warning": estimate.warning if estimate else "",
-        **({"cases": found.count} if found.facts.unit == "cases" else {}),
+        **({"cases": summary.count} if summary.facts.unit == "cases" else {}),
     }
 
 
