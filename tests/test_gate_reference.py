@@ -97,7 +97,8 @@ def test_promotion_refuses(change: dict[str, Any], reason: str, good: RunFacts) 
 
 def test_promotion_refuses_a_dirty_checkout_a_missing_run_and_two_machines(good: RunFacts) -> None:
     assert "uncommitted" in refusals({good.key: good}, COMMIT, True)[0]
-    assert "uncommitted" in refusals({good.key: good}, None, None)[0]
+    assert "uncommitted" in refusals({good.key: good}, COMMIT, None)[0]
+    assert "uncommitted" in refusals({good.key: good}, None, False)[0]
     other = ("phantom/polyp", "sdseg", 0)
     assert refusals({good.key: good, other: "no results"}, COMMIT, False) == ["phantom/polyp-sdseg-seed0: no results"]
     two = good.model_copy(update={"method": "sdseg", "threads": 4})
