@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from tests.own_code import own_code  # noqa: F401 (a fixture)
 if TYPE_CHECKING:
     from reports.build import ReportResult
     from reports.table import Table
+
+# Sessions that tests start are no workers of this one, and may measure.
+os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,7 +10,7 @@ from bench import cli
 from bench.catalogue import PROJECT, entries, in_all
 from bench.command.arguments import LISTED
 from bench.config import cell_overrides
-from bench.trust import CONF_DIR
+from bench.declared import CONF_DIR
 from tests.own_code import OwnCode
 
 ROOT = Path(__file__).parents[1]

@@ -286,7 +286,7 @@ def test_costs_are_measured_once_by_the_same_code_and_settings(done: Path, tmp_p
 
 def test_a_run_knows_every_revision_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def at(commit: str) -> None:
-        for module in ("runner", "scoring"):
+        for module in ("runner", "scoring.run"):
             monkeypatch.setattr(f"bench.{module}.revision", lambda: commit)
 
     at("first")
@@ -306,7 +306,7 @@ def test_a_run_knows_every_revision_that_made_it(tmp_path: Path, monkeypatch: py
 
 
 def test_a_borrowed_training_brings_its_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("runner", "scoring"):
+    for module in ("runner", "scoring.run"):
         monkeypatch.setattr(f"bench.{module}.revision", lambda: "second")
     first = run_cell(cell(tmp_path, method="sdseg"), ["fit"])
     (first / "revisions.json").write_text('["first"]')
