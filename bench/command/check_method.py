@@ -13,7 +13,7 @@ from bench.build import build_dataset, build_segmenter
 from bench.config import Cell, expand
 from bench.contract import HALF_ROUNDING, ROUNDING, ContractError, answer, difference, errors_of
 from bench.datasets.items import TrainingItems
-from bench.device import resolve
+from bench.device import resolve, stated
 from bench.errors import InputError, RunError
 from bench.runner import check_applicable
 from bench.seeding import CaseGenerator
@@ -212,14 +212,15 @@ def _resumes(subject: Subject) -> str:
 
 
 def _lies_on_device(subject: Subject) -> str:
-    wanted, model = resolve(subject.config["device"]), subject.segmenter.model
+    told, model = resolve(subject.config["device"]), subject.segmenter.model
     if model is None:
         return "not looked at: there is no network"
-    elsewhere = {parameter.device.type for parameter in model.parameters()} - {wanted}
+    says = stated(subject.segmenter, told).type
+    elsewhere = {parameter.device.type for parameter in model.parameters()} - {says}
     if elsewhere:
-        says = f"the network lies on {', '.join(sorted(elsewhere))}, and the harness asked for {wanted}"
-        raise subject.breaks("device", f"{says}; move it to the device that the constructor is given")
-    return f"the network lies on {wanted}, as asked"
+        lies = f"the network lies on {', '.join(sorted(elsewhere))}, and the method says {says}"
+        raise subject.breaks("device", f"{lies}; move it to the device that the constructor is given, or state another")
+    return f"the network lies on {says}, as the method states; it was told {told}"
 
 
 # In this order; a vital one, where it is broken, leaves nothing to say of those after it.
