@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
@@ -221,3 +223,21 @@ def read_scores(path: Path, record: RunRecord | None = None, categories: bool = 
     if missing:
         raise BadRecordError(f"{path}: columns missing: {', '.join(missing)}; score again")
     return frame[[*SCORE_COLUMNS, REASON] if REASON in frame else SCORE_COLUMNS]
+
+
+def categories(words: pd.Series) -> pd.Categorical:
+    """Sorted categories, one object for all runs that have the same."""
+    if words.isna().any():
+        raise ValueError(f"rows without {words.name}")
+    if not isinstance(words.dtype, pd.CategoricalDtype):
+        words = words.astype(str).astype("category")
+    names = words.cat.categories.astype(str).to_numpy(dtype=object)
+    order = np.argsort(names)
+    codes = np.empty(len(names), dtype=np.int32)
+    codes[order] = np.arange(len(names))
+    return pd.Categorical.from_codes(codes[words.cat.codes], dtype=_dtype(tuple(names[order])))
+
+
+@lru_cache(maxsize=256)
+def _dtype(names: tuple[str, ...]) -> pd.CategoricalDtype:
+    return pd.CategoricalDtype(list(names))

@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from bench.record import (
     BadRecordError,
     MetricFacts,
     RunRecord,
+    categories,
     read_scores,
 )
 from bench.stats import SMALLEST_INTERVAL, Interval, mean_interval, share_interval
@@ -125,7 +126,7 @@ class RunScores:
             group = rows["group"].astype(object)
             rows = rows.assign(group=group.where(group.notna(), rows["case"].astype(object)))
         numbers = {"draw": rows["draw"].astype(np.int64).astype(np.int32), "value": rows["value"].astype(np.float64)}
-        words = {name: _categories(rows[name]) for name in WORD_COLUMNS}
+        words = {name: categories(rows[name]) for name in WORD_COLUMNS}
         said = {REASON: rows[REASON].fillna("").astype("category")} if REASON in rows else {}
         table = pd.DataFrame({**words, **numbers, **said})[[*SCORE_COLUMNS, *said]]
         self.table = table.take(np.argsort(table["metric"].cat.codes, kind="stable"))
@@ -287,21 +288,3 @@ def mean_defined(values: Iterable[float]) -> float:
     values = list(values)
     defined = [value for value in values if not math.isnan(value)]
     return float(np.mean(defined)) if defined else values[0] if values else math.nan
-
-
-def _categories(words: pd.Series) -> pd.Categorical:
-    """Sorted categories, one object for all runs that have the same."""
-    if words.isna().any():
-        raise ValueError(f"rows without {words.name}")
-    if not isinstance(words.dtype, pd.CategoricalDtype):
-        words = words.astype(str).astype("category")
-    names = words.cat.categories.astype(str).to_numpy(dtype=object)
-    order = np.argsort(names)
-    codes = np.empty(len(names), dtype=np.int32)
-    codes[order] = np.arange(len(names))
-    return pd.Categorical.from_codes(codes[words.cat.codes], dtype=_shared(tuple(names[order])))
-
-
-@lru_cache(maxsize=256)
-def _shared(names: tuple[str, ...]) -> pd.CategoricalDtype:
-    return pd.CategoricalDtype(list(names))

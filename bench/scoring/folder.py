@@ -18,7 +18,7 @@ from bench.errors import InputError
 from bench.files import strict_json
 from bench.metrics import MASK_METRICS, METRICS
 from bench.notes import heard
-from bench.protocols import build_protocol, protocol_settings
+from bench.protocols import Protocol, build_protocol, protocol_settings
 from bench.record import ALL_DRAWS, SCORED_FOLDER, RunRecord, spreadsheet_text
 from bench.results.identity import digest
 from bench.results.outputs import OutputFolder, check_apart
@@ -65,32 +65,21 @@ def score_folder(
     every protocol), with scores.csv and summary.json, which is returned. Its record is named by `method` (else by
     `out`), `dataset` (else by `ref` and its parent) and `seed`.
 
-    `reading`: the fields of `folder_inputs.Reading`, which say how files are read and paired. How masks are read
-    is decided once per folder, from all of its files, and stands in the summary under `masks`.
-
-    Raises InputError, with no scores written, for missing or extra predictions, other grids and sizes,
-    unreadable files, values that are no mask or no score, cases without a group, unknown protocols or metrics, and
-    metrics that need a soft score, and where `out` holds a file of such a name that is not an earlier call's. Cases
-    scored before that, or before a kill, are not scored again.
+    `reading`: the fields of `folder_inputs.Reading`, which say how files are read and paired. Raises InputError, with
+    no scores written, for files that are missing, too many, unreadable, on another grid or no masks, cases without a
+    group, unknown protocols or metrics, and where `out` holds a file of such a name that is not an earlier call's.
+    Cases scored before that, or before a kill, are not scored again.
     """
     rules = build_protocol(protocol, size)
-    names = list(MASK_METRICS if scores is None else METRICS) if metrics is None else list(metrics)
-    soft = [metric.name for metric in rules.select(names) if metric.needs_score]
-    if soft and scores is None:
-        raise InputError(f"metrics: {', '.join(soft)} needs soft scores, which masks do not hold; give --scores DIR")
+    names = _metrics(rules, metrics, scores is not None)
     pred, ref, out = Path(pred), Path(ref), Path(out)
     check_apart(out, pred, ref, scores)
     output = OutputFolder(out)
     output.check(name for name in _FILES if conventions or name != _CONVENTIONS)
-    how = Reading(**reading)
-    paths = {"scores": scores and Path(scores), "groups": groups and Path(groups)}
+    how, paths = Reading(**reading), {"scores": scores and Path(scores), "groups": groups and Path(groups)}
     inputs = open_folders(pred, ref, how, group_regex=group_regex, **paths)
-    where, sides = ref.resolve(), {"root": str(pred), "scores": scores and str(scores)}
     config = {
-        # Without a name, other masks are another method.
-        "method": {"name": method or out.resolve().name, "options": {} if method else sides},
-        "predictions": sides,
-        "dataset": {"name": dataset or f"{where.parent.name}/{where.name}", "root": str(ref), "reading": asdict(how)},
+        **_sides(how, pred, ref, scores, method, dataset, out.resolve().name),
         "protocol": protocol_settings(protocol, size),
         "seed": seed,
         "device": "auto",
@@ -103,11 +92,32 @@ def score_folder(
     lpips, reason = open_lpips(resolve()) if len(inputs.draws) > 1 else (None, "")
     with heard() as heard_notes:
         scored = score_cases(list(inputs.references), inputs.read, inputs.labels, config, scratch, lpips, conventions)
-    notes = [reason] if reason else []
-    notes += heard_notes.lines() + suspicions(scored.rows) + inputs.notes()
+    notes = [*filter(None, [reason]), *heard_notes.lines(), *suspicions(scored.rows), *inputs.notes()]
     summary = _write(output, scored, inputs, config, notes, conventions)
     shutil.rmtree(scratch, ignore_errors=True)
     return summary
+
+
+def _sides(
+    how: Reading, pred: Path, ref: Path, scores: Path | None, method: str | None, dataset: str | None, name: str
+) -> dict[str, Any]:
+    """What is scored on what, as a configuration says it; without a method's name, other masks are another method."""
+    files, where = {"root": str(pred), "scores": scores and str(scores)}, ref.resolve()
+    data = {"name": dataset or f"{where.parent.name}/{where.name}", "root": str(ref), "reading": asdict(how)}
+    return {
+        "method": {"name": method or name, "options": {} if method else files},
+        "predictions": files,
+        "dataset": data,
+    }
+
+
+def _metrics(rules: Protocol, metrics: Sequence[str] | None, soft: bool) -> list[str]:
+    """The names that are scored, by default all that masks, or `soft` scores too, are enough for."""
+    names = list(METRICS if soft else MASK_METRICS) if metrics is None else list(metrics)
+    asking = [metric.name for metric in rules.select(names) if metric.needs_score]
+    if asking and not soft:
+        raise InputError(f"metrics: {', '.join(asking)} needs soft scores, which masks do not hold; give --scores DIR")
+    return names
 
 
 def _write(
