@@ -127,6 +127,8 @@ def test_every_place_prints_the_same_number(tmp_path: Path) -> None:
     assert "0.7500  0.7500" in compare_runs(*paths).table()
     assert card_facts(record, scores)["scores"]["test Dice"].startswith("0.7500 [0.7500, 0.7500]")
     assert accuracy_scores(scores, ["Dice"], len(rows))[0].value == 0.75
+    (paths[1] / "scores.parquet").unlink()
+    assert summary(paths[1]) == ""  # a table that is gone stops no other run
     values = run_facts(paths[0]).accuracy
     assert json.dumps([values[f"Dice {label}"].values[0] for label in "ab"]) == "[1.0, 0.0]"
 

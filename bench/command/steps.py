@@ -63,7 +63,7 @@ def summary(folder: Path) -> str:
     from bench.record import read_record
     from bench.scores import read_run_scores
 
-    if not (folder / "record.json").exists():
+    if not all((folder / name).exists() for name in ("record.json", "scores.parquet")):
         return ""
     record, scores = read_record(folder / "record.json"), read_run_scores(folder / "scores.parquet")
 
