@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from monai.inferers.utils import sliding_window_inference
 
 # Images are in [-1, 1]; beyond their edge is what is darkest.
 _OUTSIDE = -1.0
@@ -24,6 +23,7 @@ def slide(
     `places` tells of every window the image's index and where it starts in the padded image. `batch` windows go into
     one call; smaller images are padded. `size` None shows all images whole, in one call.
     """
+    from monai.inferers.utils import sliding_window_inference  # here: it takes seconds, and few methods need it
 
     def call(windows: torch.Tensor, slices: list[list[slice]]) -> torch.Tensor:
         return predict(windows, [[s.start or 0 for s in (one[0], *one[2:])] for one in slices])

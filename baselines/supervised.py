@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from monai.losses import DiceLoss
 from torch import nn
-from torch.nn.functional import pad
+from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from baselines.sliding_window import slide
 from baselines.whole_network import WholeNetwork
 from sdseg.labels import Prediction
-from sdseg.segmenter import TrainedSegmenter
 from sdseg.training.recipe import Recipe
+from sdseg.training.segmenter import TrainedSegmenter
 from sdseg.weights import read_state_dict
 from sdseg.weights.pretrained import fill
 
@@ -47,8 +46,6 @@ class Supervised(WholeNetwork):
     ) -> None:
         super().__init__()
         self.network, self.window, self.divisor, self.weights = network, window, divisor, weights
-        self.dice = DiceLoss(sigmoid=True, batch=True)
-        self.bce = nn.BCEWithLogitsLoss()
 
     def prepare(self, masks: Iterable[torch.Tensor], generator: torch.Generator) -> None:
         """Load the weights to start from; raises ValueError naming them and what does not fit."""
@@ -74,9 +71,12 @@ class Supervised(WholeNetwork):
 
         Dice is of the rows at hand together, so that a batch in several parts or processes is not quite the same.
         """
+        from monai.losses import DiceLoss  # here: it takes seconds, and a prediction needs none
+
         logits = self.logits(image)
         target = mask.to(logits.dtype)
-        dice, bce = self.dice(logits, target), self.bce(logits, target)
+        dice = DiceLoss(sigmoid=True, batch=True)(logits, target)
+        bce = binary_cross_entropy_with_logits(logits, target)
         return Losses(dice + bce, dice.detach(), bce.detach())
 
     forward = loss

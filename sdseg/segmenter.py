@@ -1,129 +1,78 @@
-"""The harness's view of a trained model: fit, load, predict; for every model that `sdseg.training.trainer` trains."""
+"""SDSeg as the configuration names it: what its options say, trained here or by somebody else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from sdseg.architecture import ARCHITECTURES
 from sdseg.config import SDSegConfig
 from sdseg.fast.inference import InferenceSettings, optimize, policy
 from sdseg.fast.light_decoder import load_light_decoder
-from sdseg.files import write_atomically
-from sdseg.labels import Prediction
 from sdseg.model import SDSeg
 from sdseg.sampling import ddim_timesteps
-from sdseg.training.batches import step_generator
 from sdseg.training.recipe import Recipe
-from sdseg.training.trainer import train
+from sdseg.training.segmenter import TrainedSegmenter
 
 
-class TrainedSegmenter:
-    """A model, a recipe and a seed behind the two verbs of the harness.
+class SDSegSegmenter(TrainedSegmenter):
+    """SDSeg behind the verbs of the harness: made ready for prediction once, in place, before its first.
 
-    With `settings` the model is an SDSeg, made ready for prediction once, in place, before its first; without them it
-    predicts in the precision it trained in.
+    Raises ValueError for settings that the model cannot follow, before hours of training.
     """
 
     def __init__(
-        self,
-        model: Any,
-        recipe: Recipe,
-        seed: int,
-        device: str = "cpu",
-        dims: int = 2,
-        evaluations: int = 1,
-        inference: dict[str, Any] | None = None,
-        shared_noise: bool = False,
-        settings: InferenceSettings | None = None,
+        self, model: SDSeg, recipe: Recipe, seed: int, device: str, settings: InferenceSettings, **options: Any
     ) -> None:
-        self.model, self.recipe, self.seed, self.dims = model.eval(), recipe, seed, dims
-        self.evaluations, self.samples = evaluations, 1
-        self.inference, self.shared_noise = inference or {}, shared_noise
-        self.device = torch.device(device)
+        super().__init__(model, recipe, seed, device, **options)
         self.settings = settings
-        self._ready: dict[str, Any] | None = None
-        if settings is not None:
-            policy(model, settings, self.device)  # refuses before hours of training
-            if settings.decoder == "light":
-                load_light_decoder(model.config.architecture, settings.light_decoder)
+        policy(model, settings, self.device)
+        if settings.decoder == "light":
+            load_light_decoder(model.config.architecture, settings.light_decoder)
 
     def fit(self, train_data: Any, val_data: Any, workdir: Path) -> dict[str, Any]:
-        """Train (or continue) in `workdir`; leaves `model.safetensors` and the best weights in memory."""
+        """As every trained model, with the model's configuration beside its weights."""
         self._refuse_if_ready()
-        facts = train(self.model, train_data, val_data, self.recipe, workdir, self.seed, self.device.type)
-        self._save(workdir)
-        return facts
+        return super().fit(train_data, val_data, workdir)
 
-    def _save(self, workdir: Path) -> None:
-        if isinstance(self.model, SDSeg):
-            self.model.drop_alignment()  # serves training alone
-            self.model.save_pretrained(workdir)
-            return
-        weights = {k: v.contiguous() for k, v in self.model.state_dict().items()}
-        write_atomically(workdir / "model.safetensors", lambda path: save_file(weights, path))
+    def save(self, workdir: Path) -> None:
+        """Leave what `SDSeg.from_pretrained` reads, without the alignment, which serves training alone."""
+        self.model.drop_alignment()
+        self.model.save_pretrained(workdir)
 
     def load(self, workdir: Path) -> None:
-        """Take the weights that `fit` left; raises ValueError naming a file that does not fit."""
+        """As every trained model."""
         self._refuse_if_ready()
-        path = workdir / "model.safetensors"
-        if isinstance(self.model, SDSeg):
-            self.model.drop_alignment()
-        try:
-            self.model.load_state_dict(load_file(path))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"{path}: truncated or of another model ({reason}); delete the folder {workdir} to fit again"
-            ) from error
-        self.model.to(self.device).eval()
+        self.model.drop_alignment()
+        super().load(workdir)
 
-    def describe(self) -> dict[str, Any]:
-        """How predictions are computed: the precision of each part and what else was done, for the record."""
-        if self._ready is None:
-            self.model.to(self.device).eval()
-            if self.settings is None:
-                self._ready = {"precision": {"model": _PRECISIONS[self.recipe.precision]}}
-            else:
-                self._ready = optimize(self.model, self.settings)
-        return self._ready
+    def prepare(self) -> dict[str, Any]:
+        """The precision of each part and the rest of `sdseg.fast.inference`, put on the model in place."""
+        return optimize(self.model, self.settings)
 
-    def predict(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> Prediction:
-        """Soft score and mask (B, L, H, W) on the CPU, of images (B, C, H, W) in [-1, 1]."""
-        self.describe()
-        if self.shared_noise:
-            generators = [step_generator(self.seed, getattr(g, "draw", 0), purpose=5) for g in generators]
-        half = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float16
-        as_trained = self.settings is None and self.recipe.precision != "no"
-        with torch.inference_mode(), torch.autocast(self.device.type, half, enabled=as_trained):
-            score, mask = self.model.predict(image.to(self.device), generators, **self.inference)
-        return Prediction(score.float().cpu(), mask.cpu())
+    def arithmetic(self) -> torch.autocast:
+        """Every part has its own; see `sdseg.fast.inference`."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def _refuse_if_ready(self) -> None:
-        if self._ready is not None and self.settings is not None:
+        if self._ready is not None:
             raise ValueError("this model was made ready for prediction; build the method again to fit or load it")
 
 
-_PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-class PretrainedSegmenter(TrainedSegmenter):
+class PretrainedSegmenter(SDSegSegmenter):
     """A model that somebody else has trained: to fit is to keep a copy of its weights."""
 
     def fit(self, train_data: Any, val_data: Any, workdir: Path) -> dict[str, Any]:
         """Leave the weights in `workdir`; nothing is learned."""
-        self._save(workdir)
+        self.save(workdir)
         return {"steps": 0, "device": str(self.device), "threads": torch.get_num_threads()}
 
 
 def sdseg_segmenter(
     task: Any, seed: int, device: str, recipe: dict[str, Any], architecture: str = "tiny", **options: Any
-) -> TrainedSegmenter:
+) -> SDSegSegmenter:
     """SDSeg for a task (channels, labels, image_size), as the configuration names it.
 
     `options` are those of SDSegConfig, of InferenceSettings, and of SDSeg.predict, where `start` is z_T: gaussian,
@@ -140,12 +89,12 @@ def sdseg_segmenter(
         SDSegConfig.model_validate({"architecture": ARCHITECTURES[architecture], "labels": len(task.labels), **options})
     )
     _check(model, task)
-    return TrainedSegmenter(model, Recipe.model_validate(recipe), seed, device, **inference)
+    return SDSegSegmenter(model, Recipe.model_validate(recipe), seed, device, **inference)
 
 
 def pretrained_segmenter(
     task: Any, seed: int, device: str, recipe: dict[str, Any], weights: str, **options: Any
-) -> TrainedSegmenter:
+) -> PretrainedSegmenter:
     """SDSeg as `sdseg import-weights` or `SDSeg.save_pretrained` left it in the folder `weights`; nothing is trained.
 
     `options` as above, without SDSegConfig's. Raises ValueError for a folder that holds no model, or one for other
@@ -168,7 +117,7 @@ def _check(model: SDSeg, task: Any) -> None:
 
 
 def _inference(options: dict[str, Any]) -> dict[str, Any]:
-    """What TrainedSegmenter needs to predict, taken out of `options`."""
+    """What SDSegSegmenter needs to predict, taken out of `options`."""
     options.pop("fold", None)  # of runs made earlier: whether the time step was folded into the weights
     steps, start = options.pop("steps", 1), options.pop("start", None)
     spacing = options.pop("spacing", "trailing")

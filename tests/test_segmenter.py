@@ -11,14 +11,14 @@ import torch
 
 from sdseg.fast.light_decoder import LightDecoder, LightShape, decoder_hash
 from sdseg.model import SDSeg
-from sdseg.segmenter import TrainedSegmenter, pretrained_segmenter, sdseg_segmenter
+from sdseg.segmenter import SDSegSegmenter, pretrained_segmenter, sdseg_segmenter
 from sdseg.training.procedural_masks import draw_masks
 
 TASK = SimpleNamespace(channels=1, labels=("mask",), image_size=(32, 32))
 RECIPE = {"steps": 2, "batch_size": 2, "lr": 0.05, "validate_every": 2, "flips": []}
 
 
-def build(**options: Any) -> TrainedSegmenter:
+def build(**options: Any) -> SDSegSegmenter:
     recipe = {**RECIPE, **options.pop("recipe", {})}
     return sdseg_segmenter(TASK, seed=0, device="cpu", recipe=recipe, **{"prediction": "z0", **options})
 
@@ -28,20 +28,20 @@ def items() -> list[dict[str, torch.Tensor]]:
     return [{"image": mask.float() * 2 - 1, "mask": mask} for mask in masks]
 
 
-def predicted(segmenter: TrainedSegmenter) -> torch.Tensor:
+def predicted(segmenter: SDSegSegmenter) -> torch.Tensor:
     image = torch.stack([item["image"] for item in items()])
     return segmenter.predict(image, [torch.Generator().manual_seed(i) for i in range(4)]).score
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedSegmenter]:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SDSegSegmenter]:
     """A trained model and its folder."""
     folder, segmenter = tmp_path_factory.mktemp("fitted"), build()
     segmenter.fit(items(), items()[:2], folder)
     return folder, segmenter
 
 
-def test_settings_change_rounding_and_not_the_answer(fitted: tuple[Path, TrainedSegmenter]) -> None:
+def test_settings_change_rounding_and_not_the_answer(fitted: tuple[Path, SDSegSegmenter]) -> None:
     plain, exact = build(fold_upsampling=False, channels_last=False), build()
     for segmenter in (plain, exact):
         segmenter.load(fitted[0])
@@ -95,10 +95,8 @@ def test_light_decoder_answers_where_asked(tmp_path: Path) -> None:
     assert not torch.equal(predicted(frozen), predicted(light))
 
 
-def test_a_fitted_folder_serves_as_weights_from_elsewhere(
-    tmp_path: Path, fitted: tuple[Path, TrainedSegmenter]
-) -> None:
-    def pretrained(folder: Path, task: Any = TASK) -> TrainedSegmenter:
+def test_a_fitted_folder_serves_as_weights_from_elsewhere(tmp_path: Path, fitted: tuple[Path, SDSegSegmenter]) -> None:
+    def pretrained(folder: Path, task: Any = TASK) -> SDSegSegmenter:
         return pretrained_segmenter(task, seed=0, device="cpu", recipe={}, weights=str(folder))
 
     assert SDSeg.from_pretrained(fitted[0]).config.prediction == "z0"

@@ -11,8 +11,8 @@ import torch
 from baselines.diff_unet.model import TrainableDiffUNet
 from baselines.diff_unet.network import PUBLISHED_FEATURES, DiffUNet
 from baselines.diff_unet.sampling import FUSIONS, TIMESTEPS, Fusion
-from sdseg.segmenter import TrainedSegmenter
 from sdseg.training.recipe import Recipe
+from sdseg.training.segmenter import TrainedSegmenter
 
 _UNCERTAINTY_RUNS = 4
 

@@ -8,8 +8,8 @@ import torch
 
 from baselines.medsegdiff.config import MedSegDiffConfig
 from baselines.medsegdiff.model import MedSegDiff
-from sdseg.segmenter import TrainedSegmenter
 from sdseg.training.recipe import Recipe
+from sdseg.training.segmenter import TrainedSegmenter
 
 _CHOICES = {
     "sampler": ("dpm", "ddpm", "ddim", "official"),

@@ -186,7 +186,7 @@ def _undecided(score: torch.Tensor, config: SDSegConfig) -> torch.Tensor:
 
 
 def export_segmenter(segmenter: Any, task: Any, path: Path) -> Agreement:
-    """Export the model of a fitted `TrainedSegmenter` for a task, with the decoder it predicts with.
+    """Export the model of a fitted `SDSegSegmenter` for a task, with the decoder it predicts with.
 
     Raises ValueError as `export_onnx` does, and for a method that is no SDSeg of a single step.
     """

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import AutoencoderKL, UNet2DModel
 from torch import nn
 
-from sdseg.vision_encoder import VisionEncoder
 from sdseg.weights.names import Row, rename, unet_rows
 from sdseg.weights.reading import read_state_dict
 from sdseg.weights.shapes import HEADS, unet_shape
+
+if TYPE_CHECKING:  # a network that is not ours needs `fill` without the seconds that diffusers takes
+    from diffusers import AutoencoderKL, UNet2DModel
+
+    from sdseg.vision_encoder import VisionEncoder
 
 UNET, OWN_UNET = "model.diffusion_model.", "denoiser.unet."
 _FILES = ("model.safetensors", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
