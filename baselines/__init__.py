@@ -1,3 +1,3 @@
 """Other people's methods behind the same two verbs, fit and predict."""
 
-import sdseg  # noqa: F401  (makes torchvision importable before MONAI looks for it)
+import sdseg  # makes torchvision importable before MONAI looks for it

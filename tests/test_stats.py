@@ -89,7 +89,7 @@ def test_up_to_four_values_bca_cannot_leave_the_t_interval(n: int, seed: int) ->
 def test_counts_over_blocks_are_those_of_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.concatenate(list(resampled_counts(7, 100, 3)))
     assert (whole.sum(axis=1) == 7).all()
-    monkeypatch.setattr("bench.stats.sample._BLOCK_ELEMENTS", 7 * 30)
+    monkeypatch.setattr("bench.stats.sample.BLOCK_ELEMENTS", 7 * 30)
     blocks = list(resampled_counts(7, 100, 3))
     assert [len(block) for block in blocks] == [30, 30, 30, 10]
     assert np.array_equal(np.concatenate(blocks), whole)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from bench.errors import InputError
-from bench.stats import CaseTable, case_table, compare, holm, mean_interval, non_inferior, power, smallest_detectable
+from bench.stats import CaseTable, case_table, compare, holm, mean_interval, non_inferior, smallest_detectable
 from bench.stats.paired import sign_flip_test
 from bench.stats.sample import cluster
 
@@ -32,7 +32,7 @@ def two_models(n: int, gain: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np
 
 def flip(differences) -> float:
     values = np.asarray(differences, dtype=np.float64)
-    return sign_flip_test(cluster(values, np.arange(values.size)))[0]
+    return sign_flip_test(cluster(values, np.arange(values.size)))
 
 
 def test_different_case_sets_are_refused_by_name() -> None:
@@ -53,9 +53,8 @@ def test_four_cases_by_hand() -> None:
     found = compare(table([1.0, 2.0, 3.0, 0.0], [0.0, 0.0, 0.0, 1.0]), "A", "B")
     assert found.difference.estimate == 1.25
     assert (found.mean_a, found.mean_b) == (1.5, 0.25)
-    assert (found.improved, found.worse, found.tied, found.p_improvement) == (0.75, 0.25, 0.0, 0.75)
-    assert (found.p, found.exact) == (6 / 16, True)
-    assert found.sd == pytest.approx(np.std([1, 2, 3, -1], ddof=1))
+    assert (found.improved, found.worse, found.tied) == (0.75, 0.25, 0.0)
+    assert found.p == 6 / 16
 
 
 @pytest.mark.parametrize("n", [5, 10])
@@ -71,8 +70,8 @@ def test_sampled_sign_flip_agrees_with_exact_t_and_wilcoxon() -> None:
     a, b = two_models(20, 0.01, seed=3)
     exact = flip(a - b)
     # One more group, almost without weight, takes it over the limit.
-    sampled, is_exact = sign_flip_test(cluster(np.array([*(a - b), 1e-9]), np.arange(21)))
-    assert not is_exact
+    sampled = sign_flip_test(cluster(np.array([*(a - b), 1e-9]), np.arange(21)))
+    assert sampled * 10_000 == pytest.approx(round(sampled * 10_000))  # of 9,999 patterns and the observed one
     assert sampled == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 9999) + 1e-4)
     a, b = two_models(200, 0.004, seed=1)
     assert flip(a - b) == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue, abs=0.02)
@@ -111,7 +110,6 @@ def test_swapping_models_mirrors_everything_and_order_of_cases_does_not_matter(r
     assert one.difference.estimate == pytest.approx(-other.difference.estimate, **near)
     assert one.difference.low == pytest.approx(-other.difference.high, **near)
     assert one.p == pytest.approx(other.p, abs=1e-12)
-    assert one.p_improvement + other.p_improvement == pytest.approx(1)
     assert (one.improved, one.worse) == (other.worse, other.improved) == (lower.improved, lower.worse)
     names = random.sample(list(whole.cases), len(whole.cases))
     shuffled = case_table(
@@ -125,7 +123,7 @@ def test_swapping_models_mirrors_everything_and_order_of_cases_does_not_matter(r
 @settings(max_examples=8, deadline=None)
 def test_a_model_against_itself_shows_nothing(values: list[float]) -> None:
     found = compare(table(values, values), "A", "B")
-    assert (found.p, found.tied, found.p_improvement, found.difference.estimate) == (1.0, 1.0, 0.5, 0.0)
+    assert (found.p, found.tied, found.difference.estimate) == (1.0, 1.0, 0.0)
     assert non_inferior(table(values, values), "A", "B", margin=0.01).passed == (len(values) > 1)
     assert not non_inferior(table(values, values), "A", "B", margin=0.0).passed
 
@@ -176,10 +174,8 @@ def test_non_inferiority_margin_and_direction() -> None:
             non_inferior(table(a, b), "A", "B", margin=margin)
 
 
-def test_power_of_a_gain_of_one_point() -> None:
-    sd = math.sqrt(2 * 0.08**2 * (1 - 0.9))
-    assert power(0.01, sd, 62) == pytest.approx(0.57, abs=0.02)
-    assert power(0.01, sd, 100) == pytest.approx(0.79, abs=0.02)
+def test_the_smallest_detectable_difference_is_found_in_four_of_five_samples() -> None:
+    assert smallest_detectable(math.sqrt(2 * 0.08**2 * (1 - 0.9)), 102) == pytest.approx(0.01, rel=0.01)
     generator = np.random.default_rng(0)
     for n in (5, 30):
         samples = generator.normal(smallest_detectable(2.0, n), 2.0, (1000, n))
@@ -187,7 +183,6 @@ def test_power_of_a_gain_of_one_point() -> None:
         assert np.mean((tested.pvalue <= 0.05) & (tested.statistic > 0)) == pytest.approx(0.8, abs=0.05)
     assert smallest_detectable(0.0, 9) == 0.0
     assert math.isnan(smallest_detectable(1.0, 1))
-    assert math.isnan(power(1.0, 0.0, 9))
 
 
 def test_detectable_difference_counts_groups_not_slices() -> None:

@@ -138,29 +138,26 @@ def test_published_gains_are_false_with_known_probability(
     dataset: str, mean_a: float, mean_b: float, n: int, expected: float
 ) -> None:
     found = false_claim(mean_a, mean_b, n, 100 * ASSUMED_SD[dataset])
-    assert round(found.probability, 2) == expected
-    assert found.correlation == 0.7
-    opposite = false_claim(mean_b, mean_a, n, 100 * ASSUMED_SD[dataset])
-    assert opposite.probability == pytest.approx(1 - found.probability)
-    lower = false_claim(mean_b, mean_a, n, 100 * ASSUMED_SD[dataset], better="lower")
-    assert lower.probability == pytest.approx(found.probability)
+    assert round(found, 2) == expected
+    assert false_claim(mean_b, mean_a, n, 100 * ASSUMED_SD[dataset]) == pytest.approx(1 - found)
 
 
 def test_false_claim_is_the_posterior_of_a_paired_t_test() -> None:
     generator = np.random.default_rng(0)
     a = generator.normal(0.8, 0.1, 15)
     b = a + generator.normal(0, 0.05, 15)
+    b = 0.79 + (b - b.mean()) * (a.std() / b.std())
     correlation = float(np.corrcoef(a, b)[0, 1])
-    found = false_claim(a.mean(), b.mean(), 15, a.std(ddof=1), b.std(ddof=1), correlation=correlation)
-    assert found.probability == pytest.approx(scipy_stats.ttest_rel(a, b, alternative="greater").pvalue)
+    expected = scipy_stats.ttest_rel(a, b, alternative="greater").pvalue
+    assert false_claim(a.mean(), b.mean(), 15, a.std(ddof=1), correlation=correlation) == pytest.approx(expected)
 
 
 def test_false_claim_without_cases_or_spread_is_undefined() -> None:
-    assert math.isnan(false_claim(0.9, 0.8, 1, 0.1).probability)
-    assert math.isnan(false_claim(0.9, 0.8, 9, 0.1, correlation=1.0).probability)
-    assert false_claim(0.9, 0.9, 9, 0.1).probability == 0.5
-    for wrong in ({"sd_a": -1.0}, {"sd_a": math.nan}, {"sd_a": 1.0, "correlation": 2.0}, {"sd_a": 1.0, "better": "up"}):
-        with pytest.raises(InputError, match="expected SDs"):
+    assert math.isnan(false_claim(0.9, 0.8, 1, 0.1))
+    assert math.isnan(false_claim(0.9, 0.8, 9, 0.1, correlation=1.0))
+    assert false_claim(0.9, 0.9, 9, 0.1) == 0.5
+    for wrong in ({"sd": -1.0}, {"sd": math.nan}, {"sd": 1.0, "correlation": 2.0}):
+        with pytest.raises(InputError, match="expected an SD"):
             false_claim(0.9, 0.8, 9, **wrong)
 
 
@@ -168,14 +165,11 @@ def test_speed_ratio_by_hand_and_its_mirror() -> None:
     generator = np.random.default_rng(0)
     reference = generator.gamma(50, 0.02, 40)
     found = speed_ratio(reference * 1.5, reference, paired=True)
-    assert (found.ratio, found.low, found.high) == pytest.approx((1.5, 1.5, 1.5))
+    assert found == pytest.approx((1.5, 1.5, 1.5))
     free, back = speed_ratio(reference * 1.5, reference), speed_ratio(reference, reference * 1.5)
     assert free.low < 1.5 < free.high
-    assert back.ratio == pytest.approx(1 / 1.5)
+    assert back.value == pytest.approx(1 / 1.5)
     assert back.low == pytest.approx(1 / free.high, rel=0.02)
-    assert free.p == back.p == scipy_stats.mannwhitneyu(reference * 1.5, reference).pvalue
-    assert free.p < 0.002
-    assert speed_ratio(reference, reference).p == 1.0
 
 
 def test_speed_ratio_is_that_of_scipys_bootstrap() -> None:
@@ -191,15 +185,13 @@ def test_speed_ratio_is_that_of_scipys_bootstrap() -> None:
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=0.02)
 
 
-def test_no_round_is_dropped_and_outliers_are_counted() -> None:
+def test_no_round_is_dropped_and_one_has_no_interval() -> None:
     rounds = [1.0, 1.1, 1.2, 1.3, 1.4, 9.0]
     found = speed_ratio(rounds, rounds[:5])
-    assert (found.rounds, found.outliers) == ((6, 5), (1, 0))
-    assert found.ratio == pytest.approx(1.25 / 1.2)
+    assert found.value == pytest.approx(1.25 / 1.2)
     single = speed_ratio([2.0], [1.0])
-    assert single.ratio == 2.0
+    assert single.value == 2.0
     assert math.isnan(single.low)
-    assert math.isnan(single.p)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,3 @@
 from bench.gate.command import Promotion, choose_reference, judge_disk, judge_runs, promote
 from bench.gate.reference import Reference, RunFacts, read_reference, run_facts, write_reference
 from bench.gate.verdict import Verdict, judge
-
-__all__ = [
-    "Promotion",
-    "Reference",
-    "RunFacts",
-    "Verdict",
-    "choose_reference",
-    "judge",
-    "judge_disk",
-    "judge_runs",
-    "promote",
-    "read_reference",
-    "run_facts",
-    "write_reference",
-]

@@ -116,7 +116,7 @@ def judge_speed(old: Timing, new: Timing, settings: dict[str, Any]) -> Judged:
         return failed(f"rounds cannot be compared: {error}")
     before, now = (f"{np.median(_normalised(x)):.3g} x workload" for x in (old, new))
     slower, unsure = settings["slower"], settings["unsure"]
-    words = f"{ratio.ratio:.2f} x the reference [{ratio.low:.2f}, {ratio.high:.2f}]"
+    words = f"{ratio.value:.2f} x the reference [{ratio.low:.2f}, {ratio.high:.2f}]"
     # Written so that an undefined bound fails.
     sure, known = ratio.low <= slower, ratio.high <= unsure
     if math.isnan(ratio.low):

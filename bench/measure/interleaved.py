@@ -9,16 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.errors import InputError
-from bench.stats import CONFIDENCE, RESAMPLES, SEED
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How many times faster one call is than another, with a 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+from bench.stats import Ratio, speed_ratio
 
 
 @dataclass(frozen=True)
@@ -33,16 +24,9 @@ class InterleavedResult:
         return float(np.median(self.seconds[name])) / self.samples[name]
 
     def speedup(self, name: str, over: str) -> Ratio:
-        """Median time per sample of `over` divided by that of `name`.
-
-        Percentile bootstrap over rounds with a fixed seed; a round keeps its calls together.
-        """
+        """Median time per sample of `over` divided by that of `name`; a round keeps its calls together."""
         slow, fast = (np.asarray(self.seconds[key]) / self.samples[key] for key in (over, name))
-        rounds = np.random.default_rng(SEED).integers(len(slow), size=(RESAMPLES, len(slow)))
-        ratios = np.median(slow[rounds], axis=1) / np.median(fast[rounds], axis=1)
-        tail = 50 * (1 - CONFIDENCE)
-        low, high = np.percentile(ratios, [tail, 100 - tail])
-        return Ratio(float(np.median(slow) / np.median(fast)), float(low), float(high))
+        return speed_ratio(slow.tolist(), fast.tolist(), paired=True)
 
 
 def measure_interleaved(

@@ -23,8 +23,6 @@ from bench.metrics.volume import (
 )
 from bench.sources import fingerprint
 
-__all__ = ["MASK_METRICS", "METRICS", "PLUGIN_GROUP", "Metric", "Pair", "plugin_code", "select"]
-
 PLUGIN_GROUP = "sdseg.metrics"
 
 _WHOLE_IMAGE = "over all elements of the image"

@@ -13,8 +13,6 @@ from bench.protocols.medsegdiff import medsegdiff
 from bench.protocols.protocol import Protocol
 from bench.protocols.sdseg import sdseg
 
-__all__ = ["PROTOCOLS", "STRICT", "Protocol", "build_protocol"]
-
 STRICT = Protocol(
     name="strict",
     description="Ours: every case and label on its own grid, nothing dropped, undefined values counted",

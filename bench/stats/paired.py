@@ -10,16 +10,16 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize, special, stats
 
 from bench.errors import InputError
 from bench.stats.intervals import Interval, mean_interval
-from bench.stats.power import smallest_detectable
-from bench.stats.sample import CONFIDENCE, RESAMPLES, SEED, Array, Clusters, cluster
+from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, RESAMPLES, SEED, Array, Clusters, cluster
 from bench.stats.table import Better, CaseTable, check_better
 
 EXACT_GROUPS = 20
 ALPHA = 0.05
-_BLOCK_ELEMENTS = 4_000_000
+POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,10 @@ class Comparison:
     """Model `a` against `b` over the cases where both are defined.
 
     `difference` is a - b in the metric's own direction; shares `improved`, `worse` and `tied` look from `a`, in the
-    better direction. `p_improvement` counts a tie as half a win (Agarwal et al., NeurIPS 2021, with cases as tasks).
-    `p` is the two-sided sign-flip test over groups. `sd` is that of the differences of single cases; `detectable` the
-    smallest true difference that a test at this n and spread sees with 80 % power, before any correction for several
-    tests; NaN below six groups, whose p cannot fall below .05. Undefined values (NaN or
-    infinite) take their case out of everything; they are counted by model and in all (`undefined` cases).
+    better direction. `p` is the two-sided sign-flip test over groups, `detectable` the smallest true difference that a
+    test at this n and spread sees with 80 % power, before any correction for several tests; NaN below six groups, whose
+    p cannot fall below .05. Undefined values (NaN or infinite) take their case out of everything; they are counted by
+    model and in all (`undefined` cases).
     """
 
     a: str
@@ -41,12 +40,9 @@ class Comparison:
     mean_b: float
     difference: Interval
     p: float
-    exact: bool
     improved: float
     worse: float
     tied: float
-    p_improvement: float
-    sd: float
     detectable: float
     undefined: int
     undefined_a: int
@@ -72,9 +68,7 @@ class NonInferiority:
     passed: bool
     bound: float
     margin: float
-    confidence: float
     gain: Interval
-    undefined: int
 
 
 def compare(table: CaseTable, a: str, b: str, *, better: Better = "higher") -> Comparison:
@@ -88,7 +82,6 @@ def compare(table: CaseTable, a: str, b: str, *, better: Better = "higher") -> C
     shares = [float(np.mean(hits)) if gains.size else math.nan for hits in (gains > 0, gains < 0, gains == 0)]
     count = sample.sizes.size
     spread = sample.standard_error * math.sqrt(count)
-    p, exact = sign_flip_test(sample)
     return Comparison(
         a=a,
         b=b,
@@ -96,13 +89,10 @@ def compare(table: CaseTable, a: str, b: str, *, better: Better = "higher") -> C
         mean_a=float(first.mean()) if first.size else math.nan,
         mean_b=float(second.mean()) if second.size else math.nan,
         difference=_interval(table, defined, differences, CONFIDENCE),
-        p=p,
-        exact=exact,
+        p=sign_flip_test(sample),
         improved=shares[0],
         worse=shares[1],
         tied=shares[2],
-        p_improvement=shares[0] + shares[2] / 2,
-        sd=float(differences.std(ddof=1)) if differences.size > 1 else math.nan,
         # Flips of so few signs never are as rare as ALPHA.
         detectable=smallest_detectable(spread, count) if 2.0 ** (1 - count) < ALPHA else math.nan,
         undefined=int((~defined).sum()),
@@ -111,42 +101,40 @@ def compare(table: CaseTable, a: str, b: str, *, better: Better = "higher") -> C
     )
 
 
-def non_inferior(
-    table: CaseTable, a: str, b: str, *, margin: float, better: Better = "higher", confidence: float = CONFIDENCE
-) -> NonInferiority:
+def non_inferior(table: CaseTable, a: str, b: str, *, margin: float, better: Better = "higher") -> NonInferiority:
     """Judge `a` against the reference `b`: passed where the one-sided bound of its gain lies above -margin.
 
-    The bound is the lower end of the two-sided interval at 2 confidence - 1, clustered by group. Undefined
-    differences are left out and counted; with none left, or fewer than two groups, it fails.
+    The bound is the lower end of the two-sided interval at 90 %, clustered by group. Undefined differences are left
+    out; with none left, or fewer than two groups, it fails.
     """
     check_better(better)
-    if not (0 <= margin < math.inf and 0.5 < confidence < 1):
-        raise InputError(f"margin {margin}, confidence {confidence}: expected a margin >= 0, confidence in (0.5, 1)")
+    if not 0 <= margin < math.inf:
+        raise InputError(f"margin {margin}: expected a number from 0 on")
     defined = _defined(table, a, b)
     gains = (table.row(a)[defined] - table.row(b)[defined]) * (1 if better == "higher" else -1)
-    gain = _interval(table, defined, gains, 2 * confidence - 1)
-    return NonInferiority(gain.low > -margin, gain.low, margin, confidence, gain, int((~defined).sum()))
+    gain = _interval(table, defined, gains, 2 * CONFIDENCE - 1)
+    return NonInferiority(gain.low > -margin, gain.low, margin, gain)
 
 
-def sign_flip_test(sample: Clusters, *, resamples: int = RESAMPLES, seed: int = SEED) -> tuple[float, bool]:
-    """Two-sided p of a mean difference, flipping the sign of whole groups, and whether it is exact; NaN without any.
+def sign_flip_test(sample: Clusters) -> float:
+    """Two-sided p of a mean difference, flipping the sign of whole groups; NaN without any.
 
     Exact over all sign patterns for up to 20 groups whose sum is not 0; else Monte Carlo, the observed pattern
     counted as one (Phipson and Smyth 2010), so that p is never 0.
     """
     totals = sample.totals[sample.totals != 0]
     if not sample.sizes.size:
-        return math.nan, True
+        return math.nan
     observed = abs(totals.sum()) - 1e-12 * np.abs(totals).sum()  # a flip that only rounds differently is as extreme
     if totals.size <= EXACT_GROUPS:
         sums = np.zeros(1)
         for total in totals[1:]:  # the first sign may stay: a pattern and its opposite are equally extreme
             sums = np.concatenate([sums + total, sums - total])
-        return float(np.mean(np.abs(sums + totals[:1].sum()) >= observed)), True
+        return float(np.mean(np.abs(sums + totals[:1].sum()) >= observed))
     extreme = 0
-    for flips in _flips(totals.size, resamples, seed):
+    for flips in _flips(totals.size):
         extreme += int((np.abs(totals.sum() - 2 * (flips @ totals)) >= observed).sum())
-    return (extreme + 1) / (resamples + 1), False
+    return (extreme + 1) / (RESAMPLES + 1)
 
 
 def sign_flip_p(table: CaseTable) -> dict[tuple[str, str], float]:
@@ -161,7 +149,7 @@ def sign_flip_p(table: CaseTable) -> dict[tuple[str, str], float]:
     for a, b in combinations(table.models, 2):
         if (a, b) not in p_of_pair:
             defined = _defined(table, a, b)
-            p_of_pair[a, b], _ = sign_flip_test(_sample(table, defined, (table.row(a) - table.row(b))[defined]))
+            p_of_pair[a, b] = sign_flip_test(_sample(table, defined, (table.row(a) - table.row(b))[defined]))
     return p_of_pair
 
 
@@ -175,7 +163,7 @@ def _shared_flips(table: CaseTable, numbers: npt.NDArray[np.int64]) -> dict[tupl
     totals = np.stack([np.bincount(kept, row) for row in values], axis=1)  # (groups, models)
     if len(totals) <= EXACT_GROUPS:
         return {}
-    blocks = [totals.sum(axis=0) - 2 * (flips @ totals) for flips in _flips(len(totals), RESAMPLES, SEED)]
+    blocks = [totals.sum(axis=0) - 2 * (flips @ totals) for flips in _flips(len(totals))]
     flipped = np.ascontiguousarray(np.concatenate(blocks).T)  # (models, resamples)
     by_size = {}
     for i, a in enumerate(names):
@@ -187,22 +175,34 @@ def _shared_flips(table: CaseTable, numbers: npt.NDArray[np.int64]) -> dict[tupl
     return by_size
 
 
-def _flips(size: int, resamples: int, seed: int) -> Iterator[Array]:
-    """Blocks (b, size), `resamples` rows in all, of 1 where a sign is flipped and 0 where it is not."""
-    rows = max(1, _BLOCK_ELEMENTS // size)
-    if resamples <= rows:
-        yield _all_flips(size, resamples, seed)
+def _flips(size: int) -> Iterator[Array]:
+    """Blocks (b, size), RESAMPLES rows in all, of 1 where a sign is flipped and 0 where it is not."""
+    rows = max(1, BLOCK_ELEMENTS // size)
+    if rows >= RESAMPLES:
+        yield _all_flips(size)
         return
-    generator = np.random.default_rng(seed)
-    for start in range(0, resamples, rows):
-        yield generator.integers(2, size=(min(rows, resamples - start), size), dtype=np.int8).astype(np.float64)
+    generator = np.random.default_rng(SEED)
+    for start in range(0, RESAMPLES, rows):
+        yield generator.integers(2, size=(min(rows, RESAMPLES - start), size), dtype=np.int8).astype(np.float64)
 
 
 @lru_cache(maxsize=4)  # a table compares many pairs over the same cases
-def _all_flips(size: int, resamples: int, seed: int) -> Array:
-    flips = np.random.default_rng(seed).integers(2, size=(resamples, size), dtype=np.int8).astype(np.float64)
+def _all_flips(size: int) -> Array:
+    flips = np.random.default_rng(SEED).integers(2, size=(RESAMPLES, size), dtype=np.int8).astype(np.float64)
     flips.flags.writeable = False
     return flips
+
+
+def smallest_detectable(sd: float, n: int) -> float:
+    """The true mean difference that a two-sided paired t test of n cases finds with 80 % power, in its direction.
+
+    `sd` is the standard deviation of the differences. 0 where it is 0, NaN with fewer than two cases.
+    """
+    if n < 2 or math.isnan(sd):
+        return math.nan
+    limit = float(special.stdtrit(n - 1, 1 - ALPHA / 2))
+    shift = optimize.brentq(lambda shift: stats.nct.sf(limit, n - 1, shift) - POWER, 0.0, 4 * limit)
+    return float(shift) * sd / math.sqrt(n)
 
 
 def _defined(table: CaseTable, a: str, b: str) -> np.ndarray:

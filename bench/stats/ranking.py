@@ -11,25 +11,22 @@ import numpy as np
 from scipy import stats
 
 from bench.errors import InputError
-from bench.stats.sample import CONFIDENCE, SEED, Array, resampled_counts
+from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, SEED, Array, resampled_counts
 from bench.stats.table import Better, CaseTable, check_better
 
 RANKING_RESAMPLES = 1_000
-_BLOCK_ELEMENTS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Ranking:
     """Models in the order given, with arrays (models,); ties share the mean of their ranks.
 
-    `means` (data sets, models) are over each model's defined cases, `score` is what was ranked: the mean over cases,
-    or the mean rank over several data sets. `low` and `high` bound the rank in 95 % of bootstraps, `p_first` is the
-    share in which the model comes first (ties share it), `ranks` (bootstraps, models) the distribution itself.
-    `kendall_tau` averages tau-b between the ranking and those of the bootstraps; NaN where all models tie.
+    `score` is what was ranked: the mean over each model's defined cases, or the mean rank over several data sets. `low`
+    and `high` bound the rank in 95 % of bootstraps, `p_first` is the share in which the model comes first (ties share
+    it), `ranks` (bootstraps, models) the distribution itself. `kendall_tau` averages tau-b between the ranking and
+    those of the bootstraps; NaN where all models tie.
     """
 
-    models: tuple[str, ...]
-    means: Array
     score: Array
     rank: Array
     low: Array
@@ -37,8 +34,6 @@ class Ranking:
     p_first: Array
     ranks: Array
     kendall_tau: float
-    undefined: tuple[int, ...]
-    groups: tuple[int, ...]
 
 
 def rank_models(tables: Sequence[CaseTable], *, better: Better = "higher") -> Ranking:
@@ -61,14 +56,11 @@ def rank_models(tables: Sequence[CaseTable], *, better: Better = "higher") -> Ra
     first = ranks == ranks.min(axis=1, keepdims=True)
     tail = 0.5 - CONFIDENCE / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=0, method="inverted_cdf")
-    groups = tuple(len(set(table.groups)) for table in tables)
     p_first = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
     tau = _kendall_tau(rank[0], ranks)
-    if min(groups) < 2:  # every resample is the sample again
+    if min(len(set(table.groups)) for table in tables) < 2:  # every resample is the sample again
         low, high, p_first, tau = *(np.full(len(rank[0]), np.nan) for _ in range(3)), math.nan
     return Ranking(
-        models=tables[0].models,
-        means=means,
         score=means[0] if len(tables) == 1 else score[0],
         rank=rank[0],
         low=low,
@@ -76,8 +68,6 @@ def rank_models(tables: Sequence[CaseTable], *, better: Better = "higher") -> Ra
         p_first=p_first,
         ranks=ranks,
         kendall_tau=tau,
-        undefined=tuple(int((~np.isfinite(table.values)).sum()) for table in tables),
-        groups=groups,
     )
 
 
@@ -110,7 +100,7 @@ def _rank(costs: Array) -> tuple[Array, Array]:
 def _kendall_tau(rank: Array, ranks: Array) -> float:
     one = np.sign(rank[:, None] - rank[None, :]).ravel()
     agree, pairs = np.zeros((2, len(ranks)))
-    rows = max(1, _BLOCK_ELEMENTS // one.size)
+    rows = max(1, BLOCK_ELEMENTS // one.size)
     for start in range(0, len(ranks), rows):
         block = ranks[start : start + rows]
         many = np.sign(block[:, :, None] - block[:, None, :]).reshape(len(block), -1)

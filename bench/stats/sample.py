@@ -18,7 +18,7 @@ Values = Sequence[float] | Array
 RESAMPLES = 9_999
 CONFIDENCE = 0.95
 SEED = 20240627
-_BLOCK_ELEMENTS = 4_000_000
+BLOCK_ELEMENTS = 4_000_000
 
 
 class Clusters(NamedTuple):
@@ -74,7 +74,7 @@ def cluster(values: Array, numbers: npt.NDArray[np.int64]) -> Clusters:
 
 def resampled_counts(groups: int, resamples: int = RESAMPLES, seed: int = SEED) -> Iterator[Array]:
     """Yield blocks (b, groups), `resamples` rows in all: how often each resample of so many groups draws each."""
-    rows = max(1, _BLOCK_ELEMENTS // groups)
+    rows = max(1, BLOCK_ELEMENTS // groups)
     if resamples <= rows:
         yield _all_counts(groups, resamples, seed)
         return

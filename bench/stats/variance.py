@@ -15,12 +15,11 @@ from scipy import special
 
 from bench.errors import InputError
 from bench.stats.intervals import Interval, mean_interval
-from bench.stats.sample import CONFIDENCE, SEED, Array, cluster, resampled_counts
+from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, SEED, Array, cluster, resampled_counts
 
 HIERARCHICAL_RESAMPLES = 1_999
 Counts = npt.NDArray[np.uint16]
 ONE_RUN = "conditional on one training run"
-_BLOCK_ELEMENTS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def _resampled_means(table: Array, groups: Sequence[str]) -> Array:
     partly = some & ~whole
     sums = _products(drawn.values, np.where(whole[:, None], table, 0.0).ravel()) / (seeds * draws)
     sizes = _products(drawn.cases, whole.astype(np.float64))
-    rows = max(1, _BLOCK_ELEMENTS // table.size)
+    rows = max(1, BLOCK_ELEMENTS // table.size)
     for start in range(0, len(sums) if partly.any() else 0, rows):
         block = slice(start, start + rows)
         means = _defined_means(_defined_means(table.ravel()[drawn.picks[block][:, :, partly]], 3), 1)  # (rows, cases)
@@ -183,7 +182,7 @@ def _drawn(shape: tuple[int, int, int], numbers: tuple[int, ...]) -> _Drawn:
     generator = np.random.default_rng(SEED + 1)
     values, times, picks = [], [], []
     for block in resampled_counts(max(numbers) + 1, HIERARCHICAL_RESAMPLES):
-        rows = max(1, _BLOCK_ELEMENTS // size)
+        rows = max(1, BLOCK_ELEMENTS // size)
         for start in range(0, len(block), rows):
             times.append(block[start : start + rows, numbers].astype(np.uint16))
             count = len(times[-1])

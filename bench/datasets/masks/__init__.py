@@ -3,5 +3,3 @@
 from bench.datasets.masks.declared import Declared
 from bench.datasets.masks.files import MaskFiles
 from bench.datasets.masks.rule import MaskRule
-
-__all__ = ["Declared", "MaskFiles", "MaskRule"]
