@@ -104,6 +104,11 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(strict_json(content), encoding="utf-8")
 
 
+def digest(content: Any) -> str:
+    """sha256 of JSON-able content, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def sha256_of(path: Path) -> str:
     """sha256 of a file's content."""
     with path.open("rb") as file:

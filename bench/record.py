@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from bench.errors import InputError
+from bench.files import sha256_of
 
 SCHEMA_VERSION = 1
 
@@ -203,7 +203,7 @@ def _facts_in_words(record: RunRecord) -> dict[str, MetricFacts]:
 def check_table(path: Path, record: RunRecord) -> None:
     """BadRecordError naming a table beside a record that is not the one the record speaks of."""
     sealed = record.files.get(path.name)
-    if sealed is not None and path.is_file() and sealed != hashlib.sha256(path.read_bytes()).hexdigest():
+    if sealed is not None and path.is_file() and sealed != sha256_of(path):
         raise BadRecordError(f"{path}: damaged, or not the table of its record.json; score again")
 
 

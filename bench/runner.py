@@ -21,11 +21,12 @@ from bench.datasets.contract import check_dataset
 from bench.datasets.items import TrainingItems
 from bench.device import resolve, stated
 from bench.errors import InputError, NotApplicableError
+from bench.files import digest
 from bench.metrics import select
 from bench.notes import Notes, heard
 from bench.predicting import predict_cases
 from bench.results.environment import device_facts, revision
-from bench.results.identity import digest, fit_identity
+from bench.results.identity import fit_identity
 from bench.results.reuse import STEPS, Reused, forget, note_step, origin, reuse_line
 from bench.results.store import RunFolder
 from bench.scoring.run import score_run, scored_as
@@ -96,7 +97,7 @@ class Run:
         """Train the method, or take the finished training of a run that differs only in inference."""
         if self.folder.fit_facts() is not None:
             return
-        self.folder.write_config({**self.cell.config, "task": task_facts(self.dataset.spec)})
+        self.folder.write_config({**self.cell.config, "task": self.dataset.spec.facts()})
         if self._borrows and self.folder.borrow_fit(self.fit_hash):
             return
         self.folder.note_revisions(revision())
@@ -264,19 +265,6 @@ def load_segmenter(config: dict[str, Any], task: TaskSpec, folder: RunFolder) ->
         except OSError as error:
             raise InputError(str(error).splitlines()[0]) from error
     return segmenter
-
-
-def task_facts(task: TaskSpec) -> dict[str, Any]:
-    """The task as plain values, for `config.yaml`."""
-    return json.loads(json.dumps(vars(task)))
-
-
-def task_of(facts: dict[str, Any]) -> TaskSpec:
-    """The task that `config.yaml` states."""
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-    # Runs made earlier have one number per label.
-    ids = tuple(tuple(v) if isinstance(v, list | tuple) else (v,) for v in values.pop("label_ids", ()))
-    return TaskSpec(**values, label_ids=ids)
 
 
 def run_cell(cell: Cell, steps: Sequence[str] = STEPS, redo: str | None = None) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -31,6 +32,18 @@ class TaskSpec:
     label_ids: tuple[tuple[int, ...], ...] = ()  # the values of each label in a label map; empty for a binary mask
     orientation: str = ""
     ranges: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """The task as plain values, for `config.yaml`."""
+        return json.loads(json.dumps(vars(self)))
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> TaskSpec:
+        """The task that `config.yaml` states."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+        # Runs made earlier have one number per label.
+        ids = tuple(tuple(v) if isinstance(v, list | tuple) else (v,) for v in values.pop("label_ids", ()))
+        return cls(**values, label_ids=ids)
 
 
 @dataclass(frozen=True)
@@ -125,8 +138,3 @@ class Segmenter(Protocol):
         It may lie on any device. Without a network (`model` is None) it may have a size of its own.
         """
         ...
-
-
-def cases(dataset: Dataset, split: str) -> Iterator[Case]:
-    """All cases of a split, one in memory at a time."""
-    return (dataset.case(case_id) for case_id in dataset.case_ids(split))

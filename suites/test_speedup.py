@@ -18,7 +18,7 @@ from bench.measure.memory import measure_peak_memory
 from bench.plugin import overrides, plain_scores
 from bench.record import Score
 from bench.results.environment import device_facts
-from bench.runner import Run, load_segmenter, task_facts, task_of
+from bench.runner import Run, load_segmenter
 from bench.seeding import CaseGenerator
 from bench.types import TaskSpec
 from suites.reference_loop import official_loop
@@ -121,7 +121,7 @@ def test_paper_architecture_cost(request: pytest.FixtureRequest, benchmark, tmp_
     scores += [Score(metric=f"{name}_s_per_sample", value=result.per_sample(name), unit="s") for name in calls]
     del reference, modes, calls
     for mode in ("reference", *MODES):
-        argument = {"config": config, "task": task_facts(PAPER_TASK), "mode": mode}
+        argument = {"config": config, "task": PAPER_TASK.facts(), "mode": mode}
         peak = measure_peak_memory("suites.test_speedup:paper_target", argument).peak_mib
         scores.append(Score(metric=f"{mode}_peak_mib", value=peak, unit="MiB", better="lower"))
     assert all(score.value > 0 for score in scores)
@@ -134,7 +134,7 @@ def test_paper_architecture_cost(request: pytest.FixtureRequest, benchmark, tmp_
 def paper_target(argument: dict[str, Any]) -> Callable[[], object]:
     """For the memory process: one image in one mode, or in the official loop."""
     config = with_decoder(argument["config"], MODES.get(argument["mode"], "frozen"))
-    segmenter, image = build_segmenter(config, task_of(argument["task"])), torch.zeros(1, 3, 256, 256)
+    segmenter, image = build_segmenter(config, TaskSpec.of(argument["task"])), torch.zeros(1, 3, 256, 256)
     if argument["mode"] in MODES:
         return lambda: segmenter.predict(image, _generators(1))
     segmenter.model.to(segmenter.device)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.metrics import METRICS
 from bench.metrics.facts import facts_of
-from bench.metrics.stability import STABILITY_METRICS
+from bench.metrics.stability import PAPER_METRICS, STRICT_METRICS
 from bench.record import SCORE_COLUMNS, RunRecord, Score
 from reports.frame import read_frame
 from reports.table import Table
@@ -23,7 +23,7 @@ NO_LPIPS = "the weights of LPIPS are not here"
 OVER_DRAWS = {"LPIPS": (0.02, 0.005), "PSNR": (27.0, 2.0), "SSIM": (0.97, 0.01), "MS-SSIM": (0.985, 0.005)}
 
 
-FACTS = {name: facts_of(name) for name in (*METRICS, *(metric.name for metric in STABILITY_METRICS))}
+FACTS = {name: facts_of(name) for name in (*METRICS, *(metric.name for metric in (*PAPER_METRICS, *STRICT_METRICS)))}
 
 
 def score_rows(values: list[tuple[Any, ...]], convention: str = "strict") -> pd.DataFrame:

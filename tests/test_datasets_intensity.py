@@ -14,7 +14,6 @@ from bench.command.segment import _case
 from bench.datasets.folder import Folder
 from bench.datasets.intensity import ranges_of
 from bench.errors import InputError
-from bench.runner import task_facts, task_of
 from bench.types import TaskSpec
 
 GREY = np.random.default_rng(0).integers(0, 256, (12, 16)).astype(np.uint8)
@@ -59,7 +58,7 @@ def test_a_stated_range_lets_them_be_mixed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trained", [GREY, DEEP, UNIT], ids=["8-bit", "16-bit", "unit"])
 def test_a_run_segments_images_of_its_own_range(tmp_path: Path, trained: np.ndarray) -> None:
     task = Folder(folder(tmp_path, trained, trained), 8, channels=1).spec
-    task = task_of(task_facts(task))  # as the record holds it
+    task = TaskSpec.of(task.facts())  # as the record holds it
     for name, values in (("8.tif", GREY), ("16.tif", DEEP), ("unit.tif", UNIT)):
         path = save(tmp_path / name, values)
         if values is trained:
@@ -70,10 +69,8 @@ def test_a_run_segments_images_of_its_own_range(tmp_path: Path, trained: np.ndar
 
 
 def test_records_that_do_not_say_it_still_work(tmp_path: Path) -> None:
-    old = {
-        key: v for key, v in task_facts(TaskSpec(1, ("a",), (8, 8), 2)).items() if key not in ("ranges", "orientation")
-    }
-    task = task_of(old)
+    old = {key: v for key, v in TaskSpec(1, ("a",), (8, 8), 2).facts().items() if key not in ("ranges", "orientation")}
+    task = TaskSpec.of(old)
     assert _case("a", save(tmp_path / "a.png", GREY), task).image.max() > 200
     for name, values in (("16.tif", DEEP), ("unit.tif", UNIT)):
         with pytest.raises(InputError, match=r"but the images for training are 8-bit"):

@@ -8,10 +8,14 @@ import pytest
 from bench.datasets.phantom import Organs, Polyp
 from bench.datasets.phantom.organs import ORGANS
 from bench.errors import InputError
-from bench.types import Dataset, cases
+from bench.types import Case, Dataset
 
 SMALL = {"size": 64, "n_train": 8, "n_val": 4, "n_test": 8}
 TINY = {"shape": (16, 48, 48), "n_train": 2, "n_val": 1, "n_test": 3}
+
+
+def cases(dataset: Dataset, split: str) -> list[Case]:
+    return [dataset.case(case_id) for case_id in dataset.case_ids(split)]
 
 
 def datasets() -> list[Dataset]:

@@ -18,7 +18,10 @@ from reports.writers import to_csv, to_text
 from tests.report_fixtures import FACTS, dice_rows, score_rows, write_run
 
 NAN, INF = math.nan, math.inf
-UNITS = {"HD95": METRICS["HD95"].facts_on(None), "VolumeDifference": METRICS["VolumeDifference"].facts_on((1.0, 1.0))}
+UNITS = {
+    name: METRICS[name].facts.model_copy(update={"unit": unit})
+    for name, unit in (("HD95", "px"), ("VolumeDifference", "mm2"))
+}
 
 
 def by_case(metric: str, values: list[float], draw: int = 0, label: str = "lesion", groups: int = 0) -> pd.DataFrame:

@@ -12,8 +12,9 @@ from bench import cli
 from bench.build import build_dataset
 from bench.config import Cell, expand
 from bench.declared import CONF_DIR, code_keys, replaced, shipped
+from bench.files import digest
 from bench.gate import run_facts
-from bench.results.identity import digest, fit_identity, run_identity
+from bench.results.identity import fit_identity, run_identity
 from bench.results.reuse import code_state
 from bench.results.store import RunFolder
 from bench.runner import run_cell

@@ -9,7 +9,8 @@ from typing import Any
 from bench.build import import_by_name
 from bench.errors import InputError
 from bench.results.store import RunFolder
-from bench.runner import load_segmenter, set_threads, task_of
+from bench.runner import load_segmenter, set_threads
+from bench.types import TaskSpec
 
 
 def export_run(run: Path, out: Path, trust: bool = False, overrides: Sequence[str] = ()) -> Any:
@@ -19,7 +20,7 @@ def export_run(run: Path, out: Path, trust: bool = False, overrides: Sequence[st
     if folder.fit_facts() is None:
         raise InputError(f"{folder.model}: not fitted yet; use sdseg fit first")
     set_threads(config["threads"])
-    task = task_of(config["task"])
+    task = TaskSpec.of(config["task"])
     try:
         return import_by_name("sdseg.fast.onnx_export.export_segmenter")(
             load_segmenter(config, task, folder), task, out

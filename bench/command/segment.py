@@ -19,7 +19,7 @@ from bench.errors import InputError
 from bench.predicting import predict_cases
 from bench.results.outputs import OutputFolder, check_apart
 from bench.results.store import RunFolder
-from bench.runner import load_segmenter, set_threads, task_of
+from bench.runner import load_segmenter, set_threads
 from bench.types import Case, TaskSpec
 
 
@@ -35,7 +35,7 @@ def segment_folder(
     """
     folder = RunFolder(run)
     config = folder.read_config(trust, overrides)
-    task = task_of(config["task"])
+    task = TaskSpec.of(config["task"])
     files = find_files(source) if source.is_dir() else _single(source)
     if not files:
         raise InputError(f"{source}: no images; expected PNG, JPEG, TIFF, BMP, NPY or NIfTI files")

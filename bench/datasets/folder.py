@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +22,6 @@ from bench.datasets.pairing import find_files
 from bench.datasets.splitting import (
     check_groups,
     check_split,
-    digest,
     plane_size,
     read_groups,
     read_manifest,
@@ -31,6 +29,7 @@ from bench.datasets.splitting import (
     split_digest,
 )
 from bench.errors import InputError
+from bench.files import digest, sha256_of
 from bench.notes import Notes, heard
 from bench.types import Case, TaskSpec
 
@@ -199,8 +198,4 @@ def _suffix(stem: str, masks: Mapping[str, Path]) -> str:
 
 
 def _hash(path: Path) -> str:
-    digests = []
-    for part in files_read(path):
-        with part.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return "+".join(digests)
+    return "+".join(map(sha256_of, files_read(path)))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from bench.errors import InputError
+from bench.files import digest
 from bench.record import plain_text
 
 SPLITS = ("train", "val", "test")
@@ -32,11 +31,6 @@ def plane_size(image_size: int | Sequence[int]) -> tuple[int, int]:
     if len(sizes) != 2 or any(not isinstance(n, int) or n < 1 for n in sizes):
         raise InputError(f"image_size {image_size!r}: expected one positive whole number or [height, width]")
     return sizes[0], sizes[1]
-
-
-def digest(content: Any) -> str:
-    """sha256 of plain data, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def split_digest(split_of: Mapping[str, str], group_of: Mapping[str, str]) -> str:

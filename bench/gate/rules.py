@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from bench.stats import case_table, non_inferior, speed_ratio
 
 
 @dataclass(frozen=True)
-class Judged:
+class Row:
     """What a rule says of a metric; `room` is the share of the allowance that is left.
 
-    `needs` holds the smallest value of each setting of the section `gate` with which it would pass.
+    `needs` holds the smallest value of each setting of the section `gate` with which it would pass. Where it stands:
+    the run, the kind (`run` for what makes a run comparable) and the metric, which a rule leaves to `at`.
     """
 
     reference: str
@@ -29,33 +30,26 @@ class Judged:
     reason: str = ""
     room: float = math.inf
     needs: Mapping[str, float] = field(default_factory=dict)
+    run: str = ""
+    kind: str = ""
+    metric: str = ""
 
     @property
     def verdict(self) -> str:
         """`pass` or `FAIL`, and why."""
         return ("pass" if self.passed else "FAIL") + (f": {self.reason}" if self.reason else "")
 
-
-@dataclass(frozen=True)
-class Row(Judged):
-    """A judgement in its place: the run, the kind (`run` for what makes a run comparable) and the metric."""
-
-    run: str = ""
-    kind: str = ""
-    metric: str = ""
-
-    @classmethod
-    def of(cls, judged: Judged, run: str, kind: str, metric: str) -> Row:
-        """Put a judgement in its place."""
-        return cls(**vars(judged), run=run, kind=kind, metric=metric)
+    def at(self, run: str, kind: str, metric: str) -> Row:
+        """The judgement in its place."""
+        return replace(self, run=run, kind=kind, metric=metric)
 
 
-def failed(reason: str, reference: str = "", now: str = "") -> Judged:
+def failed(reason: str, reference: str = "", now: str = "") -> Row:
     """A verdict without a comparison."""
-    return Judged(reference, now, "", False, reason)
+    return Row(reference, now, "", False, reason)
 
 
-def judge_values(old: Values, new: Values, facts: RunFacts, settings: dict[str, Any]) -> Judged:
+def judge_values(old: Values, new: Values, facts: RunFacts, settings: dict[str, Any]) -> Row:
     """Paired non-inferiority over the cases of `facts`, which both runs share."""
     before, now = (np.array([np.nan if v is None else v for v in x.values]) for x in (old, new))
     means = _mean(before), _mean(now)
@@ -71,15 +65,15 @@ def judge_values(old: Values, new: Values, facts: RunFacts, settings: dict[str, 
         reason = "on {} cases other draws have a value, first {}: {}; in the reference: {}"
         return failed(reason.format(len(other), other[0], *words), *means)
     if np.isnan(now).all():
-        return Judged(*means, "", True, "undefined on every case, as in the reference")
+        return Row(*means, "", True, "undefined on every case, as in the reference")
     if np.array_equal(before, now, equal_nan=True):
-        return Judged(*means, "", True, "identical")
+        return Row(*means, "", True, "identical")
     if old.better == "none":
-        return Judged(*means, "", True, "has no better direction")
+        return Row(*means, "", True, "has no better direction")
     changed = now - before if old.better == "higher" else before - now
     if not (changed < 0).any():
         # Few cases that change bring a wide interval, which is no reason to refuse them where all are gains.
-        return Judged(*means, "", True, f"no case is worse, {np.count_nonzero(changed > 0)} are better")
+        return Row(*means, "", True, f"no case is worse, {np.count_nonzero(changed > 0)} are better")
     margin = _margin(old, before, settings)
     runs = {name: dict(zip(facts.cases, x, strict=True)) for name, x in (("now", now), ("reference", before))}
     table = case_table(runs, dict(zip(facts.cases, facts.groups, strict=True)))
@@ -91,7 +85,7 @@ def judge_values(old: Values, new: Values, facts: RunFacts, settings: dict[str, 
     room = (bound + margin) / margin if margin > 0 else 0.0
     # Not max(), which takes an undefined bound for a small one.
     needs = {f"margins.{old.metric}": float(np.maximum(0.0, -bound)) / settings["other_device"]}
-    return Judged(*means, f"gain > {-margin:.3g}", found_bound.passed, reason, room, needs)
+    return Row(*means, f"gain > {-margin:.3g}", found_bound.passed, reason, room, needs)
 
 
 def _margin(old: Values, before: np.ndarray, settings: dict[str, Any]) -> float:
@@ -106,7 +100,7 @@ def _mean(values: np.ndarray) -> str:
     return "undefined" if np.isnan(values).all() else f"{np.nanmean(values):.4f}"
 
 
-def judge_speed(old: Timing, new: Timing, settings: dict[str, Any]) -> Judged:
+def judge_speed(old: Timing, new: Timing, settings: dict[str, Any]) -> Row:
     """The ratio of seconds, each round divided by the workload's beside it, and its interval."""
     if old.workload_name != new.workload_name:
         return failed("another reference workload", old.workload_name, new.workload_name)
@@ -125,7 +119,7 @@ def judge_speed(old: Timing, new: Timing, settings: dict[str, Any]) -> Judged:
         words += ": too noisy to tell"
     room = min(slower / ratio.low, unsure / ratio.high) - 1
     needs = {"slower": float(np.maximum(1.0, ratio.low)), "unsure": float(np.maximum(1.0, ratio.high))}
-    return Judged(before, now, f"low end {slower:g} x, high end {unsure:g} x", sure and known, words, room, needs)
+    return Row(before, now, f"low end {slower:g} x, high end {unsure:g} x", sure and known, words, room, needs)
 
 
 def _normalised(timing: Timing) -> list[float]:
@@ -135,7 +129,7 @@ def _normalised(timing: Timing) -> list[float]:
     return [seconds / work if work > 0 else math.nan for seconds, work in rounds]
 
 
-def judge_memory(old: float | None, new: float | None, settings: dict[str, Any]) -> Judged:
+def judge_memory(old: float | None, new: float | None, settings: dict[str, Any]) -> Row:
     """Peak memory in MiB, which may grow by a share."""
     before, current = ("undefined" if value is None else f"{value:.1f} MiB" for value in (old, new))
     if not (old and new and old > 0 and new > 0):
@@ -143,4 +137,4 @@ def judge_memory(old: float | None, new: float | None, settings: dict[str, Any])
     limit = old * (1 + settings["memory"])
     passed = new <= limit
     needs = {"memory": max(0.0, new / old - 1)}
-    return Judged(before, current, f"{limit:.1f} MiB", passed, f"{new / old - 1:+.1%}", limit / new - 1, needs)
+    return Row(before, current, f"{limit:.1f} MiB", passed, f"{new / old - 1:+.1%}", limit / new - 1, needs)

@@ -11,7 +11,7 @@ from bench.config import Cell
 from bench.errors import InputError
 from bench.gate.command import check_checkout, choose_reference, gate_settings, judge_runs
 from bench.gate.reference import Key, RunFacts, read_reference
-from bench.gate.rules import Row, failed
+from bench.gate.rules import failed
 from bench.gate.selection import facts_or_fault
 from bench.gate.verdict import Verdict
 
@@ -37,7 +37,7 @@ class SessionGate:
         try:
             self.verdict = judge_runs(self.reference, self._runs(), self.cells)
         except InputError as error:
-            self.verdict = Verdict((Row.of(failed(str(error)), "", "run", "gate"),))
+            self.verdict = Verdict((failed(str(error)).at("", "run", "gate"),))
         if not self.verdict.passed and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

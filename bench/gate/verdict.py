@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tabulate import tabulate
 
 from bench.gate.reference import Key, Reference, RunFacts, key_name
-from bench.gate.rules import Judged, Row, failed, judge_memory, judge_speed, judge_values
+from bench.gate.rules import Row, failed, judge_memory, judge_speed, judge_values
 
 KINDS = ("accuracy", "stability", "speed", "memory")  # fields of RunFacts
 REVISION = "revision"
@@ -90,9 +90,9 @@ def judge(
             continue
         name = key_name(key)
         if isinstance(now, str):
-            rows.append(Row.of(failed(now, "there", "missing"), name, "run", "run"))
+            rows.append(failed(now, "there", "missing").at(name, "run", "run"))
         elif key not in expected:
-            rows.append(Row.of(failed("new: not in the reference", "missing", "there"), name, "run", "run"))
+            rows.append(failed("new: not in the reference", "missing", "there").at(name, "run", "run"))
         else:
             rows += _judge_run(name, expected[key], now, settings, commit)
     without = set(settings["without"])
@@ -116,15 +116,15 @@ def _names(row: Row) -> set[str]:
 def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any], commit: str | None) -> Iterator[Row]:
     faults = [*_identity(old, new, settings, commit), *_benchmarks(old, new, settings)]
     for what, judged in faults:
-        yield Row.of(judged, name, "run", what)
+        yield judged.at(name, "run", what)
     if not faults:
         shown = f"{old.hash[:8]}, {len(old.cases)} cases"
-        yield Row.of(Judged(shown, shown, "equal", True), name, "run", "identity")
+        yield Row(shown, shown, "equal", True).at(name, "run", "identity")
     if not (old.accuracy and new.accuracy):
-        yield Row.of(failed("nothing to judge"), name, "accuracy", "accuracy")
+        yield failed("nothing to judge").at(name, "accuracy", "accuracy")
     settings = _for_device(old, new, settings)
     by_case = partial(judge_values, facts=new) if (old.cases, old.groups) == (new.cases, new.groups) else _other_cases
-    rules: dict[str, Callable[..., Judged]] = {
+    rules: dict[str, Callable[..., Row]] = {
         "accuracy": by_case,
         "stability": by_case,
         "speed": judge_speed,
@@ -139,7 +139,7 @@ def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any]
                 judged = failed("new: not in the reference", "missing", "there")
             else:
                 judged = rules[kind](before[metric], now[metric], settings=settings)
-            yield Row.of(judged, name, kind, metric)
+            yield judged.at(name, kind, metric)
 
 
 def _for_device(old: RunFacts, new: RunFacts, settings: dict[str, Any]) -> dict[str, Any]:
@@ -150,13 +150,11 @@ def _for_device(old: RunFacts, new: RunFacts, settings: dict[str, Any]) -> dict[
     return {**settings, **wider, "other_device": factor}
 
 
-def _other_cases(*_: Any, **__: Any) -> Judged:
+def _other_cases(*_: Any, **__: Any) -> Row:
     return failed("not comparable: other cases")
 
 
-def _identity(
-    old: RunFacts, new: RunFacts, settings: dict[str, Any], commit: str | None
-) -> Iterator[tuple[str, Judged]]:
+def _identity(old: RunFacts, new: RunFacts, settings: dict[str, Any], commit: str | None) -> Iterator[tuple[str, Row]]:
     """What keeps two runs from being compared."""
     facts: dict[str, Callable[[RunFacts], Any]] = {
         "profile": lambda run: run.profile,
@@ -195,7 +193,7 @@ def _identity(
         yield from _revision(old, new, commit)
 
 
-def _revision(old: RunFacts, new: RunFacts, commit: str | None) -> Iterator[tuple[str, Judged]]:
+def _revision(old: RunFacts, new: RunFacts, commit: str | None) -> Iterator[tuple[str, Row]]:
     if old.dirty is not False:
         yield "reference", failed("made from a dirty or unknown tree: promote a clean run", str(old.commit)[:8])
     scored = str(new.commit) + ("" if new.dirty is False else "+changes")
@@ -218,7 +216,7 @@ def _device(run: RunFacts, which: Literal["name", "type"]) -> str:
     return ", ".join(filter(None, run.device.values()))
 
 
-def _benchmarks(old: RunFacts, new: RunFacts, settings: dict[str, Any]) -> Iterator[tuple[str, Judged]]:
+def _benchmarks(old: RunFacts, new: RunFacts, settings: dict[str, Any]) -> Iterator[tuple[str, Row]]:
     for name, outcome in old.benchmarks.items():
         now = new.benchmarks.get(name, "did not run")
         if now == "did not run" and _MEASURES.get(name.partition("[")[0]) in settings["without"]:

@@ -5,24 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
-class Parameters(NamedTuple):
-    """Number of parameters in all, and of those that training changes."""
-
-    total: int
-    trained: int
-
-
-def count_parameters(module: torch.nn.Module) -> Parameters:
+def count_parameters(module: torch.nn.Module) -> int:
     """Parameters of a module; one that is used twice counts once."""
-    parameters = list(module.parameters())
-    return Parameters(sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad))
+    return sum(p.numel() for p in module.parameters())
 
 
 def count_gflop(call: Callable[[], object]) -> float:

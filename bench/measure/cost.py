@@ -12,7 +12,7 @@ from bench.measure.targets import predict_call, slices_per_call
 from bench.record import RunRecord, Score, Timing
 from bench.results.environment import device_facts, environment_facts, machine
 from bench.results.reuse import code_state
-from bench.runner import Run, load_segmenter, task_facts
+from bench.runner import Run, load_segmenter
 from bench.types import Segmenter, TaskSpec
 
 MEMORY = ("peak_allocated_mib", "peak_reserved_mib", "peak_rss_mib")
@@ -36,7 +36,7 @@ def complexity_scores(segmenter: Segmenter, task: TaskSpec, slices: int = 1) -> 
     """
     if segmenter.model is None:
         return []
-    millions = count_parameters(segmenter.model).total / 1e6  # before a prediction, which may rewrite it
+    millions = count_parameters(segmenter.model) / 1e6  # before a prediction, which may rewrite it
     with evaluations_counted(segmenter.model) as counted:
         gflop = count_gflop(predict_call(segmenter, task, 1, slices)) / slices
     stated = segmenter.evaluations * segmenter.samples
@@ -78,7 +78,7 @@ def footprint_scores(run: Run) -> list[Score]:
         progress.note(f"{run.cell.id}: reused: memory and arithmetic; {_AGAIN}")
         return known
     config, task = run.cell.config, run.dataset.spec
-    argument = {"config": config, "task": task_facts(task), "model": str(run.folder.model)}
+    argument = {"config": config, "task": task.facts(), "model": str(run.folder.model)}
     # A fit warms itself up: its first step is one, and nothing that it holds is gone at its second.
     calls = {"": ("predict_target", True), "train_": ("train_target", False)}
     if not config["method"].get("recipe"):

@@ -32,7 +32,7 @@ def predict_call(segmenter: Segmenter, task: TaskSpec, batch: int, slices: int =
 
 def predict_target(argument: dict[str, Any]) -> Callable[[], object]:
     """Predict one image with the fitted method; `argument` holds its "config", "task" and "model" folder."""
-    task = _task(argument)
+    task = TaskSpec.of(argument["task"])
     segmenter = build_segmenter(argument["config"], task)
     segmenter.load(Path(argument["model"]))
     return predict_call(segmenter, task, 1, slices_per_call(segmenter, argument["config"]))
@@ -40,7 +40,7 @@ def predict_target(argument: dict[str, Any]) -> Callable[[], object]:
 
 def train_target(argument: dict[str, Any]) -> Callable[[], object]:
     """Two training steps of the method's own batch size on random data."""
-    task, config = _task(argument), argument["config"]
+    task, config = TaskSpec.of(argument["task"]), argument["config"]
     recipe = {**config["method"]["recipe"], "steps": 2, "workers": 0}
     segmenter = build_segmenter({**config, "method": {**config["method"], "recipe": recipe}}, task)
     size = (*([slices_per_call(segmenter, config)] if segmenter.dims == 3 else []), *task.image_size)
@@ -51,11 +51,6 @@ def train_target(argument: dict[str, Any]) -> Callable[[], object]:
             segmenter.fit(items, items[:1], Path(folder))
 
     return call
-
-
-def _task(argument: dict[str, Any]) -> TaskSpec:
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in argument["task"].items()}
-    return TaskSpec(**values)
 
 
 def _random_items(task: TaskSpec, size: tuple[int, ...], count: int) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bench.metrics.lpips_trunk import TRUNK_SHA256, LpipsUnavailable, Trunk
-from bench.metrics.perceptual import images_at_once, undefined_reason
+from bench.metrics.perceptual import images_at_once
 
 Features = list[torch.Tensor]  # one (N, C_k, H_k, W_k) per stage, of unit length along C_k
 
@@ -46,13 +46,6 @@ class Lpips:
         return [torch.cat(parts) for parts in zip(*stages, strict=True)]
 
     @torch.inference_mode()
-    def feature_distance(self, a: Features, b: Features) -> torch.Tensor:
-        """LPIPS (N,) float64 of two lists of features."""
-        heads = self.network.lins
-        stages = [head((x - y).square()).mean((1, 2, 3)) for head, x, y in zip(heads, a, b, strict=True)]
-        return torch.stack(stages).sum(0).double().cpu()
-
-    @torch.inference_mode()
     def all_distances(self, features: Features) -> torch.Tensor:
         """LPIPS (M, M) float64 between every two of M maps, from their features.
 
@@ -68,14 +61,6 @@ class Lpips:
             total += squares[:, None] + squares - products - products.T
         return total.clamp(min=0)
 
-    def distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """LPIPS (N,) float64 of maps (N, 1 or 3, H, W) in [0, 1]; NaN for images below 31 px."""
-        if undefined_reason("LPIPS", *a.shape[-2:]) or not len(a):
-            return torch.full((len(a),), torch.nan, dtype=torch.float64)
-        size = images_at_once(a, self.device)
-        parts = zip(a.split(size), b.split(size), strict=True)
-        return torch.cat([self.feature_distance(self.features(x), self.features(y)) for x, y in parts])
-
 
 def _network(trunk: Trunk) -> Any:
     from sdseg.torchvision_ops import declare_missing_operators
@@ -88,13 +73,7 @@ def _network(trunk: Trunk) -> Any:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # it starts from a random trunk
         warnings.simplefilter("ignore")
         network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
-    stages = [
-        network.net.slice1,
-        network.net.slice2,
-        network.net.slice3,
-        network.net.slice4,
-        network.net.slice5,
-    ]
+    stages = (getattr(network.net, f"slice{number}") for number in range(1, 6))
     parameters = {f"features.{name}": value for stage in stages for name, value in stage.named_parameters()}
     if parameters.keys() != trunk.tensors.keys():
         raise LpipsUnavailable("the package lpips lays out its trunk differently; version 0.1.4 is known to work")

@@ -124,7 +124,7 @@ def when_empty(pair: Pair, worst: float) -> float | None:
 class Metric:
     """A named number of a pair with its unit, direction and convention; `Undefined` (or NaN) where it does not exist.
 
-    Lengths are in "mm" and volumes in "ml" as far as cases state their spacing (`facts_on`). `needs_score` asks for
+    Lengths are in "mm" and volumes in "ml" as far as cases state their spacing (`unit_on`). `needs_score` asks for
     the soft map. `kind`, `tolerance` and `note` are as in `bench.record.MetricFacts`; `bounds` are those of the kind
     unless given: [0, 1] of a share, from 0 of a distance, a volume or a count, none of other scores. An entry point of
     `sdseg.metrics` names such an object; its own name is that of the metric, and its `convention` "strict".
@@ -169,10 +169,6 @@ class Metric:
             tolerance=self.tolerance,
             note=self.note,
         )
-
-    def facts_on(self, spacing_mm: tuple[float, ...] | None) -> MetricFacts:
-        """The same on cases of this spacing."""
-        return self.facts.model_copy(update={"unit": self.unit_on(spacing_mm)})
 
 
 def share(name: str, convention: str, function: Callable[[Any], float], **more: Any) -> Metric:

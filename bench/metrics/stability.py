@@ -73,7 +73,6 @@ def _paper_counts() -> Iterator[StabilityMetric]:
 STRICT_METRICS = (*_image_metrics("strict"), *MASK_STABILITY)
 # Image metrics, how many images of a case are in them (its weight in the mean over images), and what was dropped.
 PAPER_METRICS = (*_image_metrics("sdseg"), *_paper_counts())
-STABILITY_METRICS = (*STRICT_METRICS, *_paper_counts())  # every name once
 
 
 def stability_metrics(mode: Mode) -> tuple[StabilityMetric, ...]:

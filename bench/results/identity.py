@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from bench.config import Cell
 from bench.declared import code_keys, file_keys, replaced
+from bench.files import sha256_of
 from bench.record import SCHEMA_VERSION
 from bench.sources import lasting_name, outside, outside_code
 
@@ -22,11 +21,6 @@ LATER_OPTIONS = {
     "suffix": None,
     "mask_suffix": None,
 }
-
-
-def digest(content: Any) -> str:
-    """sha256 of JSON-able content, independent of key order."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
@@ -91,12 +85,7 @@ def _content(value: Any) -> Any:
         return value
     root = Path(value)
     files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-    return [[str(p.relative_to(root)), _file_digest(p)] for p in files]
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return [[str(p.relative_to(root)), sha256_of(p)] for p in files]
 
 
 def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from bench import progress
 from bench.config import Cell
 from bench.declared import file_keys, replaced
 from bench.errors import InputError
-from bench.files import atomic_path, read_json, strict_json, write_json
+from bench.files import T, atomic_path, digest, read_json, strict_json, write_json
 from bench.record import REASON, SCORE_COLUMNS, RunRecord, read_record, read_scores
-from bench.results.identity import digest, run_identity
+from bench.results.identity import run_identity
 from bench.results.locking import locked
 from bench.results.seals import broken, check_seals, fitted_files, predictions_digest, seal
 from bench.scores import RunScores
@@ -132,15 +132,17 @@ class RunFolder:
         """Keep them beside the predictions."""
         write_json(self.path / "predictions" / "inference.json", facts)
 
+    def _known(self, name: str, kind: type[T]) -> T:
+        path = self.path / name
+        return read_json(path, kind, f"delete {self.path} and run again") if path.exists() else kind()
+
     def revisions(self) -> list[str]:
         """Every revision of the code that something in this folder was made with, in order; none where unknown."""
-        path = self.path / "revisions.json"
-        return read_json(path, list, f"delete {self.path} and run again") if path.exists() else []
+        return self._known("revisions.json", list)
 
     def threads(self) -> dict[str, list[int]]:
         """With how many threads each step (fit, predict) worked here, in order; none of a step where unknown."""
-        path = self.path / "threads.json"
-        return read_json(path, dict, f"delete {self.path} and run again") if path.exists() else {}
+        return self._known("threads.json", dict)
 
     def note_threads(self, step: str, *counts: int) -> None:
         """Remember them before a step works with so many, since results that are there already stay."""
@@ -150,8 +152,7 @@ class RunFolder:
 
     def steps(self) -> dict[str, Any]:
         """Of every step (fit, predict, score) the day it last worked and the hashes of its code; see `reuse.py`."""
-        path = self.path / "steps.json"
-        return read_json(path, dict, f"delete {self.path} and run again") if path.exists() else {}
+        return self._known("steps.json", dict)
 
     def write_steps(self, steps: dict[str, Any]) -> None:
         """Keep them beside the results."""

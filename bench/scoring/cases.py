@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench import progress
 from bench.device import resolve
-from bench.files import atomic_path
+from bench.files import atomic_path, digest
 from bench.metrics import Metric, plugin_code
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.lpips_trunk import LpipsUnavailable, load_trunk
@@ -23,7 +23,6 @@ from bench.protocols.gap import GAP_METRICS, GapValue, case_values, gap_table
 from bench.protocols.stability import protocol_stability, stability_mode
 from bench.record import ALL_DRAWS, REASON, SCHEMA_VERSION, SCORE_COLUMNS, MetricFacts, RunRecord
 from bench.results.environment import device_facts, environment_facts
-from bench.results.identity import digest
 from bench.results.stored import StoredCase
 from bench.scores import mean_defined
 from bench.sources import scoring_code

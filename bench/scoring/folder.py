@@ -15,12 +15,11 @@ from bench.datasets.masks.files import text_of
 from bench.datasets.splitting import split_digest
 from bench.device import resolve
 from bench.errors import InputError
-from bench.files import strict_json
+from bench.files import digest, strict_json
 from bench.metrics import MASK_METRICS, METRICS
 from bench.notes import heard
 from bench.protocols import Protocol, build_protocol, protocol_settings
 from bench.record import ALL_DRAWS, SCORED_FOLDER, RunRecord, spreadsheet_text
-from bench.results.identity import digest
 from bench.results.outputs import OutputFolder, check_apart
 from bench.results.seals import seal
 from bench.results.store import RunFolder

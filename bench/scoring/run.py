@@ -9,9 +9,10 @@ from typing import Any
 from bench import progress
 from bench.config import Cell
 from bench.device import resolve
+from bench.files import digest
 from bench.record import RunRecord, Score
 from bench.results.environment import device_facts, environment_facts, folder_revision, machine, revision
-from bench.results.identity import digest, run_identity
+from bench.results.identity import run_identity
 from bench.results.reuse import note_step
 from bench.results.store import RunFolder
 from bench.results.stored import read_case

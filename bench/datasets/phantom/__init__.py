@@ -9,8 +9,9 @@ from typing import Any
 from bench.datasets.phantom.fields import generator
 from bench.datasets.phantom.organs import ORGANS, draw_abdomen
 from bench.datasets.phantom.polyp import draw_scene, render
-from bench.datasets.splitting import SPLITS, check_split, digest, plane_size, split_digest
+from bench.datasets.splitting import SPLITS, check_split, plane_size, split_digest
 from bench.errors import InputError
+from bench.files import digest
 from bench.types import Case, TaskSpec
 
 # Part of the fingerprint: raise it with any change that alters a case.
@@ -18,35 +19,41 @@ VERSION = 1
 _KEPT_BYTES = 2**26
 
 
-class _Roster:
-    """Case ids of a phantom: `split-group-frame`, so that more training cases leave the test cases alone."""
+class _Phantom:
+    """Case ids `split-group-frame`, so that more training cases leave the test cases alone."""
 
-    def __init__(self, counts: Sequence[int], frames: int) -> None:
+    def __init__(self, counts: Sequence[int], frames: int, parameters: dict[str, Any]) -> None:
         if min(counts) < 0 or frames < 1:
             raise InputError(f"phantom: {list(counts)} cases in groups of {frames}: expected numbers above 0")
-        self.places = {
+        self._parameters = parameters
+        self._places = {
             f"{split}-{i // frames:04d}-{i % frames:02d}": (k, i // frames, i % frames)
             for k, split in enumerate(SPLITS)
             for i in range(counts[k])
         }
 
-    def ids(self, split: str) -> list[str]:
+    def case_ids(self, split: str) -> list[str]:
+        """Sorted ids of a split."""
         check_split(split)
-        return sorted(case for case in self.places if case.startswith(split + "-"))
+        return sorted(case for case in self._places if case.startswith(split + "-"))
 
-    def place(self, case_id: str) -> tuple[int, int, int]:
+    def _place(self, case_id: str) -> tuple[int, int, int]:
         """Split number, group and frame of a case; raises InputError for an unknown id."""
-        if case_id not in self.places:
+        if case_id not in self._places:
             raise InputError(f"case {case_id!r}: not in this phantom; see case_ids")
-        return self.places[case_id]
+        return self._places[case_id]
 
-    def fingerprint(self, parameters: dict[str, Any]) -> dict[str, str]:
-        groups = {case: case.rsplit("-", 1)[0] for case in self.places}
-        splits = {case: case.split("-", 1)[0] for case in self.places}
-        return {"data": digest({"version": VERSION, **parameters}), "split": split_digest(splits, groups)}
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of the generator's parameters and of the split."""
+        groups = {case: case.rsplit("-", 1)[0] for case in self._places}
+        splits = {case: case.split("-", 1)[0] for case in self._places}
+        return {"data": digest({"version": VERSION, **self._parameters}), "split": split_digest(splits, groups)}
+
+    def check(self) -> None:
+        """Nothing to read, nothing to check."""
 
 
-class Polyp:
+class Polyp(_Phantom):
     """Colonoscopy-like frames (3, size, size) in 0..255, one label; a group is a short sequence of one scene.
 
     `empty_share` is the share of scenes of each split without a lesion, spread evenly.
@@ -67,37 +74,25 @@ class Polyp:
             raise InputError(f"phantom: size {size}, empty_share {empty_share}: expected >= 16 and 0 <= share < 1")
         self.spec = TaskSpec(3, ("polyp",), plane_size(image_size), 2)
         self.size, self.empty_share, self.seed = size, empty_share, seed
-        self._roster = _Roster((n_train, n_val, n_test), sequence_length)
+        parameters = {"phantom": "polyp", "size": size, "empty_share": empty_share, "seed": seed}
+        super().__init__((n_train, n_val, n_test), sequence_length, parameters)
         # Predicting, scoring and the gallery ask for every test case, once a method: drawn anew each time it is 9 s.
         self._drawn = lru_cache(maxsize=max(1, _KEPT_BYTES // (13 * size**2)))(self._draw)
-
-    def case_ids(self, split: str) -> list[str]:
-        """Sorted ids of a split."""
-        return self._roster.ids(split)
 
     def case(self, case_id: str) -> Case:
         """One frame, the same whenever and in whatever order it is asked for."""
         return self._drawn(case_id)
 
     def _draw(self, case_id: str) -> Case:
-        split, group, frame = self._roster.place(case_id)
+        split, group, frame = self._place(case_id)
         # Spread evenly, so that any split holds its share to within one scene.
         empty = int((group + 1) * self.empty_share) > int(group * self.empty_share)
         scene = draw_scene(self.seed, split, group, not empty)
         image, mask = render(scene, generator(self.seed, split, group, frame + 1), self.size)
         return Case(case_id, case_id.rsplit("-", 1)[0], image, mask[None])
 
-    def fingerprint(self) -> dict[str, str]:
-        """Hashes of the generator's parameters and of the split."""
-        return self._roster.fingerprint(
-            {"phantom": "polyp", "size": self.size, "empty_share": self.empty_share, "seed": self.seed}
-        )
 
-    def check(self) -> None:
-        """Nothing to read, nothing to check."""
-
-
-class Organs:
+class Organs(_Phantom):
     """CT-like abdomens (1, *shape) in HU with five labels; every volume is its own group."""
 
     def __init__(
@@ -118,24 +113,13 @@ class Organs:
         self.spec = TaskSpec(1, ORGANS, plane_size(image_size), 3, (-175.0, 250.0))
         self.shape, self.spacing_mm = tuple(shape), tuple(float(s) for s in spacing_mm)
         self.absent_share, self.seed = absent_share, seed
-        self._roster = _Roster((n_train, n_val, n_test), 1)
-
-    def case_ids(self, split: str) -> list[str]:
-        """Sorted ids of a split."""
-        return self._roster.ids(split)
+        parameters = {"phantom": "organs", "absent_share": absent_share, "seed": seed}
+        geometry = {"shape": self.shape, "spacing_mm": self.spacing_mm}
+        super().__init__((n_train, n_val, n_test), 1, parameters | geometry)
 
     def case(self, case_id: str) -> Case:
         """One volume, the same whenever and in whatever order it is asked for."""
-        split, group, _ = self._roster.place(case_id)
+        split, group, _ = self._place(case_id)
         rng = generator(self.seed, split, group)
         image, reference = draw_abdomen(rng, self.shape, self.spacing_mm, self.absent_share)
         return Case(case_id, case_id.rsplit("-", 1)[0], image[None], reference, self.spacing_mm)
-
-    def fingerprint(self) -> dict[str, str]:
-        """Hashes of the generator's parameters and of the split."""
-        geometry = {"shape": self.shape, "spacing_mm": self.spacing_mm}
-        parameters = {"phantom": "organs", "absent_share": self.absent_share, "seed": self.seed}
-        return self._roster.fingerprint(parameters | geometry)
-
-    def check(self) -> None:
-        """Nothing to read, nothing to check."""
