@@ -27,22 +27,18 @@ class Entry(NamedTuple):
 
 
 def entries(what: str, overrides: Sequence[str] = ()) -> list[Entry]:
-    """All of `methods`, `datasets`, `profiles`, `metrics` or `protocols`."""
-    return metric_entries() if what == "metrics" else group_entries(what.removesuffix("s"), overrides)
+    """All of `methods`, `datasets`, `profiles`, `metrics` (over a pair of masks) or `protocols`.
 
+    The project's, those of the folders that hydra.searchpath names, then the entry points of installed packages.
+    """
+    if what == "metrics":
+        from bench.metrics import METRICS, PLUGIN_GROUP
 
-def group_entries(group: str, overrides: Sequence[str] = ()) -> list[Entry]:
-    """The files of a group, shipped and of the folders that hydra.searchpath names, and its entry points."""
+        own = [Entry(name, _docstring(metric.function), PROJECT) for name, metric in METRICS.items()]
+        return own + sorted(_points(PLUGIN_GROUP))
+    group = what.removesuffix("s")
     files = [Entry(name, _comment(path), origin) for name, (path, origin) in _files(group, overrides).items()]
     return sorted(files) + sorted(_points(GROUPS[group]) if group in GROUPS else ())
-
-
-def metric_entries() -> list[Entry]:
-    """The metrics over a pair of masks, and those of installed packages."""
-    from bench.metrics import METRICS, PLUGIN_GROUP
-
-    own = [Entry(name, _docstring(metric.function), PROJECT) for name, metric in METRICS.items()]
-    return own + sorted(_points(PLUGIN_GROUP))
 
 
 def in_all(overrides: Sequence[str]) -> list[str]:
@@ -53,12 +49,12 @@ def in_all(overrides: Sequence[str]) -> list[str]:
 
 def _files(group: str, overrides: Sequence[str]) -> dict[str, tuple[Path, str]]:
     """Path and origin of a group's files by name; the first folder that has a name wins, as Hydra does it."""
-    found: dict[str, tuple[Path, str]] = {}
+    by_name: dict[str, tuple[Path, str]] = {}
     for folder in (CONF_DIR, *search_folders(overrides)):
         for path in (folder / group).rglob("*.yaml"):
             name = path.relative_to(folder / group).with_suffix("").as_posix()
-            found.setdefault(name, (path, PROJECT if folder == CONF_DIR else str(folder)))
-    return found
+            by_name.setdefault(name, (path, PROJECT if folder == CONF_DIR else str(folder)))
+    return by_name
 
 
 def _merged(name: str, files: dict[str, Path]) -> dict[str, Any]:

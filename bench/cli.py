@@ -114,9 +114,9 @@ def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from bench.command.export import export_run
 
     sweep_parts(parsed.out.parent)
-    found = export_run(parsed.run, parsed.out, parsed.trust, overrides)
-    difference = f"scores differ by at most {found.score_difference:.1e}"
-    say(f"{parsed.out}: {difference}, {found.flipped} of {found.pixels} mask pixels fell on the other side")
+    export = export_run(parsed.run, parsed.out, parsed.trust, overrides)
+    difference = f"scores differ by at most {export.score_difference:.1e}"
+    say(f"{parsed.out}: {difference}, {export.flipped} of {export.pixels} mask pixels fell on the other side")
     return DONE
 
 
@@ -142,8 +142,8 @@ def _compare(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.compare import compare_runs, find_run
 
     a, b = (find_run(run, parsed.runs) for run in (parsed.a, parsed.b))
-    found = compare_runs(a, b, parsed.metric, parsed.margin)
-    say(f"{found.answer}\n{found.condition}\n\n{found.table()}")
+    comparison = compare_runs(a, b, parsed.metric, parsed.margin)
+    say(f"{comparison.answer}\n{comparison.condition}\n\n{comparison.table()}")
     return DONE
 
 

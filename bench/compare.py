@@ -64,10 +64,8 @@ class RunComparison:
 
     def _where_defined(self, row: LabelComparison, words: str) -> str:
         """The same words, kept to the cases they are about where one side alone is undefined or infinite on others."""
-        a, b = (
-            row.comparison.undefined - row.comparison.undefined_b,
-            row.comparison.undefined - row.comparison.undefined_a,
-        )
+        both = row.comparison.undefined
+        a, b = both - row.comparison.undefined_b, both - row.comparison.undefined_a
         if not a and not b:
             return words
         kept = words[0].lower() + words[1:] if words.startswith("No ") else words
@@ -88,14 +86,11 @@ class RunComparison:
         cells = []
         for row in self.rows:
             comparison, interval = row.comparison, row.comparison.difference
-            means = comparison.mean_a, comparison.mean_b
+            means = zip((comparison.mean_a, comparison.mean_b), row.infinite, strict=True)
             cells.append(
                 (
                     row.label,
-                    *(
-                        "infinite" if infinite else f"{mean:.4f}"
-                        for mean, infinite in zip(means, row.infinite, strict=True)
-                    ),
+                    *("infinite" if infinite else f"{mean:.4f}" for mean, infinite in means),
                     f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]",
                     _p(row.p),
                     f"{comparison.improved:.0%}",
@@ -156,16 +151,12 @@ def find_run(given: str, runs_dir: Path) -> Path:
     """A run folder, of a model or of score-folder, by its path, or the one run under `runs_dir` of a method's name."""
     if any((Path(given) / name).exists() for name in ("record.json", "summary.json")):
         return Path(given)
-    candidates = (
-        sorted(path.parent for path in runs_dir.glob(f"*/{given}/seed*/record.json")) if "/" not in given else []
-    )
-    if len(candidates) == 1:
-        return candidates[0]
-    what = (
-        f"{len(candidates)} runs of that method under {runs_dir}, the first is {candidates[0]}"
-        if candidates
-        else "no scored run"
-    )
+    records = sorted(runs_dir.glob(f"*/{given}/seed*/record.json")) if "/" not in given else []
+    if len(records) == 1:
+        return records[0].parent
+    what = "no scored run"
+    if records:
+        what = f"{len(records)} runs of that method under {runs_dir}, the first is {records[0].parent}"
     raise InputError(f"{given}: {what}; give a run folder {runs_dir}/DATASET/METHOD/seed*-*, or one of score-folder")
 
 

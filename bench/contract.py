@@ -101,12 +101,12 @@ def answer_checked(
     Noise that comes from anywhere but an image's own generator differs then. A second repetition, where the first one
     differs, tells such noise from the rounding of another batch.
     """
-    found = answer(segmenter, task, image, generators)
+    together = answer(segmenter, task, image, generators)
     last = generators[-1]
     alone = answer(segmenter, task, image[-1:], [last.again()])
-    apart = difference(found.score[-1], alone.score[0])
+    apart = difference(together.score[-1], alone.score[0])
     if apart <= ROUNDING:
-        return found
+        return together
     case = f"case {last.case_id}"
     repeated = difference(alone.score, answer(segmenter, task, image[-1:], [last.again()]).score)
     if repeated > ROUNDING:
@@ -121,7 +121,7 @@ def answer_checked(
             " the given generators, one per image, and no layer may mix the images of a batch (model.eval())",
             "batch",
         )
-    return found
+    return together
 
 
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:

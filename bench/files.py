@@ -118,13 +118,13 @@ def sha256_of(path: Path) -> str:
 def sweep_parts(folder: Path, below: bool = False) -> None:
     """Remove what killed processes of this machine left half written in a folder, and what anybody left a day ago."""
     for part in folder.rglob(".part-*") if below else folder.glob(".part-*"):
-        found = _PART.match(part.name)
+        name = _PART.match(part.name)
         try:
             written = part.lstat().st_mtime
-            gone = found and (_owner_is_gone(found[1], found[2], written) or time.time() - written > _DAY_S)
+            gone = name and (_owner_is_gone(name[1], name[2], written) or time.time() - written > _DAY_S)
             if gone and part.is_file():
                 part.unlink()
-            elif gone and found and found[1] and part.is_dir():
+            elif gone and name and name[1] and part.is_dir():
                 shutil.rmtree(part, ignore_errors=True)
         except OSError:  # gone meanwhile, or somebody else's
             continue

@@ -19,11 +19,8 @@ class Notes:
 
     def lines(self) -> list[str]:
         """One line per kind: the file, or the first of them and how many more."""
-        return sorted(f"{_first(list(files))}: {text}" for text, files in self._files.items())
-
-
-def _first(files: list[str]) -> str:
-    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+        more = {text: f" and {len(files) - 1} more" if len(files) > 1 else "" for text, files in self._files.items()}
+        return sorted(f"{next(iter(files))}{more[text]}: {text}" for text, files in self._files.items())
 
 
 _listeners: list[Notes] = []

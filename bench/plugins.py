@@ -52,15 +52,15 @@ def _arguments(target: str, given: set[str]) -> dict[str, Any]:
     made_by = import_by_name(target)
     if not callable(made_by):
         raise InputError(f"{target} is a {type(made_by).__name__}; the entry point must name a class or a function")
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for parameter in inspect.signature(made_by).parameters.values():
         if parameter.name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if parameter.default is parameter.empty:
-            found[parameter.name] = "${image_size}" if parameter.name == "image_size" else "???"
+            arguments[parameter.name] = "${image_size}" if parameter.name == "image_size" else "???"
         elif _is_plain(parameter.default):
-            found[parameter.name] = parameter.default
-    return found
+            arguments[parameter.name] = parameter.default
+    return arguments
 
 
 def _is_plain(value: Any) -> bool:

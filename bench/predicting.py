@@ -40,7 +40,7 @@ def predict_cases(
         generator.onto = Onto(grid, option="method.options.resample=true")
         return generator
 
-    found: list[Prediction] = []
+    predictions: list[Prediction] = []
     if task.dims == 3:
         for case, draw in zip(cases, draws, strict=True):
             image = method_image(case, task)
@@ -54,8 +54,8 @@ def predict_cases(
                 generators = [generator_of(case, draw, z) for z in range(len(slices))]
                 parts = [asked(slices[i : i + batch], generators[i : i + batch]) for i in range(0, len(slices), batch)]
                 score, mask = (torch.cat(x).transpose(0, 1) for x in zip(*parts, strict=True))
-            found.append(Prediction(*to_native_size(score, mask, case.image.shape[1:])))
-        return found
+            predictions.append(Prediction(*to_native_size(score, mask, case.image.shape[1:])))
+        return predictions
     images = torch.stack([method_image(case, task) for case in cases])
     generators = [generator_of(case, draw) for case, draw in zip(cases, draws, strict=True)]
     together = asked(images, generators)

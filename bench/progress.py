@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 _logger = logging.getLogger("progress")
 
 
-def report(task: str, done: int, total: int, detail: str = "") -> None:
+def report(task: str, done: int, total: int) -> None:
     """Say how far a task is; cheap when nobody listens."""
-    _logger.info(task, extra={"done": done, "total": total, "detail": detail})
+    _logger.info(task, extra={"done": done, "total": total})
 
 
 def note(text: str) -> None:

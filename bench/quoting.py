@@ -52,13 +52,13 @@ _SWEEP = object()
 def _parsed(value: str) -> object:
     """What Hydra makes of a value: None where it cannot read it, _SWEEP for several values."""
     try:
-        found = OverridesParser.create().parse_override(f"key={value}")
+        override = OverridesParser.create().parse_override(f"key={value}")
     except HydraException:
         return None
-    if found.is_sweep_override():
+    if override.is_sweep_override():
         return _SWEEP
     # A number or a null that is no text differs from its own spelling.
-    return found._value if isinstance(found._value, (str, QuotedString)) else (found._value,)
+    return override._value if isinstance(override._value, (str, QuotedString)) else (override._value,)
 
 
 def _exists(value: str) -> bool:

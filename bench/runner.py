@@ -19,6 +19,7 @@ from bench.config import Cell
 from bench.contract import Ask, answer, answer_checked, errors_of, plain_facts
 from bench.datasets.contract import check_dataset
 from bench.datasets.items import TrainingItems
+from bench.datasets.splitting import SPLITS
 from bench.device import resolve, stated
 from bench.errors import InputError, NotApplicableError
 from bench.files import digest
@@ -155,8 +156,8 @@ class Run:
             cases, draws = [case_of[case_id] for case_id, _ in part], [draw for _, draw in part]
             with heard(notes):
                 answers, ask = predict_cases(segmenter, task, cases, draws, self.cell.config, ask), answer
-            for case, draw, found in zip(cases, draws, answers, strict=True):
-                self.folder.write_prediction(draw, case.id, *(np.asarray(x) for x in found))
+            for case, draw, answered in zip(cases, draws, answers, strict=True):
+                self.folder.write_prediction(draw, case.id, *(np.asarray(x) for x in answered))
             progress.report("predicting", min(start + size, len(wanted)), len(wanted))
         describe = getattr(segmenter, "describe", None)
         with errors_of(self._method, "describe"):
@@ -247,11 +248,9 @@ def training_items(dataset: Any, split: str, dims: int) -> TrainingItems:
 def checked_dataset(cell: Cell) -> Dataset:
     """The cell's dataset, every file of it looked at (once a process): a bad one stops a run before it starts."""
     dataset = _checked(json.dumps(cell.config["dataset"]))
-    for split in ("train", "val", "test"):
-        if not dataset.case_ids(split) and cell.config["method"].get("recipe") and split != "test":
+    for split in SPLITS if cell.config["method"].get("recipe") else ("test",):
+        if not dataset.case_ids(split):
             raise InputError(f"dataset {cell.dataset}: the {split} split is empty; add cases or change the split")
-    if not dataset.case_ids("test"):
-        raise InputError(f"dataset {cell.dataset}: the test split is empty; add cases or change the split")
     return dataset
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,7 +67,7 @@ def method_code(section: Mapping[str, Any]) -> str:
 
 def method_files(section: Mapping[str, Any]) -> list[Path]:
     """The files behind a method: where an error in its code is looked for."""
-    return list(_sources(frozenset(_packages(section) - _HARNESS - _LIBRARIES), with_project=True).values())
+    return list(_sources(_packages(section) - _HARNESS - _LIBRARIES, with_project=True).values())
 
 
 def outside_folder(section: Mapping[str, Any]) -> Path | None:
@@ -83,16 +83,12 @@ def scoring_code() -> str:
     return _hash({path.relative_to(_BENCH).as_posix(): path for path in [*files, _BENCH / "scoring/cases.py"]})
 
 
-def fingerprint(packages: Iterable[str], with_project: bool = False) -> str:
+@cache
+def fingerprint(packages: frozenset[str], with_project: bool = False) -> str:
     """sha256 of the source of top-level packages or modules and of what they import, wherever that lies.
 
     Asked once a process: what was imported is what lay there at the start.
     """
-    return _fingerprint(frozenset(packages), with_project)
-
-
-@cache
-def _fingerprint(packages: frozenset[str], with_project: bool) -> str:
     return _hash(_sources(packages, with_project))
 
 
@@ -101,29 +97,29 @@ def _hash(files: Mapping[str, Path]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _packages(section: Mapping[str, Any]) -> set[str]:
-    return {name.partition(".")[0] for name in code_names(section)}
+def _packages(section: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(name.partition(".")[0] for name in code_names(section))
 
 
-def _outside_packages(section: Mapping[str, Any]) -> set[str]:
-    return _packages(section) - PROJECT.keys() - _HARNESS - _LIBRARIES
+def _outside_packages(section: Mapping[str, Any]) -> frozenset[str]:
+    return _packages(section) - frozenset(PROJECT) - _HARNESS - _LIBRARIES
 
 
 @cache
 def _sources(packages: frozenset[str], with_project: bool) -> dict[str, Path]:
     """Files by a name that does not say where they lie, of packages and of those that they import."""
-    found: dict[str, Path] = {}
+    sources: dict[str, Path] = {}
     seen: set[str] = set()
     waiting = set(packages)
     while waiting:
         package = waiting.pop()
         seen.add(package)
         files = dict(_files(package))
-        found |= files
+        sources |= files
         imported = PROJECT[package] if package in PROJECT else set[str]().union(*map(_imports, files.values()))
         others = imported - seen - _HARNESS - _LIBRARIES - sys.stdlib_module_names
         waiting |= {other for other in others if _is_source(other, with_project)}
-    return found
+    return sources
 
 
 def _is_source(package: str, with_project: bool) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from bench.device import synchronize
 from bench.measure.cost import footprint_scores, known_rounds, latency_scores
-from bench.measure.latency import LatencyResult, warm_up
+from bench.measure.latency import warm_up
 from bench.measure.targets import predict_call, slices_per_call
 from bench.runner import Run
 from suites.reference_workload import ReferenceWorkload
@@ -39,7 +39,7 @@ def test_speed(run: Run, batch_size: int, benchmark, publish, request: pytest.Fi
         answer = benchmark.pedantic(timed, setup=workload, rounds=rounds)
         timing = workload.timing(list(benchmark.stats.stats.data))
     assert answer.mask.shape[0] == batch_size
-    publish(latency_scores(LatencyResult(timing.seconds, batch_size), slices), timings={name: timing})
+    publish(latency_scores(timing.seconds, batch_size, slices), timings={name: timing})
 
 
 def test_footprint(run: Run, benchmark, publish) -> None:

@@ -26,11 +26,11 @@ def test_stability(run: Run, benchmark, publish) -> None:
     run_scores = run.folder.run_scores()
     expected = len(run.dataset.case_ids("test")) * len(run.dataset.spec.labels)
     rows = []
-    for metric in stability_metrics(stability_mode(protocol.name)):
-        scored = len(run_scores.rows(metric.name, single=False))
-        assert scored == expected, f"{metric.name}: {scored} rows, expected {expected}"
-        summary, facts = agreement([run_scores], metric.name, metric.facts), metric.facts
+    for name, facts in stability_metrics(stability_mode(protocol.name)).items():
+        scored = len(run_scores.rows(name, single=False))
+        assert scored == expected, f"{name}: {scored} rows, expected {expected}"
+        summary, (convention,) = agreement([run_scores], name, facts), run_scores.conventions(name, single=False)
         value = summary.count if facts.kind == "count" else summary.mean
-        told = {"unit": facts.unit, "better": facts.better, "convention": metric.convention, "note": summary.why}
-        rows.append(Score(metric=metric.name, value=value, **told))
+        told = {"unit": facts.unit, "better": facts.better, "convention": convention, "note": summary.why}
+        rows.append(Score(metric=name, value=value, **told))
     publish(rows, into_record=False)

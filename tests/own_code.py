@@ -104,7 +104,7 @@ def as_a_new_process() -> None:
     for name in [name for name in sys.modules if name.startswith("own_")]:
         del sys.modules[name]
     importlib.invalidate_caches()
-    for asked in (sources._fingerprint, sources._sources, plugins._node, runner._checked, runner.training_items):
+    for asked in (sources.fingerprint, sources._sources, plugins._node, runner._checked, runner.training_items):
         asked.cache_clear()
 
 

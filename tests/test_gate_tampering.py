@@ -10,7 +10,7 @@ import pytest
 
 from bench.errors import InputError
 from bench.gate import Reference, RunFacts, judge, read_reference, run_facts, write_reference
-from bench.gate.selection import facts_or_fault
+from bench.gate.command import facts_or_fault
 from bench.results.store import RunFolder
 from tests.gate_fixtures import (
     COMMIT,

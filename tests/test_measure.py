@@ -13,7 +13,7 @@ from bench.errors import InputError, RunError
 from bench.measure import latency
 from bench.measure.complexity import count_gflop, count_parameters, evaluations_counted
 from bench.measure.cost import complexity_scores, latency_scores
-from bench.measure.latency import LatencyResult, warm_up
+from bench.measure.latency import warm_up
 from bench.measure.memory import measure_peak_memory
 from bench.measure.targets import slices_per_call
 from bench.types import Prediction, TaskSpec
@@ -61,13 +61,13 @@ def test_never_more_calls_than_asked_for_and_always_a_warm_up(clock):
 
 
 def test_percentiles_on_paper():
-    result = LatencyResult([float(i) for i in range(101)], batch=10)
-    assert (result.p50, result.p95, result.samples_per_s) == (50, 95, 0.2)
+    scores = {score.metric: score.value for score in latency_scores([float(i) for i in range(101)], 1)}
+    assert (scores["latency_ms_p50"], scores["latency_ms_p95"]) == (50_000, 95_000)
+    assert latency_scores([50.0], 10)[0].value == 0.2
 
 
 def test_answers_per_second_are_of_images_or_slices():
-    result = LatencyResult([0.5, 0.5, 0.5], batch=1)
-    scores = {score.metric: score for score in latency_scores(result, slices=32)}
+    scores = {score.metric: score for score in latency_scores([0.5, 0.5, 0.5], 1, slices=32)}
     assert (scores["samples_per_s"].value, scores["samples_per_s_batch1"].value) == (64, 64)
     assert scores["latency_ms_p50"].value == 500  # of the whole block
     assert "3 calls" in scores["latency_ms_p50"].note

@@ -71,13 +71,9 @@ def test_batched_equals_a_loop_over_pairs(shape, labels):
 def test_every_metric_of_the_list_for_every_label():
     scores, masks = _draws((20, 20))
     values = case_stability(scores, masks)
-    assert values.keys() == {(metric.name, label) for metric in STRICT_METRICS for label in range(2)}
+    assert values.keys() == {(metric, label) for metric in STRICT_METRICS for label in range(2)}
     values = paper_stability(scores, masks, masks[0])
-    assert values.keys() == {(metric.name, label) for metric in PAPER_METRICS for label in range(2)}
-    for mode in ("strict", "paper"):
-        names = [metric.name for metric in stability_metrics(mode)]
-        assert len(set(names)) == len(names)
-    assert {metric.convention for metric in stability_metrics("paper")} == {"sdseg", "strict"}
+    assert values.keys() == {(metric, label) for metric in PAPER_METRICS for label in range(2)}
 
 
 def test_without_scores_there_are_masks_only():
@@ -232,14 +228,12 @@ def test_paper_mode_of_a_volume_counts_slices_with_a_reference():
 
 def test_only_sdseg_scores_as_the_paper():
     scores, masks = _draws((2, 16, 16))
-    expected = {metric.name for metric in MASK_STABILITY}
     for name in PROTOCOLS:
         rows = list(protocol_stability(build_protocol(name, 12), masks[0], scores, masks))
         conventions = {metric: convention for _, metric, convention, _ in rows}
-        known = {metric.name: metric.convention for metric in stability_metrics(stability_mode(name))}
-        assert conventions == known
-        assert {"sdseg", "strict"} == set(conventions.values()) or name != "sdseg"
-        assert {metric for metric, convention in conventions.items() if convention == "strict"} >= expected
+        assert conventions.keys() == stability_metrics(stability_mode(name)).keys()
+        strict = {metric for metric, convention in conventions.items() if convention == "strict"}
+        assert strict == (set(MASK_STABILITY) if name == "sdseg" else set(STRICT_METRICS))
     assert stability_mode("sdseg") == "paper"
 
 

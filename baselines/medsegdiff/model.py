@@ -101,14 +101,14 @@ class MedSegDiff(WholeNetwork):
         image = ((image + 1) / 2).contiguous(memory_format=torch.channels_last)
         own = [generator for g in generators for generator in sample_generators(g, samples)]
         rows = torch.arange(len(image), device=image.device).repeat_interleave(samples)
-        found = []
+        drawn = []
         with _channels_last(self.network):
             guide = self.network.guide(image)
             for start in range(0, len(rows), max_batch):
                 part = rows[start : start + max_batch]
                 run = _Run(self, image[part], guide and guide.rows(part), own[start : start + max_batch])
-                found.append(run.sample(sampler, steps, eta, mixing))
-        maps = torch.cat(found).unflatten(0, (len(image), samples))
+                drawn.append(run.sample(sampler, steps, eta, mixing))
+        maps = torch.cat(drawn).unflatten(0, (len(image), samples))
         if fusion != "mean_sq":  # the release squares the mean of samples as they are
             maps = maps.clamp(0, 1)
         score = fuse(maps, fusion).clamp(0, 1)

@@ -105,9 +105,9 @@ class MedSegDiffNetwork(nn.Module):
         if self.config.version == "v1":
             return None
         with torch.autocast(image.device.type, enabled=False):
-            found = self.hwm(image.float())
-            anchors = found.anchors() if self.config.version == "v2" else found.decoded[-1]
-            return Guide(anchors, found.bottleneck, found.cal)
+            highway = self.hwm(image.float())
+            anchors = highway.anchors() if self.config.version == "v2" else highway.decoded[-1]
+            return Guide(anchors, highway.bottleneck, highway.cal)
 
     def forward(
         self,
@@ -170,7 +170,7 @@ class MedSegDiffNetwork(nn.Module):
         adds = self.config.v1_bottleneck == "seeded"
         if not (adds or calibrate):
             return h, None
-        found = self.hwm(image, downsampled[: self.config.modulated])
+        highway = self.hwm(image, downsampled[: self.config.modulated])
         if adds:
-            h = h + conv2d(found.bottleneck, self.bottleneck_weight, self.bottleneck_bias)
-        return h, found.cal
+            h = h + conv2d(highway.bottleneck, self.bottleneck_weight, self.bottleneck_bias)
+        return h, highway.cal

@@ -18,16 +18,16 @@ _HIGHWAY = "hwm."
 
 def rows(config: MedSegDiffConfig) -> list[Row]:
     """The denoiser's tensors in the release and in diffusers; some name layers that a level lacks."""
-    found = unet_rows(config.blocks, config.attention)
+    named = unet_rows(config.blocks, config.attention)
     for level in range(len(config.widths) - 1):
         up = len(config.widths) - 1 - level  # the level that up block number `level` works on
         place = 1 + config.attention[up]
         down_name = f"input_blocks.{(level + 1) * (config.blocks + 1)}.0.op"
         up_name = f"output_blocks.{level * (config.blocks + 1) + config.blocks}.{place}.conv"
         for leaf in ("weight", "bias"):
-            found.append(Row(f"{down_name}.{leaf}", (f"down_blocks.{level}.downsamplers.0.conv.{leaf}",)))
-            found.append(Row(f"{up_name}.{leaf}", (f"up_blocks.{level}.upsamplers.0.conv.{leaf}",)))
-    return found
+            named.append(Row(f"{down_name}.{leaf}", (f"down_blocks.{level}.downsamplers.0.conv.{leaf}",)))
+            named.append(Row(f"{up_name}.{leaf}", (f"up_blocks.{level}.upsamplers.0.conv.{leaf}",)))
+    return named
 
 
 def load_official(source: Path | str | Mapping[str, torch.Tensor], **options: Any) -> MedSegDiff:
@@ -67,18 +67,18 @@ def _build(given: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> Med
     core = {name: tensor for name, tensor in state.items() if not name.startswith(_HIGHWAY)}
     known = rows(config)
     theirs = {f"unet.{name}": row.theirs for row in known for name in row.ours}
-    found = {f"unet.{name}": tensor for name, tensor in rename(core, known).items()}
-    found |= {name: tensor for name, tensor in state.items() if name.startswith(_HIGHWAY)}
+    tensors = {f"unet.{name}": tensor for name, tensor in rename(core, known).items()}
+    tensors |= {name: tensor for name, tensor in state.items() if name.startswith(_HIGHWAY)}
     wanted = model.network.state_dict()
-    for name in [*wanted, *found]:
+    for name in [*wanted, *tensors]:
         shown = theirs.get(name, name)
-        if name not in found:
+        if name not in tensors:
             raise ValueError(f"{shown} is missing")
         if name not in wanted:
             raise ValueError(f"{shown} belongs to another network")
-        if found[name].shape != wanted[name].shape:
-            raise ValueError(f"{shown} has shape {tuple(found[name].shape)}, expected {tuple(wanted[name].shape)}")
-    model.network.load_state_dict(found)
+        if tensors[name].shape != wanted[name].shape:
+            raise ValueError(f"{shown} has shape {tuple(tensors[name].shape)}, expected {tuple(wanted[name].shape)}")
+    model.network.load_state_dict(tensors)
     return model.eval()
 
 

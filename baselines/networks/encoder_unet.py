@@ -137,7 +137,7 @@ def _encoder_state(state: Mapping[str, torch.Tensor], encoder: nn.Module) -> dic
     for prefix in ("module.", "encoder.", "model."):
         state = part(state, prefix) or state
     wrapper = "model." if all(name.startswith("model.") for name in wanted) else ""  # around timm's networks
-    found = {wrapper + name: tensor for name, tensor in state.items() if not name.startswith(_CLASSIFIERS)}
+    loaded = {wrapper + name: tensor for name, tensor in state.items() if not name.startswith(_CLASSIFIERS)}
     # Files older than these counters, which only a norm without momentum reads, lack them.
-    counters = {n: t for n, t in wanted.items() if n.endswith("num_batches_tracked") and n not in found}
-    return {**found, **counters}
+    counters = {n: t for n, t in wanted.items() if n.endswith("num_batches_tracked") and n not in loaded}
+    return {**loaded, **counters}

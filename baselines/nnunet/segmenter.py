@@ -119,8 +119,8 @@ class NNUNetSegmenter:
 
         A generator may say its volume's `spacing_mm`; without, a volume counts as having the training set's median.
         """
-        found = [self._predict_case(x, g) for x, g in zip(image, generators, strict=True)]
-        return Prediction(*(torch.stack(x) for x in zip(*found, strict=True)))
+        answers = [self._predict_case(x, g) for x, g in zip(image, generators, strict=True)]
+        return Prediction(*(torch.stack(x) for x in zip(*answers, strict=True)))
 
     def _predict_case(self, image: torch.Tensor, generator: Any) -> tuple[torch.Tensor, torch.Tensor]:
         values = native_values(image, self.task.intensity)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 
 from bench.config import Cell
 from bench.errors import InputError, RunError
@@ -55,15 +55,8 @@ def _steps(run: Run) -> int:
 
 def _seconds_per_step(run: Run) -> float | None:
     """What a step took in the newest finished training of the method on the data set, or None."""
-    found = list(run.folder.path.parent.glob("seed*/model/fit.json"))
-    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
-        if (seconds := _read_seconds(path)) is not None:
-            return seconds
+    finished = list(run.folder.path.parent.glob("seed*/model/fit.json"))
+    for path in sorted(finished, key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return float(json.loads(path.read_text(encoding="utf-8"))["train_s_per_step"])
     return None
-
-
-def _read_seconds(path: Path) -> float | None:
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["train_s_per_step"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

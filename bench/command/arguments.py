@@ -99,26 +99,22 @@ def _add_scoring(score: argparse.ArgumentParser) -> None:
     grouped.add_argument("--groups", type=Path, metavar="FILE", help=table)
     pattern = "expression whose first group in brackets, or whole match in a file's stem, names the case's group"
     grouped.add_argument("--group-regex", metavar="REGEX", help=pattern)
-    names = "comma-separated; NSD@3 is NSD at a tolerance of 3 mm (px); default: all that there is input for"
-    score.add_argument("--metrics", type=_names, metavar="NAMES", help=names)
+    which = "comma-separated; NSD@3 is NSD at a tolerance of 3 mm (px); default: all that there is input for"
+    score.add_argument("--metrics", type=_names, metavar="NAMES", help=which)
     sized = "in-plane size in pixels of protocols that score at their network's (sdseg, medsegdiff); default: 256"
     score.add_argument("--size", type=int, default=256, metavar="N", help=sized)
     score.add_argument("--pred-suffix", default="", metavar="TEXT", help="ending of stems in PRED, such as _mask")
     score.add_argument("--ref-suffix", default="", metavar="TEXT", help="the same in REF, such as _segmentation")
     score.add_argument("--subset", action="store_true", help="leave out references that have no prediction")
-    _add_naming(score)
+    names = score.add_argument_group("what report, compare and gate call these masks")
+    names.add_argument("--method", metavar="NAME", help="default: the name of DIR")
+    names.add_argument("--dataset", metavar="NAME", help="default: the name of REF and of its folder")
+    names.add_argument("--seed", type=int, default=0, metavar="N", help="masks of one method's trainings: one row")
     _add_masks(score)
     other = "bring predictions on another grid or of another size to their references' (masks by nearest neighbour)"
     score.add_argument("--resample", action="store_true", help=other)
     every = "also score the same masks under every protocol: conventions.parquet"
     score.add_argument("--conventions", action="store_true", help=every)
-
-
-def _add_naming(score: argparse.ArgumentParser) -> None:
-    names = score.add_argument_group("what report, compare and gate call these masks")
-    names.add_argument("--method", metavar="NAME", help="default: the name of DIR")
-    names.add_argument("--dataset", metavar="NAME", help="default: the name of REF and of its folder")
-    names.add_argument("--seed", type=int, default=0, metavar="N", help="masks of one method's trainings: one row")
 
 
 def _add_masks(score: argparse.ArgumentParser) -> None:

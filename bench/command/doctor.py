@@ -31,7 +31,7 @@ OPTIONAL = {
 
 
 class Check(NamedTuple):
-    """One look at the machine: `remedy` says what to do where `ok` is false, and is empty otherwise."""
+    """One look at the machine: `remedy` says what to do where `ok` is false."""
 
     name: str
     ok: bool
@@ -57,15 +57,15 @@ def doctor_report(runs: Path = Path("runs")) -> list[Check]:
 def check_python() -> Check:
     """The interpreter's version."""
     wanted = ".".join(map(str, MINIMUM_PYTHON))
-    found = ".".join(map(str, sys.version_info[:3]))
+    here = ".".join(map(str, sys.version_info[:3]))
     ok = sys.version_info[:2] >= MINIMUM_PYTHON
-    return Check("Python", ok, found, "" if ok else f"install Python {wanted} or newer: make PYTHON=python{wanted}")
+    return Check("Python", ok, here, f"install Python {wanted} or newer: make PYTHON=python{wanted}")
 
 
 def check_torch() -> Check:
     """The version of torch."""
     ok = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) >= MINIMUM_TORCH
-    return Check("torch", ok, torch.__version__, "" if ok else "pip install --constraint constraints.txt torch")
+    return Check("torch", ok, torch.__version__, "pip install --constraint constraints.txt torch")
 
 
 def check_device() -> Check:
@@ -99,11 +99,10 @@ def check_packages() -> list[Check]:
     required = [re.split(r"[<>=!~;\[ ]", line)[0] for line in lines if "extra ==" not in line]
     missing = [name for name in required if package_version(name) is None]
     detail = f"missing: {', '.join(missing)}" if missing else f"all {len(required)} present"
-    checks = [Check("packages", not missing, detail, "pip install -e ." if missing else "")]
+    checks = [Check("packages", not missing, detail, "pip install -e .")]
     for name, (purpose, remedy) in OPTIONAL.items():
-        found = package_version(name)
-        detail = found or f"missing (optional, for {purpose})"
-        checks.append(Check(name, found is not None, detail, "" if found else remedy))
+        version = package_version(name)
+        checks.append(Check(name, version is not None, version or f"missing (optional, for {purpose})", remedy))
     return checks
 
 
@@ -126,9 +125,8 @@ def check_folder(runs: Path) -> Check:
     except OSError as error:
         return Check("results folder", False, f"{runs}: not writable ({error.strerror})", "choose another folder")
     free = shutil.disk_usage(folder).free / 2**30
-    ok = free >= MINIMUM_DISK_GIB
-    detail = f"{runs}: writable, {free:.1f} GiB free"
-    return Check("results folder", ok, detail, "" if ok else f"make room: {MINIMUM_DISK_GIB:g} GiB are advisable")
+    detail, remedy = f"{runs}: writable, {free:.1f} GiB free", f"make room: {MINIMUM_DISK_GIB:g} GiB are advisable"
+    return Check("results folder", free >= MINIMUM_DISK_GIB, detail, remedy)
 
 
 def check_memory() -> Check:
@@ -137,15 +135,13 @@ def check_memory() -> Check:
 
     memory = psutil.virtual_memory()
     total, free = memory.total / 2**30, memory.available / 2**30
-    ok = free >= MINIMUM_MEMORY_GIB
-    remedy = "" if ok else f"close other programs: {MINIMUM_MEMORY_GIB:g} GiB free are advisable"
-    return Check("memory", ok, f"{total:.1f} GiB, {free:.1f} GiB free", remedy)
+    remedy = f"close other programs: {MINIMUM_MEMORY_GIB:g} GiB free are advisable"
+    return Check("memory", free >= MINIMUM_MEMORY_GIB, f"{total:.1f} GiB, {free:.1f} GiB free", remedy)
 
 
 def check_cores() -> Check:
     """Processor, cores and how busy they are; timings on a busy machine mean little."""
     cores = os.cpu_count() or 1
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    ok = load <= cores
     detail = f"{cores} x {cpu_model()}, load {load:.2f}, torch uses {torch.get_num_threads()}"
-    return Check("cores", ok, detail, "" if ok else "wait for other work to end before timing anything")
+    return Check("cores", load <= cores, detail, "wait for other work to end before timing anything")

@@ -50,9 +50,9 @@ def segment_folder(
     written = []
     for done, (case_id, path) in enumerate(files.items(), 1):
         case = _case(case_id, path, task)
-        (found,) = predict_cases(segmenter, task, [case], [0], config)
+        (answer,) = predict_cases(segmenter, task, [case], [0], config)
         with output.write(targets[case_id]) as part:
-            _write(part, found.mask.numpy(), path, task)
+            _write(part, answer.mask.numpy(), path, task)
         written.append(out / targets[case_id])
         progress.report("segmenting", done, len(files))
     return written

@@ -27,13 +27,8 @@ def run_cells(
 
     code = DONE
     said: set[str] = set()
-    cells = expand(overrides)
-    if (
-        len(cells) > 1
-        and "fit" in STEPS[verb][0]
-        and os.environ.get("RANK", "0") == "0"
-        and (line := announcement(cells))
-    ):
+    cells, first = expand(overrides), os.environ.get("RANK", "0") == "0"
+    if len(cells) > 1 and "fit" in STEPS[verb][0] and first and (line := announcement(cells)):
         err(line)
     if idle := idle_keys(overrides, cells):
         err(f"note: {', '.join(idle)}: no chosen method trains, so it changes nothing")
@@ -53,7 +48,7 @@ def run_cells(
             said.add(message)
             code = max(code, BAD_INPUT if bad_input else RUN_FAILED)
         else:
-            if os.environ.get("RANK", "0") == "0":
+            if first:
                 out(f"{cell.id}: {folder}{summary(folder)}")
     return code
 

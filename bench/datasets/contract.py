@@ -48,8 +48,8 @@ def _splits(dataset: Dataset) -> dict[str, str]:
 def _check_case(case: Any, case_id: str, dataset: Dataset) -> None:
     spec = dataset.spec
     if not isinstance(case, Case) or case.id != case_id:
-        found = f"one of id {case.id!r}" if isinstance(case, Case) else f"a {type(case).__name__}"
-        raise InputError(f"data set: case({case_id!r}) returned {found}, expected the Case of that id")
+        given = f"one of id {case.id!r}" if isinstance(case, Case) else f"a {type(case).__name__}"
+        raise InputError(f"data set: case({case_id!r}) returned {given}, expected the Case of that id")
     for name, dtype, first in (("image", np.float32, spec.channels), ("reference", np.bool_, len(spec.labels))):
         array = getattr(case, name)
         if not isinstance(array, np.ndarray) or array.dtype != dtype:

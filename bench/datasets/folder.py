@@ -155,7 +155,8 @@ class Folder:
     def _data_digest(self) -> str:
         files = [[stem, _hash(self._images[stem]), _hash(self._masks[stem])] for stem in self._images]
         rule = self._reading.rule
-        values = None if rule.values is None else dict(zip(rule.labels, map(_one_or_all, rule.values), strict=True))
+        several = (some[0] if len(some) == 1 else some for some in rule.values or ())
+        values = None if rule.values is None else dict(zip(rule.labels, several, strict=True))
         content: dict[str, Any] = {"files": files, "labels": [self._names, values]}
         # What runs made earlier could not say stands in it only where it is said.
         special: dict[str, Any] = {"cut": rule.cut, "ignore": rule.ignore, "background": rule.background or None}
@@ -173,10 +174,6 @@ class Folder:
     def notes(self) -> list[str]:
         """What `check` noted of files that are read otherwise than they lie on disk."""
         return self._notes.lines()
-
-
-def _one_or_all(values: tuple[int, ...]) -> int | tuple[int, ...]:
-    return values[0] if len(values) == 1 else values
 
 
 def _check_pairs(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> None:

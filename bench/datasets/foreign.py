@@ -37,7 +37,8 @@ def decode_foreign(path: Path, suffix: str) -> Picture:
             f"no {suffix} file: {str(error).strip().splitlines()[-1].removeprefix('sitk::ERROR: ')}"
         ) from error
     pixels = int(np.prod(reader.GetSize(), dtype=object)) * reader.GetNumberOfComponents()
-    check_stream(pixels * itk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent(), stored, _packed(header))
+    packed = header.get("compresseddata", "").lower() == "true" or header.get("encoding", "raw") != "raw"
+    check_stream(pixels * itk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent(), stored, packed)
     image = reader.Execute()
     values = itk.GetArrayFromImage(image)  # ([Z,] Y, X[, C])
     several = image.GetNumberOfComponentsPerPixel() > 1
@@ -92,10 +93,6 @@ def _parts(path: Path, header: dict[str, str]) -> list[Path]:
     if not (path.parent / name).is_file():
         raise UnfitError(f"its values are missing: no file {name!r} beside it")
     return [path.parent / name]
-
-
-def _packed(header: dict[str, str]) -> bool:
-    return header.get("compresseddata", "").lower() == "true" or header.get("encoding", "raw") != "raw"
 
 
 def _affine(image: Any) -> np.ndarray | None:

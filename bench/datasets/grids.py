@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,10 +100,10 @@ def _difference(own: Grid, owner: Grid, name: str) -> str:
         return f"spacing {_by(a)} mm, but {name} has {_by(b)} mm"
     if _apart(own.affine, owner.affine, own.shape) <= _SAME:
         return ""
-    for what, of in (("spacing", _spacing), ("direction", _direction), ("origin", _origin)):
-        a, b = of(own.affine), of(owner.affine)
-        if not np.allclose(a, b, rtol=1e-3, atol=1e-3):
-            return f"{what} {_row(a)}, but {name} has {_row(b)}"
+    names = ("spacing", "direction", "origin")
+    for what, ours, theirs in zip(names, _facts(own.affine), _facts(owner.affine), strict=True):
+        if not np.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
+            return f"{what} {_row(ours)}, but {name} has {_row(theirs)}"
     return f"a grid that ends elsewhere than that of {name}"
 
 
@@ -115,23 +116,17 @@ def _apart(a: np.ndarray, b: np.ndarray, shape: tuple[int, ...]) -> float:
     return float(np.linalg.norm(difference, axis=-1).max() / smallest)
 
 
-def _spacing(affine: np.ndarray) -> tuple[float, ...]:
-    return tuple(nib.affines.voxel_sizes(affine)[::-1])
+def _facts(affine: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Spacing, direction and origin."""
+    sizes = nib.affines.voxel_sizes(affine)
+    return sizes[::-1], (affine[:3, :3] / sizes).T.ravel(), affine[:3, 3]
 
 
-def _direction(affine: np.ndarray) -> tuple[float, ...]:
-    return tuple((affine[:3, :3] / nib.affines.voxel_sizes(affine)).T.ravel())
-
-
-def _origin(affine: np.ndarray) -> tuple[float, ...]:
-    return tuple(affine[:3, 3])
-
-
-def _by(values: tuple[float, ...]) -> str:
+def _by(values: Iterable[float]) -> str:
     return " x ".join(f"{round(float(v), 4) + 0:g}" for v in values)
 
 
-def _row(values: tuple[float, ...]) -> str:
+def _row(values: Iterable[float]) -> str:
     return f"({', '.join(_by((v,)) for v in values)})"
 
 
@@ -144,8 +139,8 @@ def _resampled(picture: Picture, onto: Onto) -> Picture:
 
     def moved(values: np.ndarray, order: int, mode: str) -> np.ndarray:
         image = SpatialImage(values.T.reshape(shapes[0]), source)
-        found = resample_from_to(image, (shapes[1], target), order=order, mode=mode, out_class=None)
-        return np.asarray(found.dataobj).T.reshape(grid.shape)
+        resampled = resample_from_to(image, (shapes[1], target), order=order, mode=mode, out_class=None)
+        return np.asarray(resampled.dataobj).T.reshape(grid.shape)
 
     # Half an element at the border has no neighbour to interpolate with, so values hold to their edge.
     values = np.stack([moved(_plain(c), int(onto.smooth), "nearest").astype(c.dtype) for c in picture.values])

@@ -25,18 +25,18 @@ def find_files(folder: Path, ending: str = "") -> dict[str, Path]:
         raise InputError(f"{folder}: a file; give the folder that holds it")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of images")
-    found: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         suffix = format_suffix(path)
         if path.name.startswith(".") or not suffix or not path.is_file():
             continue
         stem = _stem(path, suffix, ending)
-        if stem in found:
-            raise InputError(f"{path}: same stem as {found[stem].name}; keep one file per case")
-        found[stem] = path
-    if not found:
+        if stem in by_stem:
+            raise InputError(f"{path}: same stem as {by_stem[stem].name}; keep one file per case")
+        by_stem[stem] = path
+    if not by_stem:
         _check_nested(folder)
-    return dict(sorted(found.items()))
+    return dict(sorted(by_stem.items()))
 
 
 def _stem(path: Path, suffix: str, ending: str) -> str:

@@ -33,7 +33,8 @@ def decode_tiff(path: Path, indexed: bool) -> Picture:
             check_image(series.size, series.nbytes, path.stat().st_size)
             axes, values = series.axes, series.asarray()
             turn = int(first.tags.valueof("Orientation") or 1)
-            alpha, lossy = bool(first.extrasamples) and first.extrasamples[-1] in _ALPHA, _lossy_tiff(first)
+            alpha = bool(first.extrasamples) and first.extrasamples[-1] in _ALPHA
+            lossy = int(first.compression) in _LOSSY_TIFF
     except UnfitError:
         raise
     except (ValueError, ImportError, tifffile.TiffFileError):  # some compressions only Pillow can undo
@@ -63,10 +64,6 @@ def _displayed(values: np.ndarray, orientation: int) -> np.ndarray:
     return values[..., ::-1, :] if orientation in (3, 4, 7, 8) else values
 
 
-def _lossy_tiff(page: tifffile.TiffPage) -> bool:
-    return int(page.compression) in _LOSSY_TIFF
-
-
 def decode_picture(path: Path, indexed: bool) -> Picture:
     """What Pillow reads, by content whatever the name: values (C, [D,] H, W), several pages only of a TIFF."""
     with _opened(path) as image:
@@ -77,14 +74,8 @@ def decode_picture(path: Path, indexed: bool) -> Picture:
         for page in range(frames):
             image.seek(page)
             image.load()  # turns a TIFF, size included
-            pages.append(
-                _page(
-                    ImageOps.exif_transpose(image)
-                    if image.format != "TIFF" and _orientation(image) not in (0, 1)
-                    else image,
-                    indexed,
-                )
-            )
+            turned = image.format != "TIFF" and _orientation(image) not in (0, 1)
+            pages.append(_page(ImageOps.exif_transpose(image) if turned else image, indexed))
     if len({(p.alpha, len(p.values)) for p in pages}) > 1:
         raise ValueError("pages of different kinds")
     if any(not _same_table(p.palette, pages[0].palette) for p in pages):

@@ -69,9 +69,7 @@ def _take(groups: list[str], members: Mapping[str, list[str]], target: int, spar
     wants_all = target >= sum(len(members[group]) for group in groups)
     for group in groups if wants_all else groups[: len(groups) - spared]:
         size = len(members[group])
-        if count and abs(count + size - target) >= abs(count - target):
-            break
-        if target == 0:
+        if target == 0 or (count and abs(count + size - target) >= abs(count - target)):
             break
         taken.append(group)
         count += size
@@ -112,12 +110,12 @@ def read_groups(cases: Iterable[str], path: Path | None = None, regex: str | Non
 
 def _by_regex(pattern: str, case: str) -> str:
     try:
-        found = re.search(pattern, case)
+        match = re.search(pattern, case)
     except re.error as error:
         raise InputError(f"group_regex {pattern!r}: {error}") from error
-    named = found and (found.group(1) if found.re.groups else found.group(0))
+    named = match and (match.group(1) if match.re.groups else match.group(0))
     if not named:
-        what = "does not match" if found is None else "finds no name in"
+        what = "does not match" if match is None else "finds no name in"
         raise InputError(f"group_regex {pattern!r}: {what} the file stem {case!r}")
     return named
 

@@ -77,15 +77,15 @@ def judge_values(old: Values, new: Values, facts: RunFacts, settings: dict[str, 
     margin = _margin(old, before, settings)
     runs = {name: dict(zip(facts.cases, x, strict=True)) for name, x in (("now", now), ("reference", before))}
     table = case_table(runs, dict(zip(facts.cases, facts.groups, strict=True)))
-    found_bound = non_inferior(table, "now", "reference", margin=margin, better=old.better)
-    bound = found_bound.bound
-    reason = f"gain {found_bound.gain.estimate:+.4f}, at least {bound:+.4f}"
+    judged = non_inferior(table, "now", "reference", margin=margin, better=old.better)
+    bound, gain = judged.bound, judged.gain
+    reason = f"gain {gain.estimate:+.4f}, at least {bound:+.4f}"
     if math.isnan(bound):
-        reason = f"no interval with {found_bound.gain.groups} group{'s' * (found_bound.gain.groups != 1)}"
+        reason = f"no interval with {gain.groups} group{'s' * (gain.groups != 1)}"
     room = (bound + margin) / margin if margin > 0 else 0.0
     # Not max(), which takes an undefined bound for a small one.
     needs = {f"margins.{old.metric}": float(np.maximum(0.0, -bound)) / settings["other_device"]}
-    return Row(*means, f"gain > {-margin:.3g}", found_bound.passed, reason, room, needs)
+    return Row(*means, f"gain > {-margin:.3g}", judged.passed, reason, room, needs)
 
 
 def _margin(old: Values, before: np.ndarray, settings: dict[str, Any]) -> float:

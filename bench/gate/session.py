@@ -9,10 +9,9 @@ import pytest
 
 from bench.config import Cell
 from bench.errors import InputError
-from bench.gate.command import check_checkout, choose_reference, gate_settings, judge_runs
+from bench.gate.command import check_checkout, choose_reference, facts_or_fault, gate_settings, judge_runs
 from bench.gate.reference import Key, RunFacts, read_reference
 from bench.gate.rules import failed
-from bench.gate.selection import facts_or_fault
 from bench.gate.verdict import Verdict
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 from tabulate import tabulate
@@ -123,13 +122,8 @@ def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any]
     if not (old.accuracy and new.accuracy):
         yield failed("nothing to judge").at(name, "accuracy", "accuracy")
     settings = _for_device(old, new, settings)
-    by_case = partial(judge_values, facts=new) if (old.cases, old.groups) == (new.cases, new.groups) else _other_cases
-    rules: dict[str, Callable[..., Row]] = {
-        "accuracy": by_case,
-        "stability": by_case,
-        "speed": judge_speed,
-        "memory": judge_memory,
-    }
+    same_cases = (old.cases, old.groups) == (new.cases, new.groups)
+    rules: dict[str, Callable[..., Row]] = {"speed": judge_speed, "memory": judge_memory}
     for kind in KINDS:
         before, now = getattr(old, kind), getattr(new, kind)
         for metric in [*before, *(metric for metric in now if metric not in before)]:
@@ -137,8 +131,12 @@ def _judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any]
                 judged = failed("missing", "there", "missing")
             elif metric not in before:
                 judged = failed("new: not in the reference", "missing", "there")
+            elif kind in rules:
+                judged = rules[kind](before[metric], now[metric], settings)
+            elif same_cases:
+                judged = judge_values(before[metric], now[metric], new, settings)
             else:
-                judged = rules[kind](before[metric], now[metric], settings=settings)
+                judged = failed("not comparable: other cases")
             yield judged.at(name, kind, metric)
 
 
@@ -148,10 +146,6 @@ def _for_device(old: RunFacts, new: RunFacts, settings: dict[str, Any]) -> dict[
     wider: dict[str, Any] = {key: factor * settings[key] for key in ("margin", "relative_margin")}
     wider["margins"] = {name: factor * value for name, value in settings["margins"].items()}
     return {**settings, **wider, "other_device": factor}
-
-
-def _other_cases(*_: Any, **__: Any) -> Row:
-    return failed("not comparable: other cases")
 
 
 def _identity(old: RunFacts, new: RunFacts, settings: dict[str, Any], commit: str | None) -> Iterator[tuple[str, Row]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 
 from bench import progress
 from bench.measure.complexity import count_gflop, count_parameters, evaluations_counted
-from bench.measure.latency import LatencyResult
 from bench.measure.memory import MemoryResult, measure_peak_memory
 from bench.measure.targets import predict_call, slices_per_call
 from bench.record import RunRecord, Score, Timing
@@ -51,17 +53,19 @@ def complexity_scores(segmenter: Segmenter, task: TaskSpec, slices: int = 1) -> 
     ]
 
 
-def latency_scores(result: LatencyResult, slices: int = 1) -> list[Score]:
-    """Images (or slices) answered per second at a batch size; at batch 1 the latency of a call too.
+def latency_scores(seconds: list[float], batch: int, slices: int = 1) -> list[Score]:
+    """Images (or slices) answered per second, of the seconds of every call at a batch size; the latency too at batch 1.
 
-    An answer is a finished mask: where samples are fused, all of them are behind it.
+    An answer is a finished mask: where samples are fused, all of them are behind it. Quantiles are linear.
     """
-    note = f"batch {result.batch}, median of {len(result.seconds)} calls"
-    rate = Score(metric="samples_per_s", value=result.samples_per_s * slices, unit="1/s", better="higher", note=note)
-    scores = [rate.model_copy(update={"metric": f"samples_per_s_batch{result.batch}"})]
-    if result.batch == 1:
-        for name, seconds in (("latency_ms_p50", result.p50), ("latency_ms_p95", result.p95)):
-            scores.append(Score(metric=name, value=seconds * 1000, unit="ms", better="lower", note=note))
+    note = f"batch {batch}, median of {len(seconds)} calls"
+    p50, p95 = (float(np.percentile(seconds, share)) for share in (50, 95))
+    answers = batch / p50 * slices if p50 > 0 else math.inf
+    rate = Score(metric="samples_per_s", value=answers, unit="1/s", better="higher", note=note)
+    scores = [rate.model_copy(update={"metric": f"samples_per_s_batch{batch}"})]
+    if batch == 1:
+        for name, value in (("latency_ms_p50", p50), ("latency_ms_p95", p95)):
+            scores.append(Score(metric=name, value=value * 1000, unit="ms", better="lower", note=note))
         scores.append(rate)
     return scores
 

@@ -4,36 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
 
 from bench.errors import InputError
 
 _LEAST_ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class LatencyResult:
-    """Seconds of every timed call in the order they were made, each on `batch` samples."""
-
-    seconds: list[float]
-    batch: int = 1
-
-    @property
-    def p50(self) -> float:
-        """Median seconds per call."""
-        return float(np.percentile(self.seconds, 50))
-
-    @property
-    def p95(self) -> float:
-        """95th percentile of the seconds per call, interpolated linearly."""
-        return float(np.percentile(self.seconds, 95))
-
-    @property
-    def samples_per_s(self) -> float:
-        """Samples per second at the median call."""
-        return self.batch / self.p50 if self.p50 > 0 else float("inf")
 
 
 def warm_up(call: Callable[[], object], *, rounds: int, warmup: int, seconds: float) -> int:

@@ -62,8 +62,6 @@ METRICS: dict[str, Metric] = {
 # Those that need no soft score.
 MASK_METRICS = tuple(name for name, metric in METRICS.items() if not metric.needs_score)
 
-_NSD_AT = re.compile(r"NSD@(\d+(?:\.\d+)?)")
-
 
 def select(names: Iterable[str]) -> list[Metric]:
     """The metrics of these names, in this order; raises InputError for an unknown one, with a guess.
@@ -74,19 +72,19 @@ def select(names: Iterable[str]) -> list[Metric]:
     if not names or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), None)
         raise InputError(f"metrics: {'name at least one' if twice is None else f'{twice} is there twice'}")
-    return [METRICS[name] if name in METRICS else _other(name) for name in names]
+    return [METRICS[name] if name in METRICS else _at_tolerance(name) or _plugin(name) for name in names]
 
 
 def plugin_code(names: Iterable[str]) -> dict[str, str]:
     """The hash of the code behind each of these names that is a plug-in's."""
     plugins = _plugins()
     others = (name for name in names if name not in METRICS and name in plugins)
-    return {name: fingerprint([plugins[name].module.partition(".")[0]]) for name in others}
+    return {name: fingerprint(frozenset([plugins[name].module.partition(".")[0]])) for name in others}
 
 
-def _other(name: str) -> Metric:
-    at = _NSD_AT.fullmatch(name)
-    return _nsd(name, float(at[1])) if at else _plugin(name)
+def _at_tolerance(name: str) -> Metric | None:
+    at = re.fullmatch(r"NSD@(\d+(?:\.\d+)?)", name)
+    return _nsd(name, float(at[1])) if at else None
 
 
 def _plugins() -> dict[str, EntryPoint]:

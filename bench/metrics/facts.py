@@ -6,7 +6,7 @@ from bench.metrics import select
 from bench.metrics.stability import PAPER_METRICS, STRICT_METRICS
 from bench.record import MetricFacts
 
-_OVER_DRAWS = {metric.name: metric.facts for metric in (*PAPER_METRICS, *STRICT_METRICS)}
+_OVER_DRAWS = {**PAPER_METRICS, **STRICT_METRICS}
 
 
 def facts_of(name: str) -> MetricFacts:

@@ -42,16 +42,12 @@ class Pair:
                 f"masks must be bool, got {self.prediction.dtype} and {self.reference.dtype}; "
                 "let the method decide on its mask, the harness does not threshold"
             )
-        if self.prediction.shape != self.reference.shape:
-            raise InputError(
-                f"prediction {self.prediction.shape} and reference {self.reference.shape} differ in shape; "
-                "resample the prediction to the reference's grid"
-            )
-        if self.score is not None and self.score.shape != self.reference.shape:
-            raise InputError(
-                f"score {self.score.shape} and reference {self.reference.shape} differ in shape; "
-                "resample the score to the reference's grid"
-            )
+        for name, array in (("prediction", self.prediction), ("score", self.score)):
+            if array is not None and array.shape != self.reference.shape:
+                raise InputError(
+                    f"{name} {array.shape} and reference {self.reference.shape} differ in shape; "
+                    f"resample the {name} to the reference's grid"
+                )
         if self.spacing_mm is not None and len(self.spacing_mm) != self.reference.ndim:
             raise InputError(
                 f"spacing_mm has {len(self.spacing_mm)} values for masks of {self.reference.ndim} axes; "

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,50 +34,38 @@ CaseStability = dict[tuple[str, int], float]  # by (metric, label index)
 _KINDS = ("score", "seg")
 
 
-class StabilityMetric(NamedTuple):
-    """Name and facts of one number of `case_stability`."""
-
-    name: str
-    facts: MetricFacts
-    convention: str = "strict"
-
-
-MASK_STABILITY = (
-    StabilityMetric("Dice/pairs", MetricFacts(better="higher", kind="share", low=0, high=1)),
-    StabilityMetric("flip_rate", MetricFacts(better="lower", kind="share", low=0, high=1)),
-    StabilityMetric("volume_cv", MetricFacts(better="lower", low=0)),
-)
+MASK_STABILITY = {
+    "Dice/pairs": MetricFacts(better="higher", kind="share", low=0, high=1),
+    "flip_rate": MetricFacts(better="lower", kind="share", low=0, high=1),
+    "volume_cv": MetricFacts(better="lower", low=0),
+}
 _IMAGE = {
     "LPIPS": MetricFacts(better="lower", low=0),
     "PSNR": MetricFacts(unit="dB", better="higher", low=0),
     "SSIM": MetricFacts(better="higher", low=-1, high=1),
     "MS-SSIM": MetricFacts(better="higher", low=-1, high=1),
 }
+_IMAGES = {f"{name}/{kind}": facts for kind in _KINDS for name, facts in _IMAGE.items()}
 
 
-def _image_metrics(convention: str) -> Iterator[StabilityMetric]:
-    return (StabilityMetric(f"{name}/{kind}", facts, convention) for kind in _KINDS for name, facts in _IMAGE.items())
-
-
-def _paper_counts() -> Iterator[StabilityMetric]:
+def _paper_counts() -> Iterator[tuple[str, MetricFacts]]:
     images, pairs = (MetricFacts(unit=unit, kind="count", low=0) for unit in ("images", "pairs"))
     for kind in _KINDS:
-        for name in RELEASED_METRICS:
-            yield StabilityMetric(f"images/{name}/{kind}", images, "sdseg")
-        yield StabilityMetric(f"empty_images/{kind}", images, "sdseg")
-        yield StabilityMetric(f"empty_pairs/{kind}", pairs, "sdseg")
-        yield StabilityMetric(f"identical_pairs/{kind}", pairs, "sdseg")
-    yield StabilityMetric("slices_without_reference", images, "sdseg")
+        yield from ((f"images/{name}/{kind}", images) for name in RELEASED_METRICS)
+        yield f"empty_images/{kind}", images
+        yield f"empty_pairs/{kind}", pairs
+        yield f"identical_pairs/{kind}", pairs
+    yield "slices_without_reference", images
 
 
-STRICT_METRICS = (*_image_metrics("strict"), *MASK_STABILITY)
+STRICT_METRICS = {**_IMAGES, **MASK_STABILITY}
 # Image metrics, how many images of a case are in them (its weight in the mean over images), and what was dropped.
-PAPER_METRICS = (*_image_metrics("sdseg"), *_paper_counts())
+PAPER_METRICS = {**_IMAGES, **dict(_paper_counts())}
 
 
-def stability_metrics(mode: Mode) -> tuple[StabilityMetric, ...]:
-    """What a run that is scored in this mode has rows of."""
-    return STRICT_METRICS if mode == "strict" else (*PAPER_METRICS, *MASK_STABILITY)
+def stability_metrics(mode: Mode) -> dict[str, MetricFacts]:
+    """What a run that is scored in this mode has rows of, by name."""
+    return STRICT_METRICS if mode == "strict" else {**PAPER_METRICS, **MASK_STABILITY}
 
 
 def case_stability(
@@ -142,12 +130,9 @@ def mask_stability(masks: np.ndarray) -> CaseStability:
         agreement = [1.0 if pair.both_empty else dice(pair) for pair in pairs]
         values["Dice/pairs", label] = float(np.mean(agreement))
         values["flip_rate", label] = float((draws.any(0) & ~draws.all(0)).mean())
-        values["volume_cv", label] = _cv(volumes)
+        spread = float(volumes.std(ddof=1) / volumes.mean()) if volumes.any() else Undefined("every draw is empty")
+        values["volume_cv", label] = spread
     return values
-
-
-def _cv(volumes: np.ndarray) -> float:
-    return float(volumes.std(ddof=1) / volumes.mean()) if volumes.any() else Undefined("every draw is empty")
 
 
 def paper_stability(

@@ -32,17 +32,20 @@ def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     method, dataset = (_by_name(cell.config[group]) for group in ("method", "dataset"))
     # Where the data lies does not matter, what it is does.
     unseen = {"name", "code", "files"} | file_keys("dataset", dataset)
+    recipe = method.get("recipe", {})
+    # Batches are the same whoever reads them; 0 and not left out, so that hashes stay what they were.
+    recipe = {**recipe, "workers": 0} if "workers" in recipe else recipe
     data_options = {k: v for k, v in _used(dataset).items() if k not in unseen}
     identity = {
         "schema": SCHEMA_VERSION,
         "target": method["target"],
         "options": _by_content(_used(method.get("options", {})), cell.config["method"]),
-        "recipe": _without_workers(method.get("recipe", {})),
+        "recipe": recipe,
         "dataset": data_options,
         "data": data,
         "seed": cell.seed,
     }
-    code = {part: found for part in ("method", "dataset") if (found := outside_code(cell.config[part]))}
+    code = {part: sha256 for part in ("method", "dataset") if (sha256 := outside_code(cell.config[part]))}
     declared = {"version": method["version"]} if method.get("version", 1) != 1 else {}
     return {**identity, **({"code": code} if code else {}), **declared}
 
@@ -50,11 +53,6 @@ def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
 def _used(options: dict[str, Any]) -> dict[str, Any]:
     """Without what is not asked for: options that came later leave older identities alone."""
     return {k: v for k, v in options.items() if k not in LATER_OPTIONS or v != LATER_OPTIONS[k]}
-
-
-def _without_workers(recipe: dict[str, Any]) -> dict[str, Any]:
-    # Batches are the same whoever reads them; 0 and not left out, so that hashes stay what they were.
-    return {**recipe, "workers": 0} if "workers" in recipe else recipe
 
 
 def _by_name(section: dict[str, Any]) -> dict[str, Any]:

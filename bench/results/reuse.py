@@ -65,9 +65,9 @@ def code_state(record: RunRecord) -> Literal["same", "other", "unknown"]:
     method = method_code(record.config.get("method") or {})
     installed = {"fit": method, "predict": method, "score": scoring_code()}
     codes = {step: record.code.get(step, {}).get("codes", [UNKNOWN]) for step in STEPS}
-    if any(code not in (installed[step], UNKNOWN) for step, found in codes.items() for code in found):
+    if any(code not in (installed[step], UNKNOWN) for step, made_by in codes.items() for code in made_by):
         return "other"
-    return "unknown" if any(UNKNOWN in found for found in codes.values()) else "same"
+    return "unknown" if any(UNKNOWN in made_by for made_by in codes.values()) else "same"
 
 
 def reuse_line(results: list[Reused]) -> str:

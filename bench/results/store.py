@@ -32,6 +32,11 @@ class RunFolder:
     def __init__(self, path: Path, write: Callable[[str], AbstractContextManager[Path]] | None = None) -> None:
         """`write` yields a temporary path that becomes the file of a name; by default whatever is there is replaced."""
         self.path = path
+        self.model = path / "model"  # weights, training state and log
+        self.record_path = path / "record.json"
+        self.scores_path = path / "scores.parquet"
+        self.conventions_path = path / "conventions.parquet"  # the same predictions under every protocol
+        self.gallery = path / "gallery"  # pictures' raw material for the report
         self._write = write or (lambda name: atomic_path(path / name))
 
     @classmethod
@@ -43,31 +48,6 @@ class RunFolder:
     def locked(self) -> AbstractContextManager[None]:
         """Keep other processes out while a step works here."""
         return locked(self.path, below=True)
-
-    @property
-    def model(self) -> Path:
-        """Weights, training state and log."""
-        return self.path / "model"
-
-    @property
-    def record_path(self) -> Path:
-        """`record.json`."""
-        return self.path / "record.json"
-
-    @property
-    def scores_path(self) -> Path:
-        """`scores.parquet`."""
-        return self.path / "scores.parquet"
-
-    @property
-    def conventions_path(self) -> Path:
-        """`conventions.parquet`: the same predictions under every protocol."""
-        return self.path / "conventions.parquet"
-
-    @property
-    def gallery(self) -> Path:
-        """Pictures' raw material for the report."""
-        return self.path / "gallery"
 
     def prediction_path(self, draw: int, case_id: str) -> Path:
         """File of one prediction."""

@@ -56,6 +56,6 @@ class StoredCase:
 
 def read_case(folder: RunFolder, dataset: Dataset, case_id: str, draws: int) -> StoredCase:
     """A test case with a run's predictions; raises InputError naming a broken file."""
-    found = [folder.read_prediction(draw, case_id) for draw in range(draws)]
-    scores, masks = (np.stack(x) for x in zip(*found, strict=True))
+    predictions = [folder.read_prediction(draw, case_id) for draw in range(draws)]
+    scores, masks = (np.stack(x) for x in zip(*predictions, strict=True))
     return StoredCase(dataset.case(case_id), masks, scores)

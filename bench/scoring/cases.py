@@ -83,7 +83,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     return {
         **({"code": plugins} if plugins else {}),
         **{key: config[key] for key in ("metrics", "protocol", "draws")},
-        "stability": [metric.name for metric in stability_metrics(mode)] if config["draws"] > 1 else [],
+        "stability": list(stability_metrics(mode)) if config["draws"] > 1 else [],
         "conventions": {"protocols": PROTOCOLS, "metrics": GAP_METRICS, "size": config["image_size"]},
         "schema": SCHEMA_VERSION,
     }
@@ -176,11 +176,10 @@ def metric_facts(
     metrics: Sequence[Metric], spacings: Iterable[tuple[float, ...] | None], mode: Mode | None
 ) -> dict[str, MetricFacts]:
     """For the record, by name: metrics of single draws on cases of these spacings, and over draws in a mode, if any."""
-    over_draws = stability_metrics(mode) if mode else ()
     spacings = set(spacings)
     units = {metric.name: " or ".join(sorted(set(map(metric.unit_on, spacings)))) for metric in metrics}
     facts = {metric.name: metric.facts.model_copy(update={"unit": units[metric.name]}) for metric in metrics}
-    return facts | {metric.name: metric.facts for metric in over_draws}
+    return facts | (stability_metrics(mode) if mode else {})
 
 
 def _kept(path: Path, score: Callable[[], Any]) -> Any:
@@ -200,7 +199,7 @@ def _reference_digest(stored: StoredCase) -> str:
 
 
 def _digest(words: Any, *arrays: np.ndarray | None) -> str:
-    found = hashlib.sha256(repr(words).encode())
+    sha256 = hashlib.sha256(repr(words).encode())
     for array in arrays:
-        found.update(b"" if array is None else np.ascontiguousarray(array).data)
-    return found.hexdigest()
+        sha256.update(b"" if array is None else np.ascontiguousarray(array).data)
+    return sha256.hexdigest()

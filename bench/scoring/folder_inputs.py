@@ -129,7 +129,7 @@ def open_folders(
     check_stems(ref, references, draws, "prediction", subset=how.subset)
     soft = {} if scores is None else find_draws(scores, how.pred_suffix)
     if scores is not None and list(soft) != list(draws):
-        ours, theirs = (", ".join(found) if "" not in found else "no draw-* folders" for found in (soft, draws))
+        ours, theirs = (", ".join(x) if "" not in x else "no draw-* folders" for x in (soft, draws))
         raise InputError(f"{scores}: has {ours}, but {pred} has {theirs}; give scores of the same draws")
     total = len(references)
     references = {stem: path for stem, path in references.items() if all(stem in draw for draw in draws.values())}

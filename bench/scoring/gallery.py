@@ -23,8 +23,8 @@ def write_gallery(folder: RunFolder, dataset: Dataset, scores: RunScores, draws:
     chosen = list(dict.fromkeys([*dice.index[:WORST], *dice.index[middle : middle + OTHERS]]))
     shutil.rmtree(folder.gallery, ignore_errors=True)
     for rank, case_id in enumerate(chosen):
-        found = [folder.read_prediction(draw, case_id) for draw in range(draws)]
-        soft, masks = (np.stack(x) for x in zip(*found, strict=True))
+        predictions = [folder.read_prediction(draw, case_id) for draw in range(draws)]
+        soft, masks = (np.stack(x) for x in zip(*predictions, strict=True))
         content = _picture(dataset.case(case_id), dataset, soft.mean(0), masks)
         with atomic_path(folder.gallery / f"{rank:02d}-{case_id}.npz") as part, part.open("wb") as file:
             np.savez_compressed(file, dice=dice[case_id], case=case_id, labels=list(dataset.spec.labels), **content)

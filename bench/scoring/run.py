@@ -25,11 +25,6 @@ from bench.sources import outside_folder, scoring_code
 from bench.types import Dataset
 
 
-def dataset_facts(dataset: Dataset) -> dict[str, str]:
-    """What a dataset says of itself for the record beside its fingerprint; nothing where it has no `facts`."""
-    return dataset.facts() if hasattr(dataset, "facts") else {}
-
-
 def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFolder) -> None:
     """Score a run's predictions, also under every protocol; cases scored before a kill are not scored again."""
     draws = cell.config["draws"]
@@ -101,7 +96,7 @@ def _record(
         old = {"scores": known.scores, "timings": known.timings, "benchmarks": known.benchmarks}
     record = scored.record(
         cell.config,
-        {**data, **dataset_facts(dataset)},
+        {**data, **getattr(dataset, "facts", dict)()},
         made_on,
         hash=digest(run_identity(cell, data)),
         code=_code(cell, folder),

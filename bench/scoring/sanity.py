@@ -10,10 +10,10 @@ _COUNTS = ("missed", "hallucinated", "both_empty")
 
 def suspicions(rows: pd.DataFrame) -> list[str]:
     """A line for every oddity of score rows; none where the metrics that tell are not among them."""
-    found = rows[(rows["draw"] >= 0) & rows["metric"].isin(_COUNTS)]
-    if set(found["metric"]) != set(_COUNTS) or found.empty:
+    counted = rows[(rows["draw"] >= 0) & rows["metric"].isin(_COUNTS)]
+    if set(counted["metric"]) != set(_COUNTS) or counted.empty:
         return []
-    table = found.pivot_table(index=["label", "case", "draw"], columns="metric", values="value", sort=False)
+    table = counted.pivot_table(index=["label", "case", "draw"], columns="metric", values="value", sort=False)
     no_reference = (table["hallucinated"] + table["both_empty"] == 1).groupby("label", sort=False).all()
     no_prediction = (table["missed"] + table["both_empty"] == 1).groupby("label", sort=False).all()
     if no_reference.all() or no_prediction.all():

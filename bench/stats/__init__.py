@@ -9,12 +9,12 @@ from bench.stats.intervals import (
     median_interval,
     share_interval,
 )
-from bench.stats.multiple import holm
 from bench.stats.paired import (
     ALPHA,
     Comparison,
     NonInferiority,
     compare,
+    holm,
     non_inferior,
     sign_flip_p,
     smallest_detectable,

@@ -57,9 +57,7 @@ class Interval:
         return f"CI unreliable ({size})" + ("; values listed" if self.values else "")
 
 
-def mean_interval(
-    values: Values, groups: Sequence[str] | None = None, *, confidence: float = CONFIDENCE, seed: int = SEED
-) -> Interval:
+def mean_interval(values: Values, groups: Sequence[str] | None = None, *, confidence: float = CONFIDENCE) -> Interval:
     """Mean of one value per case, with the t interval joined with the BCa interval of the cluster bootstrap.
 
     On each side the farther of the two counts: t misses where the values are skewed, BCa where tails are heavy
@@ -73,15 +71,13 @@ def mean_interval(
     count = sample.sizes.size
     if count >= _SMALLEST_BOOTSTRAP:
         z = math.sqrt(count / (count - 1)) * float(special.stdtrit(count - 1, 0.5 + confidence / 2))
-        bounds = bca_bounds(sample, z, bootstrap_deviations(sample, RESAMPLES, seed))
+        bounds = bca_bounds(sample, z, bootstrap_deviations(sample))
         if bounds is not None:
             low, high, method = min(low, bounds[0]), max(high, bounds[1]), "t+BCa"
     return _interval(sample.mean, (low, high), method, sample, undefined)
 
 
-def median_interval(
-    values: Values, groups: Sequence[str] | None = None, *, confidence: float = CONFIDENCE, seed: int = SEED
-) -> Interval:
+def median_interval(values: Values, groups: Sequence[str] | None = None) -> Interval:
     """Median of one value per case, with the percentile interval of the cluster bootstrap.
 
     Never the basic interval, which fails for medians. NaN with fewer than two groups.
@@ -90,31 +86,29 @@ def median_interval(
     sample = cluster(kept, numbers)
     if sample.sizes.size < 2:
         return _interval(float(np.median(kept)) if kept.size else math.nan, (math.nan, math.nan), "", sample, undefined)
-    medians = bootstrap_medians(kept, numbers, seed)
-    low, high = np.quantile(medians, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    medians = bootstrap_medians(kept, numbers)
+    low, high = np.quantile(medians, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
     return _interval(float(np.median(kept)), (float(low), float(high)), "percentile", sample, undefined)
 
 
-def bounded_interval(
-    values: Values, *, smallest: float = 0.0, largest: float = 1.0, confidence: float = CONFIDENCE, seed: int = SEED
-) -> Interval:
-    """Mean of independent values known to lie in [smallest, largest], with an interval that uses nothing else.
+def bounded_interval(values: Values) -> Interval:
+    """Mean of independent values known to lie in [0, 1], with an interval that uses nothing else.
 
     Gaffke's (2005; Learned-Miller and Thomas, arXiv 1905.06208): random weights, uniform on the simplex, on the values
     and on one end of the range. It answers for failures that a small sample happens not to hold, and is wide.
     Undefined values are left out; a value out of range: InputError.
     """
     kept, numbers, undefined = defined_values(values, None)
-    if kept.size and not (smallest <= kept[0] and kept[-1] <= largest):
-        raise InputError(f"values reach from {kept[0]} to {kept[-1]}: expected all within [{smallest}, {largest}]")
+    if kept.size and not (kept[0] >= 0 and kept[-1] <= 1):
+        raise InputError(f"values reach from {kept[0]} to {kept[-1]}: expected all within [0.0, 1.0]")
     sample = cluster(kept, numbers)
     if not kept.size:
         return _interval(math.nan, (math.nan, math.nan), "", sample, undefined)
-    weights = np.random.default_rng(seed).standard_exponential((RESAMPLES, kept.size + 1))
+    weights = np.random.default_rng(SEED).standard_exponential((RESAMPLES, kept.size + 1))
     total, end = weights.sum(axis=1), weights[:, -1]
     inner = weights[:, :-1] @ kept
-    low = np.quantile((inner + end * smallest) / total, 0.5 - confidence / 2)
-    high = np.quantile((inner + end * largest) / total, 0.5 + confidence / 2)
+    low = np.quantile(inner / total, 0.5 - CONFIDENCE / 2)
+    high = np.quantile((inner + end) / total, 0.5 + CONFIDENCE / 2)
     return _interval(sample.mean, (float(low), float(high)), "Gaffke", sample, undefined)
 
 
@@ -167,14 +161,12 @@ def bca_bounds(sample: Clusters, z: float, deviations: Array) -> tuple[float, fl
     return float(low), float(high)
 
 
-def bootstrap_medians(
-    values: Array, numbers: npt.NDArray[np.int64], seed: int = SEED, resamples: int = RESAMPLES
-) -> Array:
+def bootstrap_medians(values: Array, numbers: npt.NDArray[np.int64], resamples: int = RESAMPLES) -> Array:
     """Median over cases of every cluster bootstrap resample of values (N,) with group numbers (N,)."""
     order = np.argsort(values, kind="stable")
     ordered, group = values[order], numbers[order]
     medians = []
-    for block in resampled_counts(int(numbers.max()) + 1, resamples, seed):
+    for block in resampled_counts(int(numbers.max()) + 1, resamples):
         rows = max(1, 4_000_000 // len(values))
         medians += [_medians(block[start : start + rows], ordered, group) for start in range(0, len(block), rows)]
     return np.concatenate(medians)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -191,6 +191,20 @@ def _all_flips(size: int) -> Array:
     flips = np.random.default_rng(SEED).integers(2, size=(RESAMPLES, size), dtype=np.int8).astype(np.float64)
     flips.flags.writeable = False
     return flips
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p values (Scandinavian Journal of Statistics 6, 1979), in the order given.
+
+    A NaN stays NaN and still counts as a comparison that was planned.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if ((p < 0) | (p > 1)).any():
+        raise InputError(f"p values {p.tolist()}: expected numbers in [0, 1]")
+    order = np.argsort(p)  # NaN last
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)))
+    return adjusted.tolist()
 
 
 def smallest_detectable(sd: float, n: int) -> float:

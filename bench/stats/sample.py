@@ -96,10 +96,10 @@ def _counts(generator: np.random.Generator, groups: int, rows: int) -> Array:
     return np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
 
 
-def bootstrap_deviations(sample: Clusters, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
-    """Mean of every cluster bootstrap resample minus the mean of the sample, (resamples,)."""
+def bootstrap_deviations(sample: Clusters) -> Array:
+    """Mean of every cluster bootstrap resample minus the mean of the sample, (RESAMPLES,)."""
     residuals, sizes = sample.residuals, sample.sizes
-    blocks = resampled_counts(sizes.size, resamples, seed)
+    blocks = resampled_counts(sizes.size)
     if (sizes == 1).all():
         return np.concatenate([block @ residuals for block in blocks]) / sizes.size
     # Two products by a vector: one by a matrix of two columns takes several times as long.

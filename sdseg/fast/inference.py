@@ -52,7 +52,7 @@ def policy(model: SDSeg, settings: InferenceSettings, device: torch.device) -> d
     if device.type == "cuda":
         half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     amplified = model.config.prediction == "eps"
-    found = {}
+    dtypes = {}
     for part in PARTS:
         asked = getattr(settings.precision, part)
         name = asked if asked != "auto" else "float32" if part == "denoiser" and amplified else half
@@ -61,8 +61,8 @@ def policy(model: SDSeg, settings: InferenceSettings, device: torch.device) -> d
                 f"precision.denoiser={name}: a network that predicts noise stays in float32, its error counts 38.7"
                 " times; use prediction z0 or v, or set allow_amplified=true to measure what it costs"
             )
-        found[part] = getattr(torch, name)
-    return found
+        dtypes[part] = getattr(torch, name)
+    return dtypes
 
 
 def optimize(model: SDSeg, settings: InferenceSettings) -> dict[str, Any]:

@@ -99,15 +99,15 @@ class Fidelity(NamedTuple):
 def compare(light: LightDecoder, teacher: Teacher, size: int, count: int, noise_level: float, seed: int) -> Fidelity:
     """Both decoders on `count` held-out masks of `size` pixels; latent noise in units of the latents' spread."""
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    dices = []
     for _ in range(count):
         mask = draw_masks(1, size, generator).to(teacher.codec.latent_scale.device)
         latent = teacher.codec.encode(mask)
         noise = torch.randn(latent.shape, generator=generator).to(latent.device)
         latent = latent + noise_level * teacher.spread * noise
         exact, fast = teacher.answer(latent) > 0.5, light(latent) > 0
-        found.append(torch.stack([mask_dice(fast, exact), mask_dice(exact, mask), mask_dice(fast, mask)]))
-    return Fidelity(*torch.cat(found, dim=1).nanmean(1).tolist())
+        dices.append(torch.stack([mask_dice(fast, exact), mask_dice(exact, mask), mask_dice(fast, mask)]))
+    return Fidelity(*torch.cat(dices, dim=1).nanmean(1).tolist())
 
 
 def train_light_decoder(
@@ -178,8 +178,8 @@ def main() -> None:
     light.save(out)
     workfile.unlink()
     for noise_level in (0.0, 0.5):
-        found = compare(light, Teacher(autoencoder), 256, 16, noise_level, seed=1)
-        log.info("held out, latent noise %.1f: %s", noise_level, found)
+        fidelity = compare(light, Teacher(autoencoder), 256, 16, noise_level, seed=1)
+        log.info("held out, latent noise %.1f: %s", noise_level, fidelity)
 
 
 def _default_out(architecture: Architecture) -> Path:

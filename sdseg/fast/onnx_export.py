@@ -81,12 +81,12 @@ def export_onnx(
     with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
         part = Path(folder) / path.name
         program.save(str(part), external_data=weights > _SINGLE_FILE)
-        found = check_onnx(part, model, images, starts)
+        agreement = check_onnx(part, model, images, starts)
         for file in sorted(Path(folder).iterdir(), key=lambda f: f == part):  # the graph comes last
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
             file.replace(path.parent / file.name)
-    return found
+    return agreement
 
 
 def _require_packages() -> None:

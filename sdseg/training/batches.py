@@ -113,14 +113,14 @@ def training_batches(
         collate_fn=list if crops else _stack,
         pin_memory=pin_memory,
     )
-    for step, (indices, found) in enumerate(zip(sampler, loader, strict=True), start):
+    for step, (indices, loaded) in enumerate(zip(sampler, loader, strict=True), start):
         generator = step_generator(seed, step, purpose=1)
         orientation = draw_orientations(recipe.batch_size, recipe.flips, generator)[share]
         if crops:
             places = torch.rand(recipe.batch_size, 2 + _MOST_DIMS, generator=generator)[share]
-            image, mask = _stack(_cropped(item, recipe, place) for item, place in zip(found, places, strict=True))
+            image, mask = _stack(_cropped(item, recipe, place) for item, place in zip(loaded, places, strict=True))
         else:
-            image, mask = found
+            image, mask = loaded
         flip(image, mask, recipe.flips, orientation)
         key = None if crops else torch.tensor(indices) * recipe.orientations + orientation
         yield TrainingBatch(image, mask, key)
@@ -132,6 +132,6 @@ def _cropped(item: dict[str, Any], recipe: Recipe, place: torch.Tensor) -> dict[
     return {"image": image, "mask": mask}
 
 
-def _stack(found: Iterable[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-    items = list(found)
+def _stack(cropped: Iterable[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+    items = list(cropped)
     return torch.stack([i["image"] for i in items]), torch.stack([i["mask"] for i in items])

@@ -32,9 +32,9 @@ def codec_loss(autoencoder: AutoencoderKL, mask: torch.Tensor, generator: torch.
     return pixel_loss(pixels, mask) + 0.2 * distance + 1e-6 * posterior.kl().mean()
 
 
-def mask_dice(found: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mask_dice(predicted: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Dice (B,) of masks (B, 1, H, W) bool; NaN where both are empty."""
-    overlap, total = (found & mask).sum((1, 2, 3)), found.sum((1, 2, 3)) + mask.sum((1, 2, 3))
+    overlap, total = (predicted & mask).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + mask.sum((1, 2, 3))
     return 2 * overlap / total
 
 

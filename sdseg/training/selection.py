@@ -18,7 +18,7 @@ def validation_dice(model: Any, data: Any, batch_size: int, seed: int, accelerat
     """
     device = accelerator.device
     batch_size = 1 if len(data) and data[0]["image"].ndim == 4 else batch_size
-    found = torch.zeros(2, dtype=torch.float64)  # sum and count
+    sums = torch.zeros(2, dtype=torch.float64)  # sum and count
     for start in range(accelerator.process_index * batch_size, len(data), accelerator.num_processes * batch_size):
         items = [data[i] for i in range(start, min(start + batch_size, len(data)))]
         image = torch.stack([item["image"] for item in items]).to(device)
@@ -29,6 +29,6 @@ def validation_dice(model: Any, data: Any, batch_size: int, seed: int, accelerat
         overlap = (predicted & mask).flatten(2).sum(2)  # (B, L)
         total = predicted.flatten(2).sum(2) + mask.flatten(2).sum(2)
         dice = (2 * overlap / total)[total > 0].double()
-        found += torch.stack([dice.sum(), torch.tensor(float(len(dice)))])
-    total_dice, count = accelerator.reduce(found.to(device), "sum").tolist()
+        sums += torch.stack([dice.sum(), torch.tensor(float(len(dice)))])
+    total_dice, count = accelerator.reduce(sums.to(device), "sum").tolist()
     return total_dice / count if count else 0.0

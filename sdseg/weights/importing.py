@@ -40,11 +40,11 @@ def import_weights(src: Path, out: Path) -> str:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: not empty; choose a new folder")
-    found = _from_folder(src) if src.is_dir() else _from_file(src)
+    imported = _from_folder(src) if src.is_dir() else _from_file(src)
     out.mkdir(parents=True, exist_ok=True)
-    found.model.save_pretrained(out)
-    write_model_card(out, {"source": src.name, **found.facts})
-    return f"{src}: {found.what}"
+    imported.model.save_pretrained(out)
+    write_model_card(out, {"source": src.name, **imported.facts})
+    return f"{src}: {imported.what}"
 
 
 def _from_file(src: Path) -> _Import:
@@ -84,14 +84,14 @@ def _autoencoder(state: Mapping[str, torch.Tensor], what: str) -> _Import:
 
 
 def _unet(state: Mapping[str, torch.Tensor]) -> _Import:
-    shape, (found, rows) = unet_shape(state), release_unet(state)
+    shape, (tensors, rows) = unet_shape(state), release_unet(state)
     inputs, outputs = state["input_blocks.0.0.weight"].shape[1], state["out.2.weight"].shape[0]
     layout = {"unet_widths": shape.widths, "unet_blocks": shape.blocks, "attention_levels": shape.attention}
     paper = ARCHITECTURES["paper"].model_copy(update={**layout, "latent_channels": outputs})
     with torch.device("meta"):
         config = build_unet(paper, len(state.get("label_emb.weight", ()))).config
     model = UNet2DModel.from_config({**config, "in_channels": inputs})
-    fill(model, found, rows)
+    fill(model, tensors, rows)
     what = f"a latent-diffusion U-Net with {inputs} input channels and {paper.heads} heads at every width, raw weights"
     return _named(model, what, "U-Net to start SDSeg's denoiser from")
 

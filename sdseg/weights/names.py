@@ -123,15 +123,15 @@ def codec_rows(blocks: int, levels: int) -> list[Row]:
 def rename(state: Mapping[str, torch.Tensor], rows: Iterable[Row], heads: int = 1) -> dict[str, torch.Tensor]:
     """The release's tensors under our names; raises ValueError for a name that no row has, or an odd shape."""
     known = {row.theirs: row for row in rows}
-    found: dict[str, torch.Tensor] = {}
+    renamed: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         if name not in known:
             raise ValueError(f"{name} belongs to another network than the released one")
         try:
-            found.update(known[name].to_ours(tensor, heads))
+            renamed.update(known[name].to_ours(tensor, heads))
         except RuntimeError as error:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, which does not split into its parts") from error
-    return found
+    return renamed
 
 
 def rename_back(tensors: Mapping[str, torch.Tensor], rows: Iterable[Row], heads: int = 1) -> dict[str, torch.Tensor]:

@@ -38,13 +38,13 @@ def sdseg_from_official(state: Mapping[str, torch.Tensor], use_ema: bool = True)
     codec_names = codec_rows(shape.codec_blocks, len(shape.codec_widths))
     vision_names = encoder_rows(shape.vision_blocks, len(shape.vision_widths))
     assert model.vision_encoder is not None
-    for prefix, module, found, rows in (
+    for prefix, module, tensors, rows in (
         (UNET, model.denoiser.unet, *release_unet(unet)),
         (CODEC, model.codec.autoencoder, rename(codec, codec_names), codec_names),
         (VISION, model.vision_encoder, rename(vision, vision_names), vision_names),
     ):
         try:
-            fill(module, found, rows)
+            fill(module, tensors, rows)
         except ValueError as error:
             raise ValueError(f"{prefix}{error}") from error
     model.codec.latent_scale.fill_(scale)
@@ -52,11 +52,11 @@ def sdseg_from_official(state: Mapping[str, torch.Tensor], use_ema: bool = True)
 
 
 def _required(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    found = part(state, prefix)
-    if not found:
+    tensors = part(state, prefix)
+    if not tensors:
         prefixes = sorted({name.split(".")[0] for name in state})
         raise ValueError(f"no tensors below {prefix}, as SDSeg has; it holds {', '.join(prefixes[:6])}")
-    return found
+    return tensors
 
 
 def _averaged(averaged: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:

@@ -45,20 +45,20 @@ def release_unet(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Ten
     return rename(state, rows, HEADS), rows
 
 
-def fill(module: nn.Module, found: Mapping[str, torch.Tensor], rows: list[Row]) -> None:
+def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], rows: list[Row]) -> None:
     """Load all of a module; raises ValueError naming, as the source does, what is missing or has another shape."""
     theirs = {name: row.theirs for row in rows for name in row.ours}
     wanted = module.state_dict()
-    missing = [theirs.get(name, name) for name in wanted if name not in found]
+    missing = [theirs.get(name, name) for name in wanted if name not in tensors]
     if missing:
         raise ValueError(f"{missing[0]} is missing" + (f" (and {len(missing) - 1} more)" if missing[1:] else ""))
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if name not in wanted:
             raise ValueError(f"{theirs.get(name, name)} belongs to another network")
         if tensor.shape != wanted[name].shape:
             expected = f"not {tuple(wanted[name].shape)} as this model needs"
             raise ValueError(f"{theirs.get(name, name)} has shape {tuple(tensor.shape)}, {expected}")
-    module.load_state_dict(dict(found))
+    module.load_state_dict(dict(tensors))
 
 
 def load_denoiser(unet: UNet2DModel, source: Path | str) -> int:
@@ -70,18 +70,18 @@ def load_denoiser(unet: UNet2DModel, source: Path | str) -> int:
     """
     path = weights_file(Path(source))
     try:
-        found, rows = _read_unet(path)
-        found.pop("class_embedding.weight", None)
+        tensors, rows = _read_unet(path)
+        tensors.pop("class_embedding.weight", None)
         own = unet.state_dict()
-        _widen(found, own["conv_in.weight"])
+        _widen(tensors, own["conv_in.weight"])
         if any(".transformer." in name for name in own):
-            alike = {name: found.get(_self_attention_name(name)) for name in own}
+            alike = {name: tensors.get(_self_attention_name(name)) for name in own}
             taken = {n: t for n, t in alike.items() if t is not None and t.shape == own[n].shape}
             unet.load_state_dict(taken, strict=False)
             return len(taken)
         kept = {name: tensor for name, tensor in own.items() if name == "class_embedding.weight"}
-        fill(unet, {**found, **kept}, rows)
-        return len(found)
+        fill(unet, {**tensors, **kept}, rows)
+        return len(tensors)
     except ValueError as error:
         raise ValueError(f"{path}: no fitting U-Net ({error}); its architecture must be the model's") from error
 
@@ -97,12 +97,12 @@ def _read_unet(path: Path) -> tuple[dict[str, torch.Tensor], list[Row]]:
     raise ValueError(f"expected names below {UNET} or those of diffusers' UNet2DModel, found {next(iter(state))}")
 
 
-def _widen(found: dict[str, torch.Tensor], own: torch.Tensor) -> None:
+def _widen(tensors: dict[str, torch.Tensor], own: torch.Tensor) -> None:
     # [pretrained | zeros]: the network begins as one that does not see the condition.
-    weight = found.get("conv_in.weight")
+    weight = tensors.get("conv_in.weight")
     if weight is not None and weight.shape[1] < own.shape[1]:
         zeros = weight.new_zeros(len(weight), own.shape[1] - weight.shape[1], *weight.shape[2:])
-        found["conv_in.weight"] = torch.cat([weight, zeros], dim=1)
+        tensors["conv_in.weight"] = torch.cat([weight, zeros], dim=1)
 
 
 def _self_attention_name(name: str) -> str:

@@ -96,14 +96,14 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     for key in _STATE_DICT_KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    found = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
-    if not found:
+    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
+    if not tensors:
         raise ValueError("it holds no tensors by name")
     # A stride of 0 repeats a number as often as the file claims, which costs nothing until somebody copies it.
-    claimed, size = sum(tensor.nbytes for tensor in found.values()), path.stat().st_size
+    claimed, size = sum(tensor.nbytes for tensor in tensors.values()), path.stat().st_size
     if claimed > _SHARED * size:
         raise ValueError(f"its tensors claim {claimed / 1e6:.0f} MB in a file of {size / 1e6:.1f} MB")
-    return found
+    return tensors
 
 
 def _check_archive(path: Path) -> None:

@@ -37,14 +37,10 @@ class Declared:
             raise InputError(f"{self.named('mask')}{self.mask}: unknown; use one of {', '.join(get_args(Kind))}")
         if self.mask == "binary" and self.labels and len(self.labels) > 1:
             raise InputError(f"{self.named('mask')}binary: names one label at the most, not {', '.join(self.labels)}")
-        for what, value in self._special():
+        for what, value in (("background", self.background), ("ignore", self.ignore)):
             for name, values in (self.labels or {}).items():
-                if value in values and (what == "ignore" or value != 0 or self.background == 0):
+                if value is not None and value in values and (what == "ignore" or value != 0 or self.background == 0):
                     raise InputError(f"label {name!r}: {show(value)} is the {what} value; say {self.named(what)}OTHER")
-
-    def _special(self) -> list[tuple[str, int]]:
-        known = [("background", self.background), ("ignore", self.ignore)]
-        return [(what, value) for what, value in known if value is not None]
 
     def named(self, option: str) -> str:
         """How a message begins an option: `--ignore ` or `dataset.ignore=`."""
@@ -92,15 +88,11 @@ def parse_value(value: Any) -> int:
     """A value of a mask: a whole number, or a colour `#rrggbb` (a grey one is its level)."""
     text = str(value).strip()
     if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        return colour_value(*bytes.fromhex(text[1:]))
+        red, green, blue = bytes.fromhex(text[1:])
+        return red if red == green == blue else COLOUR + (red << 16) + (green << 8) + blue
     if re.fullmatch(r"[+-]?\d{1,5}", text) and abs(int(text)) <= LARGEST and not isinstance(value, bool):
         return int(text)
     raise InputError(f"mask value {text!r}: expected a whole number up to {LARGEST}, or a colour like #ff0000")
-
-
-def colour_value(red: int, green: int, blue: int) -> int:
-    """The value of a colour; of a grey its level."""
-    return red if red == green == blue else COLOUR + (red << 16) + (green << 8) + blue
 
 
 def show(value: int) -> str:

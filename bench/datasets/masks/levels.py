@@ -35,14 +35,6 @@ class Levels:
     mixed: int = 0
     by_file: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def add(self, other: Levels) -> None:
-        """Count another file, or other files, in."""
-        self.counts += other.counts
-        self.solid += other.solid
-        self.corners += other.corners
-        self.mixed += other.mixed
-        self.by_file |= other.by_file
-
     @property
     def full(self) -> int:
         """The value of white: 255, or 65535 where larger ones occur."""
@@ -69,7 +61,11 @@ def sum_levels(parts: Iterable[Levels]) -> Levels:
     """The levels of several masks together."""
     total = Levels()
     for part in parts:
-        total.add(part)
+        total.counts += part.counts
+        total.solid += part.solid
+        total.corners += part.corners
+        total.mixed += part.mixed
+        total.by_file |= part.by_file
     return total
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,7 @@ def prediction_masks(
         wanted = replace(stated, labels={name: known[name] for name in labels}, complete=False)
     else:
         wanted = replace(stated, labels={labels[0]: (1,)}, complete=True)
-
-    def check(rule: MaskRule, levels: Levels) -> None:
-        _check(rule, levels, wanted, where)
-
-    return MaskFiles(where, files, wanted, check)
+    return MaskFiles(where, files, wanted, partial(_check, stated=wanted, where=where))
 
 
 class PredictedMasks:

@@ -34,7 +34,7 @@ class MaskRule:
     def apply(self, plane: np.ndarray) -> np.ndarray:
         """Mask (L, *S) bool of a plane (*S)."""
         if self.values is not None:
-            return np.stack([_equals(plane, values) for values in self.values])
+            return np.stack([plane == some[0] if len(some) == 1 else np.isin(plane, some) for some in self.values])
         if self.cut is not None:
             chosen = plane > self.cut if self.background <= self.cut else plane <= self.cut
         else:
@@ -53,10 +53,6 @@ class MaskRule:
         values = None if self.values is None else dict(zip(self.labels, map(list, self.values), strict=True))
         known = {"text": self.text, "values": values, "cut": self.cut, "ignore": self.ignore}
         return {**known, "background": self.background or None}
-
-
-def _equals(plane: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
-    return plane == values[0] if len(values) == 1 else np.isin(plane, values)
 
 
 def simple(present: tuple[int, ...], declared: Declared) -> bool:
