@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from bench.contract import Ask, answer, errors_of
-from bench.datasets.geometry import to_native_size
+from bench.datasets.geometry import to_method_size, to_native_size
 from bench.datasets.grids import Onto
-from bench.datasets.items import method_image, method_spacing
+from bench.datasets.items import method_spacing
 from bench.picture import Grid
 from bench.seeding import CaseGenerator
 from bench.types import Case, Prediction, Segmenter, TaskSpec
@@ -43,7 +43,7 @@ def predict_cases(
     predictions: list[Prediction] = []
     if task.dims == 3:
         for case, draw in zip(cases, draws, strict=True):
-            image = method_image(case, task)
+            image = to_method_size(case.image, task)
             if segmenter.dims == 3:
                 generator = generator_of(case, draw)
                 generator.spacing_mm = method_spacing(case, image.shape[1:])
@@ -56,7 +56,7 @@ def predict_cases(
                 score, mask = (torch.cat(x).transpose(0, 1) for x in zip(*parts, strict=True))
             predictions.append(Prediction(*to_native_size(score, mask, case.image.shape[1:])))
         return predictions
-    images = torch.stack([method_image(case, task) for case in cases])
+    images = torch.stack([to_method_size(case.image, task) for case in cases])
     generators = [generator_of(case, draw) for case, draw in zip(cases, draws, strict=True)]
     together = asked(images, generators)
     return [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.datasets.items import method_image
+from bench.datasets.geometry import to_method_size
 from bench.device import synchronize
 from bench.measure.interleaved import measure_interleaved
 from bench.record import Score
@@ -32,7 +32,7 @@ def test_ensemble(run: Run, benchmark, publish) -> None:
         pytest.skip("this method draws no ensembles")
     batches = {"together": SAMPLES, "one_by_one": 1}
     segmenters = {n: load_segmenter(with_batch(config, b), task, run.folder) for n, b in batches.items()}
-    image = method_image(run.dataset.case(run.dataset.case_ids("test")[0]), task)
+    image = to_method_size(run.dataset.case(run.dataset.case_ids("test")[0]).image, task)
     image = (image if image.ndim == 3 else image[:, image.shape[1] // 2])[None]
     answers: dict[str, Any] = {}
 

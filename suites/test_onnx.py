@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.build import import_by_name
-from bench.datasets.items import method_image
+from bench.datasets.geometry import to_method_size
 from bench.measure.interleaved import measure_interleaved
 from bench.record import Score
 from bench.runner import Run, load_segmenter
@@ -27,7 +27,7 @@ def test_onnx(run: Run, benchmark, publish, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     exported = import_by_name("sdseg.fast.onnx_export.export_segmenter")(segmenter, task, path)
     session = import_by_name("sdseg.fast.onnx_export.open_session")(path, torch.get_num_threads())
-    image = method_image(run.dataset.case(run.dataset.case_ids("test")[0]), task)
+    image = to_method_size(run.dataset.case(run.dataset.case_ids("test")[0]).image, task)
     image = image[None] if image.ndim == 3 else image[:, image.shape[1] // 2][None]
     shape = segmenter.model.latent_shape(*image.shape[-2:])
     inputs = {"image": image.numpy(), "z_T": torch.randn(1, *shape, generator=CaseGenerator(0, "onnx", 0)).numpy()}

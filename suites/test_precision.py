@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.datasets.geometry import resample_mask
-from bench.datasets.items import method_image
+from bench.datasets.geometry import resample_mask, to_method_size
 from bench.metrics.overlap import dice
 from bench.metrics.pair import Pair
 from bench.record import Score
@@ -36,7 +35,7 @@ def answers(run: Run, config: dict[str, Any]) -> Iterator[tuple[torch.Tensor, to
     segmenter = load_segmenter(config, run.dataset.spec, run.folder)
     segmenter.describe()
     for case_id in run.dataset.case_ids("test"):
-        image = method_image(run.dataset.case(case_id), run.dataset.spec)[None].to(segmenter.device)
+        image = to_method_size(run.dataset.case(case_id).image, run.dataset.spec)[None].to(segmenter.device)
         generator = CaseGenerator(run.cell.seed, case_id, 0)
         z_T = torch.randn((1, *segmenter.model.latent_shape(*image.shape[-2:])), generator=generator).to(image.device)
         with torch.inference_mode():

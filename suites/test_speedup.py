@@ -11,7 +11,7 @@ import torch
 
 from bench.build import build_segmenter, import_by_name
 from bench.config import compose_config
-from bench.datasets.items import method_image
+from bench.datasets.geometry import to_method_size
 from bench.device import synchronize
 from bench.measure.interleaved import InterleavedResult, measure_interleaved
 from bench.measure.memory import measure_peak_memory
@@ -94,7 +94,7 @@ def test_speedup(run: Run, benchmark, publish) -> None:
 def _test_images(run: Run, count: int) -> tuple[torch.Tensor, Callable[[], list]]:
     # Test images, from the start again where there are too few, a slice of each volume; every one with its own noise.
     ids = run.dataset.case_ids("test")
-    images = [method_image(run.dataset.case(ids[i % len(ids)]), run.dataset.spec) for i in range(count)]
+    images = [to_method_size(run.dataset.case(ids[i % len(ids)]).image, run.dataset.spec) for i in range(count)]
     flat = torch.stack([x if x.ndim == 3 else x[:, x.shape[1] // 2] for x in images])
     return flat, lambda: [CaseGenerator(run.cell.seed, f"speed-{i}", 0) for i in range(count)]
 

@@ -73,12 +73,6 @@ def test_answers_per_second_are_of_images_or_slices():
     assert "3 calls" in scores["latency_ms_p50"].note
 
 
-@pytest.mark.parametrize("bad", [{"rounds": 0}, {"warmup": -1}, {"seconds": 0}])
-def test_latency_refuses_nonsense(bad):
-    with pytest.raises(InputError, match="latency"):
-        warm_up(lambda: None, **({"rounds": 1, "warmup": 0, "seconds": 1} | bad))
-
-
 def test_parameters_count_shared_ones_once():
     linear = nn.Linear(3, 4)  # 16
     model = nn.Sequential(linear, linear, nn.Linear(4, 1))  # 5

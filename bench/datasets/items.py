@@ -12,11 +12,6 @@ from bench.datasets.geometry import resample_mask, to_method_size
 from bench.types import Case, Dataset, TaskSpec
 
 
-def method_image(case: Case, task: TaskSpec) -> torch.Tensor:
-    """The case's image (C, *S) in [-1, 1] at the method's in-plane size."""
-    return to_method_size(torch.from_numpy(case.image), task)
-
-
 def method_spacing(case: Case, size: Sequence[int]) -> tuple[float, ...] | None:
     """Millimetres between the case's pixels on a grid of this size, in its order; None where the unit is the pixel."""
     if case.spacing_mm is None:
@@ -38,7 +33,7 @@ class TrainingItems:
             progress.report(f"reading {split} cases", i, len(ids))
 
     def _add(self, case: Case, task: TaskSpec, dims: int) -> None:
-        image = method_image(case, task)
+        image = to_method_size(case.image, task)
         reference = torch.from_numpy(case.reference)
         size = (*reference.shape[1:-2], *image.shape[-2:])
         mask = resample_mask(reference, size)

@@ -11,7 +11,7 @@ from typing import Any
 from bench.config import Cell, compose_config, expand
 from bench.device import resolve
 from bench.errors import InputError, NotApplicableError
-from bench.gate.promotion import new_reference, refusals
+from bench.gate.promotion import refusals
 from bench.gate.reference import (
     Key,
     Reference,
@@ -141,7 +141,8 @@ def promote(out: Path | None, overrides: list[str], accept: bool = False, folder
         if not verdict.passed:
             reasons.append(f"the runs fail against {path}: --accept replaces it all the same")
     if not reasons:
-        write_reference(path, new_reference(runs))
+        whole = [run for run in runs.values() if not isinstance(run, str)]
+        write_reference(path, Reference(profile=whole[0].profile, runs=whole))
     return Promotion(path, tuple(reasons), verdict)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from bench.gate.reference import Key, Reference, RunFacts, key_name
+from bench.gate.reference import Key, RunFacts, key_name
 from bench.gate.verdict import KINDS
 
 _MEASURED_BY = {"test_stability": "stability", "test_speed": "speed", "test_footprint": "memory"}
@@ -24,12 +24,6 @@ def refusals(runs: Mapping[Key, RunFacts | str], commit: str | None, dirty: bool
         if len({str(getattr(run, what)) for run in of}) > 1:
             reasons.append(f"runs of more than one {what}: make all of them in one session")
     return reasons
-
-
-def new_reference(runs: Mapping[Key, RunFacts | str]) -> Reference:
-    """The reference that runs without refusals make."""
-    whole = [run for run in runs.values() if not isinstance(run, str)]
-    return Reference(profile=whole[0].profile, runs=whole)
 
 
 def _problems(run: RunFacts, commit: str | None) -> Iterator[str]:

@@ -20,7 +20,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from bench.errors import InputError
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.map_pairs import PairValues, pair_values
 from bench.metrics.overlap import dice
@@ -81,7 +80,6 @@ def case_stability(
     of a volume are the mean over its slices, the others the volume's (`mask_stability`). NaN where a metric is
     undefined (image too small, LPIPS without a trunk); empty for fewer than two draws.
     """
-    _check(scores, masks)
     if len(masks) < 2:
         return {}
     values: CaseStability = {}
@@ -148,7 +146,6 @@ def paper_stability(
     As `case_stability`, with everything at the size at which the release keeps its maps (256 x 256) and `reference`
     (L, *S) bool beside it: of a volume only slices with a reference count. NaN where no image counts.
     """
-    _check(scores, masks)
     if len(masks) < 2:
         return {}
     values: CaseStability = {}
@@ -165,15 +162,6 @@ def paper_stability(
         values[f"empty_pairs/{kind}", label] = int(pairs.empty_pairs.sum())
         values[f"identical_pairs/{kind}", label] = int(pairs.identical_pairs.sum())
     return values
-
-
-def _check(scores: np.ndarray | None, masks: np.ndarray) -> None:
-    other = None if scores is None else scores.shape
-    if other not in (None, masks.shape) or masks.ndim not in (4, 5) or masks.dtype != bool:
-        raise InputError(
-            f"draws: scores {other} and masks {masks.shape} {masks.dtype}, expected two arrays (M, L, *S) of one "
-            "shape, the masks bool"
-        )
 
 
 def _maps(scores: np.ndarray | None, masks: np.ndarray) -> Iterator[tuple[int, str, np.ndarray]]:

@@ -34,15 +34,13 @@ def pair_ms_ssim(
     maps: torch.Tensor, first: torch.Tensor, second: torch.Tensor, *, released: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """SSIM and MS-SSIM, each (P,) float64, of pairs among maps (M, H, W) in [0, 1] of at least 176 px."""
-    terms, ssim = [], None
-    for scale in range(len(SCALE_WEIGHTS)):
-        similarity, contrast = _one_scale(maps, first, second, released)
-        ssim = similarity if ssim is None else ssim
-        last = scale == len(SCALE_WEIGHTS) - 1
-        term = similarity if last else contrast
-        terms.append(term if released else term.clamp(min=0))
+    scales = []
+    for _ in SCALE_WEIGHTS:
+        scales.append(_one_scale(maps, first, second, released))
         maps = avg_pool2d(maps[:, None], 2)[:, 0]
-    assert ssim is not None
+    ssim = scales[0][0]
+    terms = [*(contrast for _, contrast in scales[:-1]), scales[-1][0]]
+    terms = terms if released else [term.clamp(min=0) for term in terms]
     powers = torch.tensor(SCALE_WEIGHTS, dtype=torch.float64, device=maps.device)
     return ssim, (torch.stack(terms, 1) ** powers).prod(1)
 

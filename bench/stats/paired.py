@@ -15,7 +15,7 @@ from scipy import optimize, special, stats
 from bench.errors import InputError
 from bench.stats.intervals import Interval, mean_interval
 from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, RESAMPLES, SEED, Array, Clusters, cluster
-from bench.stats.table import Better, CaseTable, check_better
+from bench.stats.table import Better, CaseTable
 
 EXACT_GROUPS = 20
 ALPHA = 0.05
@@ -73,7 +73,6 @@ class NonInferiority:
 
 def compare(table: CaseTable, a: str, b: str, *, better: Better = "higher") -> Comparison:
     """Everything a report says of two models of one table."""
-    check_better(better)
     defined = _defined(table, a, b)
     first, second = table.row(a)[defined], table.row(b)[defined]
     differences = first - second
@@ -107,7 +106,6 @@ def non_inferior(table: CaseTable, a: str, b: str, *, margin: float, better: Bet
     The bound is the lower end of the two-sided interval at 90 %, clustered by group. Undefined differences are left
     out; with none left, or fewer than two groups, it fails.
     """
-    check_better(better)
     if not 0 <= margin < math.inf:
         raise InputError(f"margin {margin}: expected a number from 0 on")
     defined = _defined(table, a, b)

@@ -12,7 +12,7 @@ from scipy import stats
 
 from bench.errors import InputError
 from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, SEED, Array, resampled_counts
-from bench.stats.table import Better, CaseTable, check_better
+from bench.stats.table import Better, CaseTable
 
 RANKING_RESAMPLES = 1_000
 
@@ -42,7 +42,6 @@ def rank_models(tables: Sequence[CaseTable], *, better: Better = "higher") -> Ra
     1,000 cluster bootstraps, drawn within each data set (after Wiesenfarth et al., Scientific Reports 11, 2021).
     A model without any defined value comes last. All tables must hold the same models.
     """
-    check_better(better)
     if not tables or not tables[0].models:
         raise InputError("ranking: expected at least one data set with one model")
     for table in tables[1:]:

@@ -40,13 +40,10 @@ def case_table(runs: Mapping[str, Mapping[str, float]], groups: Mapping[str, str
     first, *others = runs
     expected = set(runs[first])
     for other in others:
-        for missing_in, found_in, names in (
-            (other, first, expected - set(runs[other])),
-            (first, other, set(runs[other]) - expected),
-        ):
-            if names:
+        for one, two in ((first, other), (other, first)):
+            if alone := set(runs[one]) - set(runs[two]):
                 raise InputError(
-                    f"case {min(names)!r} is in {found_in} but not in {missing_in} ({len(names)} such): "
+                    f"case {min(alone)!r} is in {one} but not in {two} ({len(alone)} such): "
                     "compare runs that were scored on the same cases"
                 )
     cases = tuple(sorted(expected))
@@ -55,9 +52,3 @@ def case_table(runs: Mapping[str, Mapping[str, float]], groups: Mapping[str, str
     named = cases if groups is None else tuple(str(groups[case]) for case in cases)
     values = np.array([[run[case] for case in cases] for run in runs.values()], dtype=np.float64)
     return CaseTable(tuple(runs), cases, named, values.reshape(len(runs), len(cases)))
-
-
-def check_better(better: str) -> None:
-    """InputError unless `better` is a direction that models can be compared in."""
-    if better not in ("higher", "lower"):
-        raise InputError(f"better {better!r}: expected higher or lower")
