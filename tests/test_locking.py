@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from bench.errors import RunError
 from bench.files import atomic_path, sweep_parts
 from bench.results.locking import LOCK, locked
 from sdseg.files import write_atomically
+from tests.own_code import OwnCode
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,14 +49,11 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_second_waits_and_says_for_whom(tmp_path: Path, notes: list[str]) -> None:
     folder = tmp_path / "deep" / "run"
     with start(HOLD, str(folder), stdin=subprocess.PIPE) as first:
-        assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
         with start(HOLD, str(folder), stdin=subprocess.PIPE) as second:
-            assert second.stderr is not None
             said = second.stderr.readline()
             assert said.startswith(f"{folder}: waiting, process {first.pid} on {os.uname().nodename} (for 0:0")
             first.communicate("")
-            assert second.stdout is not None
             assert second.stdout.readline() == "held\n"
             second.communicate("")
     assert list(tmp_path.iterdir()) == []  # neither a lock nor the folders made for it stay
@@ -63,7 +62,6 @@ def test_the_second_waits_and_says_for_whom(tmp_path: Path, notes: list[str]) ->
 
 def test_a_killed_owner_blocks_nobody(tmp_path: Path, notes: list[str]) -> None:
     with start(HOLD, str(tmp_path), stdin=subprocess.PIPE) as first:
-        assert first.stdout is not None
         first.stdout.readline()
         first.send_signal(signal.SIGKILL)
     assert (tmp_path / LOCK).exists()
@@ -79,7 +77,6 @@ def test_a_killed_owner_blocks_nobody(tmp_path: Path, notes: list[str]) -> None:
 def test_a_group_of_processes_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with start(HOLD, str(tmp_path), stdin=subprocess.PIPE) as first:
-        assert first.stdout is not None
         first.stdout.readline()
         with pytest.raises(RunError, match=f"process {first.pid} on"), locked(tmp_path):
             pass
@@ -103,25 +100,28 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_note(
     assert notes == [f"{tmp_path}: cannot be locked (No locks available); let no other process work in it"]
 
 
-WRITE = """
-    import os, sys
-    from pathlib import Path
-    from bench.files import atomic_path
-    from reports.files import write_atomic
-    from sdseg.files import write_atomically
-    folder, die = Path(sys.argv[1]), lambda path: (path.write_bytes(b"half"), os._exit(9))
-    if os.fork() == 0:
-        with atomic_path(folder / "predictions" / "case.v1.nii.gz") as part:
-            die(part)
-    elif os.fork() == 0:
-        write_atomically(folder / "model" / "best.pt", die)
-    else:
-        os.wait(), os.wait()
-"""
+def killed(write: Callable[[], None]) -> None:
+    """A copy of this process writes, and is gone before it has written all."""
+    if (copy := os.fork()) == 0:
+        try:
+            write()
+        finally:
+            os._exit(9)
+    os.waitpid(copy, 0)
+
+
+def half_written(path: Path) -> None:
+    path.write_bytes(b"half")
+    os._exit(9)
 
 
 def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
-    start(WRITE, str(tmp_path)).communicate()
+    def by_bench() -> None:
+        with atomic_path(tmp_path / "predictions" / "case.v1.nii.gz") as part:
+            half_written(part)
+
+    killed(by_bench)
+    killed(lambda: write_atomically(tmp_path / "model" / "best.pt", half_written))
     assert len(list(tmp_path.rglob(".part-*"))) == 2
     mine, foreign, old = tmp_path / "now", tmp_path / ".part-of-mine", tmp_path / ".part-ab12_cde.npz"
     foreign.write_text("")
@@ -186,15 +186,40 @@ def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_commands_on_one_run_train_once_and_both_end_well(tmp_path: Path) -> None:
-    from tests.test_cli import QUICK, make_folder
+# Whoever trains goes on when the other has said that it waits.
+FIT = """
+        import pathlib, time
+        (workdir / "times.txt").open("a").write("fitted ")
+        for _ in range(300):
+            if any("waiting" in path.read_text() for path in pathlib.Path({!r}).glob("*.err")):
+                break
+            time.sleep(0.1)
+        return"""
 
-    data = ["dataset=folder", f"dataset.root={make_folder(tmp_path / 'data', 5, 32)}", f"runs_dir={tmp_path / 'runs'}"]
-    command = [sys.executable, "-m", "bench.cli", "run", "method=unet", *data, *QUICK, "draws=1", "metrics=[Dice]"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    pair = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
-    said = [process.communicate() for process in pair]
-    assert [process.returncode for process in pair] == [0, 0], said
-    assert said[0][0] == said[1][0]  # one run folder, one set of numbers
-    assert sum("waiting, process" in err for _, err in said) == 1
+
+# Two commands in copies of a process that has imported what they need.
+PAIR = """
+    import os, sys
+    import bench.cli, bench.runner, bench.scoring.run
+    for name in ("a", "b"):
+        if os.fork() == 0:
+            for descriptor, end in ((1, "out"), (2, "err")):
+                os.dup2(os.open(f"{sys.argv[1]}/{name}.{end}", os.O_CREAT | os.O_WRONLY), descriptor)
+            code = bench.cli.main(sys.argv[2:])
+            sys.stdout.flush()
+            os._exit(code)
+    print([os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(2)])
+"""
+
+
+def test_two_commands_on_one_run_train_once_and_both_end_well(own_code: OwnCode, tmp_path: Path) -> None:
+    own_code.edit("own_method", "\n        return {", f"{FIT.format(str(tmp_path))} {{")
+    options = ["method=own", "dataset=own_data", "draws=1", "image_size=32", "metrics=[Dice]"]
+    path = {**os.environ, "PYTHONPATH": f"{own_code.root}:{ROOT}"}
+    ended = start(PAIR, str(tmp_path), "run", *options, f"runs_dir={tmp_path / 'runs'}", env=path).communicate()
+    out, err = ([(tmp_path / f"{name}.{end}").read_text() for name in "ab"] for end in ("out", "err"))
+    assert ended[0] == "[0, 0]\n", (ended, err)
+    assert out[0] == out[1] != ""  # one run folder, one set of numbers
+    assert sum("waiting, process" in text for text in err) == 1, err
+    assert next(tmp_path.rglob("times.txt")).read_text() == "fitted "
     assert not [*tmp_path.rglob(".part-*"), *tmp_path.rglob(LOCK)]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections import Counter
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,40 +33,34 @@ def test_options_become_overrides() -> None:
     assert overrides(options) == ["profile=cpu", "methods=[unet,sdseg]", "seeds=[0,1]", "train.steps=3"]
 
 
-def suites(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "--benchmark-only", "-q", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+@pytest.fixture
+def suites(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
+    """A pytest session in the project's folder, in this process."""
+    monkeypatch.chdir(ROOT)
+    return lambda *arguments: pytester.runpytest_inprocess("-q", "suites/", *arguments)
 
 
-def test_an_unknown_method_is_one_line_and_no_benchmark_runs() -> None:
-    done = suites("suites/", "--methods", "sdsegg")
-    assert done.returncode == 4
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR:")]
-    assert len(lines) == 1
-    assert "sdsegg" in lines[0]
-    assert "Traceback" not in done.stdout + done.stderr
+def test_what_no_benchmark_can_run_with_is_one_line(suites) -> None:
+    for arguments, said in (
+        (["--benchmark-only", "--methods", "sdsegg"], "sdsegg"),
+        (["--collect-only", "-n", "2"], "-n: benchmarks run one after another"),
+    ):
+        done = suites(*arguments)
+        assert done.ret == pytest.ExitCode.USAGE_ERROR
+        (line,) = (line for line in done.outlines + done.errlines if line.startswith("ERROR:"))
+        assert said in line
+        assert "Traceback" not in str(done.stdout) + str(done.stderr)
 
 
-def test_benchmarks_are_not_shared_out(tmp_path: Path) -> None:
-    option = "def pytest_addoption(parser):\n    parser.getgroup('x')._addoption('-n', dest='numprocesses', type=int)\n"
-    (tmp_path / "has_n.py").write_text(option)
-    command = [sys.executable, "-m", "pytest", "-q", "suites/", "-n", "2", "--collect-only"]
-    command += [] if find_spec("xdist") else ["-p", "has_n"]
-    path = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=path)
-    assert done.returncode == 4
-    assert "ERROR: -n: benchmarks run one after another" in done.stderr
-
-
-def test_one_test_per_cell_and_none_is_skipped_under_benchmark_only() -> None:
-    done = suites("suites/", "suites/test_ablation.py", "--methods", "unet", "--seeds", "0,1", "--collect-only")
-    names = [line.split("::")[1] for line in done.stdout.splitlines() if "::" in line]
+def test_one_test_per_cell_and_none_is_skipped_under_benchmark_only(suites) -> None:
+    done = suites("--benchmark-only", "suites/test_ablation.py", "--methods", "unet", "--seeds", "1", "--collect-only")
+    names = [line.split("::")[1] for line in done.outlines if "::" in line]
     counts = Counter(name.split("[")[0] for name in names)
     assert "test_accuracy[phantom/polyp-unet-seed1]" in names
-    # one method, two seeds; speed at two batch sizes
-    assert [counts[f"test_{name}"] for name in ("accuracy", "speed", "footprint", "stability")] == [2, 4, 2, 2]
+    # one method; speed at two batch sizes
+    assert [counts[f"test_{name}"] for name in ("accuracy", "speed", "footprint", "stability")] == [1, 2, 1, 1]
     # the suite that was named brings its own four methods; those that were not are not even collected
-    assert counts["test_ablation"] == 4 * 2
+    assert counts["test_ablation"] == 4
     assert len(counts) == 5
     assert "test_ablation[phantom/polyp-ablation_concat-seed1]" in names
 
@@ -115,7 +106,7 @@ def test_only_overlap_must_be_defined_somewhere(value: float) -> None:
 
 
 def test_training_keys_speak_of_every_method() -> None:
-    given = ["dataset=phantom/polyp", "seed=0", "train.steps=7", "methods=[sdseg,unet,medsegdiff_v2,diff_unet_3d]"]
+    given = ["dataset=phantom/polyp", "seed=0", "train.steps=7", "methods=[sdseg,medsegdiff_v2]"]
     assert {cell.config["method"]["recipe"]["steps"] for cell in expand(given)} == {7}
     paper = expand(["profile=smoke", "recipe=paper", "method=unet", "dataset=phantom/polyp", "seed=0"])[0].config
     assert paper["method"]["recipe"] == paper["train"]
