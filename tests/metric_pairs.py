@@ -69,12 +69,12 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def metric_pairs(per_kind: int = PER_KIND) -> list[Pair]:
-    """`per_kind` pairs of each of the 12 kinds in two and as many in three dimensions; a third has no spacing."""
+def metric_pairs() -> list[Pair]:
+    """Pairs of each of the 12 kinds in two and as many in three dimensions; a third has no spacing."""
     pairs = []
     for dims in (2, 3):
         for number, kind in enumerate(KINDS.values()):
-            for index in range(per_kind):
+            for index in range(PER_KIND):
                 rng = np.random.default_rng([dims, number, index])
                 shape = tuple(int(n) for n in rng.integers(3, 17 if dims == 2 else 10, dims))
                 spacing = tuple(float(x) for x in rng.uniform(0.4, 5, dims)) if index % 3 else None

@@ -32,18 +32,16 @@ def grey(mask: np.ndarray, value: int = 255) -> np.ndarray:
     return mask.astype(np.uint8) * np.uint8(value)
 
 
-def levels(*pairs: tuple[np.ndarray, int], on: int = 0) -> np.ndarray:
-    plane = np.full(DISC.shape, on, np.uint8)
+def levels(*pairs: tuple[np.ndarray, Any], on: Any = 0) -> np.ndarray:
+    """A plane of the value or colour `on` with the values of masks, the later ones on top."""
+    plane = np.full((*DISC.shape, *np.shape(on)), on, np.uint8)
     for mask, value in pairs:
         plane[mask] = value
     return plane
 
 
 def colours(*pairs: tuple[np.ndarray, Sequence[int]], on: Sequence[int] = BLACK) -> np.ndarray:
-    plane = np.full((*DISC.shape, 3), on, np.uint8)
-    for mask, value in pairs:
-        plane[mask] = value
-    return plane
+    return levels(*pairs, on=on)
 
 
 def table(indices: np.ndarray, *rows: Sequence[int]) -> Image.Image:
@@ -77,14 +75,19 @@ def save(path: Path, values: Any) -> Path:
     return path
 
 
-def read(folder: Path, files: dict[str, Any], **stated: Any) -> tuple[MaskFiles, list[np.ndarray]]:
+def read(
+    folder: Path, given: dict[str, Any] | list[Any], suffix: str = "png", **stated: Any
+) -> tuple[MaskFiles, list[np.ndarray]]:
     folder.mkdir(exist_ok=True)
+    files = given if isinstance(given, dict) else {f"{i}.{suffix}": values for i, values in enumerate(given)}
     paths = [save(folder / name, values) for name, values in files.items()]
     reading = MaskFiles(folder, paths, declared(**stated))
     return reading, [reading.read(path, decode(path, indexed=True))[0] for path in paths]
 
 
+LABEL_JPEG = through_jpeg(DISC, 75) // 2 + through_jpeg(SPOT, 75) // 4
 RED_JPEG = through_jpeg(np.dstack([DISC, DISC & False, DISC & False]), 80)
+WHITE_JPEG = through_jpeg(np.dstack([DISC] * 3), 70)
 LABELS = {"a": 63, "b": 127, "c": 255}
 RIGHT: dict[str, tuple[list[Any], dict[str, Any], list[np.ndarray]]] = {
     # what the files hold, what is stated, and the masks of every file
@@ -132,11 +135,7 @@ RIGHT: dict[str, tuple[list[Any], dict[str, Any], list[np.ndarray]]] = {
     "score, said": ([DISC * 0.9 + 0.05], {"mask": "binary", "suffix": "npy"}, [DISC]),
     "jpeg rests": ([through_jpeg(DISC, 75)], {}, [through_jpeg(DISC, 75) > 128]),
     "one with jpeg rests": ([grey(DISC), through_jpeg(DISC, 90), grey(SPOT)], {}, [DISC]),
-    "jpeg rests in colour channels": (
-        [through_jpeg(np.dstack([DISC] * 3), 70)],
-        {},
-        [through_jpeg(np.dstack([DISC] * 3), 70)[..., 0] > 128],
-    ),
+    "jpeg rests in colour channels": ([WHITE_JPEG], {}, [WHITE_JPEG[..., 0] > 128]),
     "red through jpeg, said": ([RED_JPEG], {"mask": "binary"}, [RED_JPEG.max(-1) > 128]),
     "resized": ([enlarged(DISC, 3)], {}, [enlarged(DISC, 3) > 128]),
     "nearly": ([levels((DISC, 255), (DISC & (X % 7 == 0), 254), ((Y == 90) & (X < 9), 3))], {}, [DISC]),
@@ -146,9 +145,7 @@ RIGHT: dict[str, tuple[list[Any], dict[str, Any], list[np.ndarray]]] = {
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_is_read(tmp_path: Path, name: str) -> None:
     arrays, stated, wanted = RIGHT[name]
-    stated = dict(stated)
-    suffix = stated.pop("suffix", "png")
-    reading, masks = read(tmp_path / "m", {f"{i}.{suffix}": values for i, values in enumerate(arrays)}, **stated)
+    reading, masks = read(tmp_path / "m", arrays, **stated)
     assert masks[0].shape == (len(wanted), *wanted[0].shape)
     for mask, right in zip(masks[0], wanted, strict=True):
         assert np.array_equal(mask, right), reading.rule.text
@@ -173,12 +170,8 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "too large": ([np.array([[0, 70000]])], {"suffix": "npy"}, "65535"),
     "two channels": ([np.stack([~DISC, DISC], -1).astype(np.uint8)], {"suffix": "tif"}, "--mask onehot"),
     "no one-hot": ([np.stack([DISC, DISC]).astype(np.uint8)], {"mask": "onehot", "suffix": "npy"}, "not one-hot"),
-    "label map through jpeg": ([through_jpeg(DISC, 75) // 2 + through_jpeg(SPOT, 75) // 4], {}, "not a mask"),
-    "named, through jpeg": (
-        [through_jpeg(DISC, 75) // 2 + through_jpeg(SPOT, 75) // 4],
-        {"labels": {"d": 127, "s": 63}},
-        "not a mask",
-    ),
+    "label map through jpeg": ([LABEL_JPEG], {}, "not a mask"),
+    "named, through jpeg": ([LABEL_JPEG], {"labels": {"d": 127, "s": 63}}, "not a mask"),
     "colours through jpeg": ([RED_JPEG], {}, "not a mask.*--mask binary"),
     "only in the transparency": ([np.dstack([colours(), grey(DISC)])], {}, "transparency"),
     "0 and 1 among greys": ([through_jpeg(DISC, 75), grey(DISC, 1)], {}, r"1\.png.*save all masks as 0 and 255"),
@@ -190,10 +183,8 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused(tmp_path: Path, name: str) -> None:
     arrays, stated, words = REFUSED[name]
-    stated = dict(stated)
-    suffix = stated.pop("suffix", "png")
     with pytest.raises(InputError, match=words) as caught:
-        read(tmp_path / "m", {f"{i}.{suffix}": values for i, values in enumerate(arrays)}, **stated)
+        read(tmp_path / "m", arrays, **stated)
     assert str(tmp_path / "m") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -226,7 +217,7 @@ def test_files_that_are_clear_are_read_once(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("bench.datasets.masks.files.read_plane", refuse)
     for stated, value in (({"labels": "x"}, 255), ({"labels": ["a", "b"]}, 1), ({"labels": "x", "ignore": 9}, 255)):
-        reading, _ = read(tmp_path / "m", {f"{i}.png": grey(DISC, value) for i in range(3)}, **stated)
+        reading, _ = read(tmp_path / "m", [grey(DISC, value)] * 3, **stated)
         assert reading.facts()["files"] == 3
 
 
@@ -257,16 +248,15 @@ def test_what_is_ignored_is_counted(tmp_path: Path) -> None:
 
 
 def test_lossy_files_hold_no_labels(tmp_path: Path) -> None:
-    (tmp_path / "m").mkdir()
-    Image.fromarray(grey(DISC, 1)).save(tmp_path / "m/a.jpg")
-    path = tmp_path / "m/a.jpg"
-    for stated, words in (({}, "largest value"), ({"labels": ["a", "b"]}, "compressed with loss")):
+    labels, red = [grey(DISC, 1)], [colours((DISC, RED))]
+    for arrays, stated, words in (
+        (labels, {}, "largest value"),
+        (labels, {"labels": ["a", "b"]}, "compressed with loss"),
+        (red, {}, r"colours.*--mask binary"),
+    ):
         with pytest.raises(InputError, match=words):
-            MaskFiles(tmp_path / "m", [path], declared(**stated)).read(path, decode(path, indexed=True))
-    Image.fromarray(colours((DISC, RED))).save(path)
-    with pytest.raises(InputError, match=r"colours.*--mask binary"):
-        MaskFiles(tmp_path / "m", [path], declared()).read(path, decode(path, indexed=True))
-    mask, _ = MaskFiles(tmp_path / "m", [path], declared("binary")).read(path, decode(path, indexed=True))
+            read(tmp_path / "m", arrays, "jpg", **stated)
+    _, (mask,) = read(tmp_path / "m", red, "jpg", mask="binary")
     assert (mask[0] != DISC).mean() < 0.01
 
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from bench import metrics
 from bench.config import compose_config
 from bench.errors import InputError
 from bench.metrics import METRICS, Metric, Pair, select
-from bench.metrics.overlap import dice, iou
-
-masks = arrays(bool, (4, 5))
 
 
 def _mask(drawing: str) -> np.ndarray:
@@ -27,21 +20,6 @@ def _mask(drawing: str) -> np.ndarray:
 LEFT = _mask("##. ##. ...")
 SHIFTED = _mask(".## .## ...")
 EMPTY = np.zeros((3, 3), bool)
-
-SITUATIONS = [  # prediction, reference, Dice, IoU: derived on paper
-    (LEFT, LEFT, 1.0, 1.0),
-    (LEFT, SHIFTED, 0.5, 1 / 3),  # TP 2, FP 2, FN 2
-    (EMPTY, LEFT, 0.0, 0.0),
-    (LEFT, EMPTY, 0.0, 0.0),
-    (EMPTY, EMPTY, math.nan, math.nan),
-]
-
-
-@pytest.mark.parametrize(("prediction", "reference", "expected_dice", "expected_iou"), SITUATIONS)
-def test_overlap_of_the_five_situations(prediction, reference, expected_dice, expected_iou):
-    pair = Pair(prediction, reference)
-    assert dice(pair) == pytest.approx(expected_dice, nan_ok=True)
-    assert iou(pair) == pytest.approx(expected_iou, nan_ok=True)
 
 
 def test_counts_of_a_pair():
@@ -64,30 +42,6 @@ def test_bad_pairs_are_refused_in_one_line(prediction, reference, spacing, word)
     with pytest.raises(InputError, match=word) as caught:
         Pair(prediction, reference, spacing)
     assert "\n" not in str(caught.value)
-
-
-@settings(max_examples=15, deadline=None)
-@given(masks, masks)
-def test_overlap_is_bounded_symmetric_and_consistent(a, b):
-    forward, backward = Pair(a, b), Pair(b, a)
-    if forward.both_empty:
-        assert math.isnan(dice(forward))
-        assert math.isnan(iou(forward))
-        return
-    assert 0 <= iou(forward) <= dice(forward) <= 1
-    assert dice(forward) == dice(backward)
-    assert iou(forward) == iou(backward)
-    assert dice(forward) == pytest.approx(2 * iou(forward) / (1 + iou(forward)))
-    assert (dice(forward) == 1) == bool((a == b).all())
-
-
-@settings(max_examples=8, deadline=None)
-@given(masks, masks, st.integers(0, 19))
-def test_one_more_correct_element_never_lowers_overlap(a, b, index):
-    better = a.copy()
-    better.flat[index] = b.flat[index]
-    before, after = dice(Pair(a, b)), dice(Pair(better, b))
-    assert math.isnan(before) or math.isnan(after) or after >= before
 
 
 def test_the_table_states_direction_and_convention():

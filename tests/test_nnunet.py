@@ -183,7 +183,6 @@ def test_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
     root = Path(__file__).parents[1]
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, cwd=root) as worker:
-        assert worker.stdin is not None
         worker.stdin.close()  # as when the parent dies
         assert worker.wait(timeout=120) == -signal.SIGKILL
 
@@ -209,7 +208,6 @@ def test_end_to_end_and_equal_to_nnunets_own_prediction(tmp_path: Path, request:
     assert facts["steps"] == 250
     assert facts["val_dice"] > 0.8
     calls: list[int] = []
-    assert method.model is not None
     hook = method.model.register_forward_hook(lambda *arguments: calls.append(1))
     image = torch.stack([disc(i)["image"] for i in (10, 11)])
     score, mask = method.predict(image, [None, None])

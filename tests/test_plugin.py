@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from bench import progress
 from bench.config import expand
 from bench.plugin import accuracy_scores, overrides, plain_scores
 from bench.record import Score
@@ -34,10 +36,11 @@ def test_options_become_overrides() -> None:
 
 
 @pytest.fixture
-def suites(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
+def suites(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., pytest.RunResult]]:
     """A pytest session in the project's folder, in this process."""
     monkeypatch.chdir(ROOT)
-    return lambda *arguments: pytester.runpytest_inprocess("-q", "suites/", *arguments)
+    yield lambda *arguments: pytester.runpytest_inprocess("-q", "suites/", *arguments)
+    progress.listen(logging.NullHandler())  # that session's terminal is closed
 
 
 def test_what_no_benchmark_can_run_with_is_one_line(suites) -> None:

@@ -34,7 +34,6 @@ def test_only_runs_that_differ_in_nothing_else_are_an_ablation(tmp_path: Path) -
         write_run(tmp_path, name, scores=made_up_scores(0.9, 16), config=config)
     write_run(tmp_path, "unet", scores=made_up_scores(0.9, 16))
     table = ablation.build(read_frame(tmp_path))
-    assert table is not None
     assert len(table.rows) == 4
 
 
@@ -63,7 +62,6 @@ def test_the_order_in_words(tmp_path: Path, qualities: list[float], verdict: str
 
 def order_line(runs_dir: Path) -> str:
     table = ablation.build(read_frame(runs_dir))
-    assert table is not None
     return next(note for note in table.notes if "order" in note)
 
 
@@ -94,7 +92,6 @@ def test_a_missing_row_leaves_the_order_open(tmp_path: Path) -> None:
 def test_published_rows_carry_the_paper_s_switches(tmp_path: Path) -> None:
     write_ablation(tmp_path, RISING, dataset="btcv", dims=3)
     table = ablation.build(read_frame(tmp_path))
-    assert table is not None
     published = rows_of(table, published=True)
     assert [
         (row["latent_estimation"], row["concatenation"], row["trainable_encoder"], row["Dice"]) for row in published
@@ -123,7 +120,6 @@ def test_seeds_of_a_point_are_one_row(tmp_path: Path) -> None:
         config = {**method_config("sdseg.steps5", 5, sweep=True), "seed": seed}
         write_run(tmp_path, "sdseg.steps5", seed=seed, scores=dice_rows({"a": value}), config=config, draws=1)
     table = convergence.build(read_frame(tmp_path))
-    assert table is not None
     assert [(row["Dice"], row["seeds"]) for row in table.rows] == [(pytest.approx(0.5), "0, 1")]
 
 
@@ -134,7 +130,6 @@ def test_trainings_of_two_profiles_are_two_lines(tmp_path: Path) -> None:
             config = method_config(name, steps, sweep=True)
             write_run(tmp_path, name, scores=dice_rows({"a": 0.5}), config=config, draws=1, profile=profile)
     table = convergence.build(read_frame(tmp_path))
-    assert table is not None
     assert [(row["method"], row["steps"]) for row in table.rows] == [
         ("with latent loss (profile=cpu)", 1),
         ("with latent loss (profile=cpu)", 5),

@@ -41,9 +41,7 @@ def write(runs_dir: Path, method: str, table: pd.DataFrame | None, seed: int = 0
 
 
 def built(runs_dir: Path) -> Table:
-    found = conventions.build(read_frame(runs_dir))
-    assert found is not None
-    return found
+    return conventions.build(read_frame(runs_dir))
 
 
 def test_a_row_per_metric_and_a_column_per_protocol(tmp_path: Path) -> None:

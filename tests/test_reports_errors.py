@@ -34,9 +34,7 @@ def by_case(metric: str, values: list[float], draw: int = 0, label: str = "lesio
 
 def table(runs_dir: Path, *parts: pd.DataFrame, method: str = "sdseg", **record: Any) -> Table:
     write_run(runs_dir, method, scores=pd.concat(parts), **{"metrics": FACTS | UNITS, "draws": 1, **record})
-    found = errors.build(read_frame(runs_dir))
-    assert found is not None
-    return found
+    return errors.build(read_frame(runs_dir))
 
 
 def test_means_intervals_and_units(tmp_path: Path) -> None:

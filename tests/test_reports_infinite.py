@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from bench.record import read_record
 from bench.scores import RunScores
 from bench.scoring.card import card_facts
 from bench.stats import case_table, sign_flip_p
+from reports.build import build_report
 from reports.frame import read_frame
 from reports.tables import build_tables
 from tests.report_fixtures import made_up_scores, rows_of, write_run
@@ -27,41 +27,27 @@ def with_infinite(metric: str = "Dice") -> pd.DataFrame:
     return scores
 
 
-@pytest.fixture
-def tables(tmp_path: Path) -> dict[str, Any]:
+def test_it_is_shown_as_infinite_ranked_last_and_never_best(tmp_path: Path) -> None:
     write_run(tmp_path, "a", scores=with_infinite(), draws=2)
     for method, quality in (("b", 0.6), ("c", 0.7)):
         write_run(tmp_path, method, scores=made_up_scores(quality, n=24, draws=2), draws=2)
-    assert cli.main(["report", "--runs", str(tmp_path)]) == 0
-    return {table.name: table for table in build_tables(read_frame(tmp_path))}
-
-
-def test_a_mean_with_an_infinite_value_is_infinite(tables: dict[str, Any]) -> None:
+    tables = {table.name: table for table in build_tables(read_frame(tmp_path))}
     (row,) = rows_of(tables["table2"], method="a")
-    assert row["Dice"] == math.inf
-    assert row["Dice_interval"] is None
+    assert (row["Dice"], row["Dice_interval"]) == (math.inf, None)
     assert "Dice_median" not in row
     assert math.isfinite(row["IoU"])
-
-
-def test_it_is_never_best(tables: dict[str, Any]) -> None:
     best = {(tables["table2"].rows[index]["method"], key) for index, key in tables["table2"].best()}
     assert ("c", "Dice") in best
     assert ("a", "Dice") not in best
-
-
-def test_it_is_ranked_last(tables: dict[str, Any]) -> None:
     assert [row["method"] for row in tables["ranking"].rows] == ["c", "b", "a"]
     last = tables["ranking"].rows[-1]
     assert (last["Dice"], last["verdict"]) == (math.inf, "infinite values")
     assert "difference_interval" not in last
     assert tables["ranking"].rows[1]["verdict"] == "worse"
-
-
-def test_its_spread_is_not_split(tables: dict[str, Any]) -> None:
-    (row,) = rows_of(tables["variance"], method="a")
+    (row,) = rows_of(tables["variance"], method="a")  # its spread is not split
     assert row["Dice"] == math.inf
     assert "Dice_interval" not in row
+    assert "∞" in build_report(tmp_path).index.read_text()
 
 
 def test_the_card_says_infinite(tmp_path: Path) -> None:

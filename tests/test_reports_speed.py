@@ -23,7 +23,7 @@ from tests.report_fixtures import made_up_scores, write_run
 def write_many(runs_dir: Path, methods: int, seeds: int = 1) -> None:
     for method in range(methods):
         for seed in range(seeds):
-            scores = made_up_scores(0.9 - 0.01 * method, n=12, draws=1)
+            scores = made_up_scores(0.9 - 0.01 * method, n=6, draws=1)
             write_run(runs_dir, f"method{method:03d}", seed=seed, scores=scores)
 
 

@@ -148,25 +148,17 @@ def test_an_edited_metric_is_scored_again(
     assert "Area 480.0000" in said.out
 
 
-@pytest.mark.parametrize(("step", "again"), [("fit", "fps"), ("predict", "ps"), ("score", "s")])
-def test_redo_makes_a_step_and_those_after_it_again(
-    own_code: OwnCode,
-    tmp_path: Path,
-    step: str,
-    again: str,
-) -> None:
+def test_redo_makes_a_step_and_those_after_it_again(own_code: OwnCode, tmp_path: Path) -> None:
     cell = only_cell(tmp_path)
     folder = run_cell(cell)
-    made = {
-        "f": folder / "model" / "weights.txt",
-        "p": folder / "predictions" / "draw-000" / "case3.npz",
-        "s": folder / "scores.parquet",
-    }
-    before = {name: path.stat().st_mtime_ns for name, path in made.items()}
-    assert run_cell(cell, redo=step) == folder
-    after = {name: path.stat().st_mtime_ns for name, path in made.items()}
-    assert "".join(name for name in made if after[name] != before[name]) == again
-    assert (folder / "record.json").exists()
+    made = [folder / name for name in ("model/weights.txt", "predictions/draw-000/case3.npz", "scores.parquet")]
+    for first, step in enumerate(("fit", "predict", "score")):
+        before = [path.stat().st_mtime_ns for path in made]
+        assert run_cell(cell, redo=step) == folder
+        assert [path.stat().st_mtime_ns != b for path, b in zip(made, before, strict=True)] == [False] * first + [
+            True
+        ] * (3 - first)
+        assert (folder / "record.json").exists()
 
 
 def test_redo_belongs_to_a_verb_that_makes_the_step(capsys: pytest.CaptureFixture) -> None:
@@ -174,23 +166,21 @@ def test_redo_belongs_to_a_verb_that_makes_the_step(capsys: pytest.CaptureFixtur
     assert "--redo" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("spoil", ["nan", "cut"])
-def test_an_invalid_prediction_on_disk_is_made_again(
-    own_code: OwnCode,
-    tmp_path: Path,
-    spoil: str,
-    capsys: pytest.CaptureFixture,
+def test_invalid_predictions_on_disk_are_made_again(
+    own_code: OwnCode, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    cell = only_cell(tmp_path)
-    folder = RunFolder(run_cell(cell, ["fit", "predict"]))
-    score, mask = folder.read_prediction(0, "case3")
-    if spoil == "nan":
-        folder.write_prediction(0, "case3", np.full_like(score, np.nan), mask)
-    else:
-        folder.prediction_path(0, "case3").write_bytes(b"PK")
-    assert cli.main(["run", *overrides(tmp_path)]) == 0
-    assert "1 predictions on disk are invalid and made again" in capsys.readouterr().err
-    assert np.array_equal(folder.read_prediction(0, "case3")[0], score)
+    folder = RunFolder(run_cell(only_cell(tmp_path, "dataset.count=7"), ["fit", "predict"]))
+    whole = {case: folder.read_prediction(0, case) for case in ("case3", "case4", "case5")}
+    for case, value in (("case3", np.nan), ("case4", 1.5)):
+        score, mask = whole[case]
+        folder.write_prediction(0, case, np.full_like(score, value), mask)
+    folder.prediction_path(0, "case5").write_bytes(b"PK")
+    steps = folder.steps()
+    folder.write_steps({**steps, "predict": {**steps["predict"], "codes": ["another"]}})
+    assert cli.main(["run", *overrides(tmp_path), "dataset.count=7"]) == 0
+    assert "3 predictions on disk are invalid and made again" in capsys.readouterr().err
+    assert all(np.array_equal(folder.read_prediction(0, case)[0], score) for case, (score, _) in whole.items())
+    assert folder.steps()["predict"]["codes"] == ["another", *steps["predict"]["codes"]]  # which made case6
 
 
 def test_results_of_other_code_are_said_and_fail_in_the_gate(

@@ -42,7 +42,7 @@ ORGANS = [
     "dataset.n_train=1",
     "dataset.n_val=1",
     "dataset.n_test=1",
-    "dataset.shape=[4,40,40]",
+    "dataset.shape=[8,40,40]",
 ]
 
 pytestmark = pytest.mark.usefixtures("no_lpips")
@@ -174,7 +174,7 @@ def test_volumes_go_slice_by_slice_and_come_back_whole(tmp_path: Path) -> None:
     folder = run_cell(cell(tmp_path, "draws=1", "metrics=[Dice]", data=ORGANS, method="unet"))
     record = RunFolder(folder).read_record()
     (score, mask), *_ = predictions(folder).values()
-    assert score.shape == mask.shape == (len(record.labels), 4, 40, 40)
+    assert score.shape == mask.shape == (len(record.labels), 8, 40, 40)
     assert len(record.labels) > 1
     frame = read_scores(folder / "scores.parquet")
     assert set(frame["label"]) == set(record.labels)

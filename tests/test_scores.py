@@ -77,8 +77,6 @@ def test_intervals_hold_no_value_that_the_metric_cannot_take() -> None:
     rows = [(f"c{i}", f"c{i}", "a", 0, "Dice", float(v)) for i, v in enumerate([0.2, *(1 - 0.01 * rng.random(11))])]
     scores = RunScores(score_rows(rows))
     bounded, free = (scores.summary("Dice", facts).interval for facts in (SHARE, MetricFacts()))
-    assert bounded is not None
-    assert free is not None
     assert free[1] > 1 == bounded[1]
     assert free[0] == bounded[0]
 

@@ -14,7 +14,7 @@ from sdseg.model import SDSeg
 from sdseg.segmenter import SDSegSegmenter, pretrained_segmenter, sdseg_segmenter
 from sdseg.training.procedural_masks import draw_masks
 
-TASK = SimpleNamespace(channels=1, labels=("mask",), image_size=(32, 32))
+TASK = SimpleNamespace(channels=1, labels=("mask",), image_size=(16, 16))
 RECIPE = {"steps": 2, "batch_size": 2, "lr": 0.05, "validate_every": 2, "flips": []}
 
 
@@ -24,7 +24,7 @@ def build(**options: Any) -> SDSegSegmenter:
 
 
 def items() -> list[dict[str, torch.Tensor]]:
-    masks = draw_masks(4, 32, torch.Generator().manual_seed(0))
+    masks = draw_masks(4, 16, torch.Generator().manual_seed(0))
     return [{"image": mask.float() * 2 - 1, "mask": mask} for mask in masks]
 
 
@@ -74,7 +74,7 @@ def test_another_network_predicts_in_the_precision_it_trained_in() -> None:
     segmenter = supervised_segmenter(TASK, 0, "cpu", {**RECIPE, "precision": "bf16"}, **network)
     seen = []
     segmenter.model.network.final_conv.register_forward_hook(lambda *arguments: seen.append(arguments[2].dtype))
-    assert predicted(segmenter).dtype == torch.float32
+    assert segmenter.predict(torch.zeros(1, 1, 32, 32), [torch.Generator()]).score.dtype == torch.float32
     assert seen == [torch.bfloat16]
     assert segmenter.describe() == {"precision": {"model": "bfloat16"}}
 
@@ -90,7 +90,7 @@ def test_light_decoder_answers_where_asked(tmp_path: Path) -> None:
     torch.manual_seed(1)
     LightDecoder(shape, decoder_hash(autoencoder)).save(tmp_path / "light.safetensors")
     light = build(decoder="light", light_decoder=str(tmp_path / "light.safetensors"))
-    assert predicted(light).shape == (4, 1, 32, 32)
+    assert predicted(light).shape == (4, 1, 16, 16)
     assert light.describe()["decoder"] == "light"
     assert not torch.equal(predicted(frozen), predicted(light))
 
@@ -124,6 +124,6 @@ def test_one_noise_for_all_cases_of_a_draw(monkeypatch: pytest.MonkeyPatch) -> N
         generators = [Drawn().manual_seed(i) for i in (1, 2)]
         for generator in generators:
             generator.draw = draw
-        segmenter.predict(torch.zeros(2, 1, 32, 32), generators)
+        segmenter.predict(torch.zeros(2, 1, 16, 16), generators)
     assert torch.equal(seen[0][0], seen[0][1])
     assert not torch.equal(seen[0][0], seen[1][0])

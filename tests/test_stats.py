@@ -70,7 +70,6 @@ def test_mean_interval_holds_both_its_parts() -> None:
     sample = cluster(np.sort(values), np.arange(40))
     bca = bca_bounds(sample, scipy_stats.norm.ppf(0.975), bootstrap_deviations(sample))
     low, high = t_interval(values)
-    assert bca is not None
     assert found.method == "t+BCa"
     assert found.low < min(low, bca[0])  # its quantile is that of a small sample
     assert found.high == pytest.approx(high, abs=1e-12)  # skewed to the left: above, t is the farther one

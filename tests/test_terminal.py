@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,44 +12,51 @@ import numpy as np
 from PIL import Image
 
 from bench.files import _HOST
+from tests.report_fixtures import dice_rows, write_run
 
 ROOT = Path(__file__).parents[1]
 
 
-def sdseg(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
+EVERY = "import json, sys; from bench.cli import main; sys.exit(str([main(x) for x in json.loads(sys.argv[1])]))"
+
+
+def sdseg(*commands: list[object], **environment: str) -> subprocess.Popen:
+    """Commands after one another in a process of their own, which ends by writing their exit codes on stderr."""
+    given = json.dumps(commands, default=str)
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, capture_output=True, env=env)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", EVERY, given], env=env, **pipes)
 
 
-def test_a_terminal_of_another_encoding(tmp_path: Path, example: Path) -> None:
-    environment = {"PYTHONIOENCODING": "ascii", "LC_ALL": "POSIX"}
-    for folder in ("p", "r"):
+def test_a_terminal_of_another_encoding(tmp_path: Path) -> None:
+    for folder in ("p", "r", "q"):
         (tmp_path / folder).mkdir()
-        for name in ("größe", "数据"):
+        for name in ("größe", "数据") if folder != "q" else ("größe",):
             Image.fromarray((np.eye(12) * 255).astype(np.uint8)).save(tmp_path / folder / f"{name}.png")
-    done = sdseg("score-folder", tmp_path / "p", tmp_path / "r", "--out", tmp_path / "größe out", **environment)
-    assert (done.returncode, b"1.0000" in done.stdout) == (0, True), done.stderr
-    assert "größe" in (tmp_path / "größe out" / "scores.csv").read_text(encoding="utf-8")
-    (tmp_path / "r" / "数据.png").unlink()
-    done = sdseg("score-folder", tmp_path / "p", tmp_path / "r", "--out", tmp_path / "b", **environment)
-    assert done.returncode == 2
-    assert done.stderr.startswith(b"error: ")
+    write_run(tmp_path / "runs", scores=dice_rows({"größe": 0.5, "数据": 0.7}))
     (tmp_path / "page").mkdir()
     left = tmp_path / "page" / f".part-{_HOST}-99999999-ab"  # of a process that cannot be
     left.write_text("half")
-    done = sdseg("report", "--runs", example, "--out", tmp_path / "page", **environment)
+    out, err = sdseg(
+        ["score-folder", tmp_path / "p", tmp_path / "r", "--out", tmp_path / "größe out"],
+        ["report", "--runs", tmp_path / "runs", "--out", tmp_path / "page"],
+        ["score-folder", tmp_path / "p", tmp_path / "q", "--out", tmp_path / "b"],
+        PYTHONIOENCODING="ascii",
+        LC_ALL="POSIX",
+    ).communicate()
+    assert err.splitlines()[-1] == b"[0, 0, 2]", err
+    assert b"1.0000" in out
+    assert b"Table 2" in out
+    assert err.splitlines()[-2].startswith(b"error: ")
+    assert "größe" in (tmp_path / "größe out" / "scores.csv").read_text(encoding="utf-8")
     assert not left.exists()
-    assert (done.returncode, b"Table 2" in done.stdout) == (0, True), done.stderr
 
 
-def test_a_reader_that_has_enough_ends_nothing(example: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench.cli", "report", "--runs", str(example), "--out", str(tmp_path / "page")]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    report = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-    assert report.stdout is not None
-    assert report.stderr is not None
+def test_a_reader_that_has_enough_ends_nothing(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", scores=dice_rows({"a": 0.5}))
+    report = sdseg(["report", "--runs", tmp_path / "runs", "--out", tmp_path / "page"])
     report.stdout.close()
-    assert b"BrokenPipe" not in report.stderr.read()
-    assert report.wait() == 0
+    err = report.stderr.read()
+    assert b"BrokenPipe" not in err
+    assert err.splitlines()[-1] == b"[0]"
     assert (tmp_path / "page" / "index.html").exists()

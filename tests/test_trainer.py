@@ -22,6 +22,8 @@ from sdseg.training.selection import validation_dice
 from sdseg.training.trainer import TrainingLoop, TrainingStateError, train
 from tests.training_fixtures import RECIPE, Toy, discs, items, tiny_sdseg
 
+DISCS = discs(2, 16)
+
 
 def weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
@@ -146,25 +148,25 @@ def test_warm_up_then_cosine(step: int, factor: float) -> None:
 
 
 def test_interrupted_sdseg_with_cached_latents_ends_bit_identical(tmp_path: Path) -> None:
-    recipe = Recipe(steps=4, batch_size=3, lr=1e-3, validate_every=4, checkpoint_every=2, ema_decay=0.9)
+    recipe = Recipe(steps=3, batch_size=2, lr=1e-3, validate_every=3, checkpoint_every=1, ema_decay=0.9)
     uninterrupted, torn, again = (tiny_sdseg(labels=2) for _ in range(3))
-    train(uninterrupted, discs(), discs(2), recipe, tmp_path / "whole", 0, "cpu")
+    train(uninterrupted, DISCS, DISCS, recipe, tmp_path / "whole", 0, "cpu")
     forward, calls = torn.forward, []
 
     def stopping(*inputs):
         calls.append(inputs)
-        if len(calls) == 4:
+        if len(calls) == 3:
             raise KeyboardInterrupt
         return forward(*inputs)
 
     torn.forward = stopping
     with pytest.raises(KeyboardInterrupt):
-        train(torn, discs(), discs(2), recipe, tmp_path / "torn", 0, "cpu")
-    train(again, discs(), discs(2), recipe, tmp_path / "torn", 0, "cpu")
+        train(torn, DISCS, DISCS, recipe, tmp_path / "torn", 0, "cpu")
+    train(again, DISCS, DISCS, recipe, tmp_path / "torn", 0, "cpu")
     assert torch.equal(weights(uninterrupted), weights(again))
 
 
-CHEAP = Recipe(steps=2, batch_size=4, lr=1e-3, validate_every=2, ema_decay=0.9)
+CHEAP = Recipe(steps=2, batch_size=2, lr=1e-3, validate_every=2, ema_decay=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +176,8 @@ def plainly(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, torch.Tens
 
 
 def loss_and_weights(recipe: Recipe, folder: Path) -> tuple[float, torch.Tensor]:
-    model, data = tiny_sdseg(), [item | {"mask": item["mask"][:1]} for item in discs()]
-    train(model, data, data[:2], recipe, folder, 0, "cpu")
+    model, data = tiny_sdseg(), [item | {"mask": item["mask"][:1]} for item in DISCS]
+    train(model, data, data, recipe, folder, 0, "cpu")
     assert model.cache is None
     assert not any("forward" in vars(module) for module in model.modules())
     return json.loads((folder / "log.jsonl").read_text().splitlines()[0])["total"], weights(model)
@@ -196,7 +198,7 @@ def test_recomputed_blocks_are_run_twice(tmp_path: Path) -> None:
         block = model.vision_encoder.encoder.down_blocks[0].resnets[0].conv1
         block.register_forward_hook(lambda *_, seen=seen: seen.append(torch.is_grad_enabled()))
         recipe = CHEAP.model_copy(update={"steps": 1, "checkpoint_activations": again})
-        data = [item | {"mask": item["mask"][:1]} for item in discs()]
+        data = [item | {"mask": item["mask"][:1]} for item in DISCS]
         train(model, data, data[:1], recipe, tmp_path / str(again), 0, "cpu")
         calls.append(sum(seen))
     assert calls == [1, 2]

@@ -27,10 +27,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def together(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
     """The runs in two processes, as each of them saw it."""
     folder, root = tmp_path_factory.mktemp("together"), Path(__file__).parents[1]
-    start = ["--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-    command = [sys.executable, "-m", "torch.distributed.run", *start, "-m", "tests.training_fixtures", str(folder)]
     lo = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)} | lo
+    command = [sys.executable, "-m", "tests.training_fixtures", str(folder)]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"result-{rank}.pt", weights_only=True) for rank in range(2)]

@@ -59,6 +59,7 @@ def test_ten_steps_and_their_sum(golden: Golden, config: str) -> None:
     assert 0.1 < bits.mean() < 0.9
 
 
+@pytest.mark.full
 @torch.no_grad()
 def test_uncertainty_fusion_of_four_runs(golden: Golden) -> None:
     start = torch.stack([golden.input(f"noise/{11 * run}", 1, 3, *WINDOW) for run in range(4)])

@@ -103,17 +103,6 @@ def check_maps(values: dict[str, torch.Tensor], name: str, answer: Prediction, r
     assert not bool((differs & ((score - 0.5).abs() > 1e-3)).any())
 
 
-@torch.no_grad()
-def test_evaluation_of_images(tiny: Golden, tiny_model: SDSeg) -> None:
-    values, facts = tiny.tensors("eval256"), tiny.json("eval256")["eval_2d"]
-    images = procedural.tensor("tiny/eval_2d/images", (8, 3, 256, 256), tiny.salt, image=True)
-    masks = torch.stack([procedural.ellipse(f"tiny/eval_2d/mask_{i}", tiny.salt, 256) for i in range(8)])
-    answer = evaluate(tiny, tiny_model, "eval_2d", images)
-    check_maps(values, "eval_2d", answer, masks)
-    for i in range(8):
-        check_overlap(answer.mask[i, 0], masks[i], facts["dice"][i], facts["iou"][i])
-
-
 def volume(golden: Golden, name: str, label: int) -> tuple[torch.Tensor, torch.Tensor]:
     slices = procedural.tensor(f"tiny/{name}/volume", (8, 256, 256), golden.salt, image=True)
     scales = (0, 0.5, 0.8, 1, 1, 0.8, 0.5, 0)

@@ -52,7 +52,6 @@ def test_v2_network(fast: MedSegDiff, item: str) -> None:
     values, limits = golden.tensors("net_v2_fast"), golden.tolerance
     t = {"tmix": [0, 999], "tfrac": [960.4, 19.6]}.get(item) or [int(item[1:])] * 2
     found = fast.network(values["image"], values["x_t"], torch.tensor(t))
-    assert found.cal is not None
     check(f"v2_fast {item} eps", found.eps, values[f"{item}/eps"], limits["net_eps_v"]["strict"])
     check(f"v2_fast {item} v", found.v, values[f"{item}/v"], limits["net_eps_v"]["strict"])
     check("v2_fast cal", found.cal, values["cal"], limits["net_cal"]["strict"])
