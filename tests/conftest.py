@@ -13,7 +13,6 @@ from tests.own_code import own_code  # noqa: F401 (a fixture)
 
 if TYPE_CHECKING:
     from reports.build import ReportResult
-    from reports.table import Table
 
 # Sessions that tests start are no workers of this one, and may measure.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
@@ -41,15 +40,6 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs_dir = tmp_path_factory.mktemp("example") / "runs"
     write_whole_example(runs_dir)
     return runs_dir
-
-
-@pytest.fixture(scope="session")
-def tables(example: Path) -> dict[str, Table]:
-    """The tables of the made-up runs."""
-    from reports.frame import read_frame
-    from reports.tables import build_tables
-
-    return {table.name: table for table in build_tables(read_frame(example))}
 
 
 @pytest.fixture(scope="session")

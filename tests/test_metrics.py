@@ -22,14 +22,6 @@ SHIFTED = _mask(".## .## ...")
 EMPTY = np.zeros((3, 3), bool)
 
 
-def test_counts_of_a_pair():
-    pair = Pair(_mask("##. #.. ..."), _mask(".## .#. ..."))
-    assert (pair.n_prediction, pair.n_reference) == (3, 3)
-    assert (pair.true_positives, pair.n_prediction, pair.n_reference) == (1, 3, 3)
-    assert not pair.both_empty
-    assert Pair(EMPTY, EMPTY).both_empty
-
-
 @pytest.mark.parametrize(
     ("prediction", "reference", "spacing", "word"),
     [
@@ -54,10 +46,6 @@ def test_the_table_states_direction_and_convention():
 
 def test_every_metric_is_scored_by_default():
     assert compose_config(["profile=smoke", "method=unet", "dataset=phantom/polyp"])["metrics"] == list(METRICS)
-
-
-def test_select_keeps_the_order():
-    assert [m.name for m in select(["IoU", "Dice"])] == ["IoU", "Dice"]
 
 
 def test_select_guesses_what_was_meant():

@@ -18,7 +18,6 @@ from bench.metrics.stability import (
     PAPER_METRICS,
     STRICT_METRICS,
     case_stability,
-    image_stability,
     mask_stability,
     paper_stability,
     stability_metrics,
@@ -235,12 +234,3 @@ def test_paper_mode_works_at_the_networks_size():
     large = paper_stability(scores, masks, masks[0])
     assert small["SSIM/score"] != pytest.approx(large["SSIM/score", 0], abs=1e-3)
     assert small["flip_rate"] == mask_stability(masks)["flip_rate", 0]  # on the case's own grid
-
-
-def test_slices_and_whole_volumes_give_the_same_mean():
-    scores, _ = _draws((3, 24, 24), labels=1)
-    whole = image_stability(scores[:, 0])
-    slices = [image_stability(scores[:, 0, index]) for index in range(3)]
-    assert whole["SSIM"] == pytest.approx(np.mean([values["SSIM"] for values in slices]))
-    error = np.mean([10 ** (-values["PSNR"] / 10) for values in slices])
-    assert whole["PSNR"] == pytest.approx(-10 * math.log10(error))

@@ -4,27 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from bench.record import read_scores
 from reports.frame import read_frame
-from reports.table import Table
 from reports.tables import labels
 from tests.report_fixtures import made_up_scores, write_run
-
-
-def test_every_label_has_its_row_and_its_mean(tables: dict[str, Table], example: Path) -> None:
-    table = tables["labels"]
-    assert {row["dataset"] for row in table.rows} == {"btcv"}
-    frame = read_frame(example)
-    for row in table.rows:
-        (run,) = (r for r in frame.runs if r.record.dataset == "btcv" and r.method == row["method"])
-        scores = read_scores(run.path / "scores.parquet").query("metric == 'Dice' and draw >= 0")
-        of_label = scores[(scores["label"] == row["label"]) & (scores["convention"] == row["convention"])]
-        assert row["Dice"] == pytest.approx(of_label.groupby("case")["value"].mean().mean(), abs=1e-12)
-    assert len({(row["method"], row["label"]) for row in table.rows}) == len(table.rows) == 9
-    names = list(tables)
-    assert names.index("labels") == names.index("table2") + 1
 
 
 def test_two_seeds_of_24_cases_are_24_cases(tmp_path: Path) -> None:
