@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,14 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def no_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without LPIPS' trunk."""
-    for module in ("run", "folder"):
-        reason = "LPIPS not computed: switched off in this test"
-        monkeypatch.setattr(f"bench.scoring.{module}.open_lpips", lambda _, reason=reason: (None, reason))
+@pytest.fixture(scope="module")
+def no_lpips() -> Iterator[None]:
+    """A machine without LPIPS' trunk, from here to the end of the module."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("run", "folder"):
+            reason = "LPIPS not computed: switched off in this test"
+            patch.setattr(f"bench.scoring.{module}.open_lpips", lambda _, reason=reason: (None, reason))
+        yield
 
 
 @pytest.fixture(scope="session")

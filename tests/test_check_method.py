@@ -24,7 +24,6 @@ TWICE = """    def twice(self, train, workdir):
 BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     "half size": ("shape", r"\(3, 1, 16, 16\)", [("Prediction(score, ", "Prediction(score[..., ::2, ::2], ")]),
     "whole numbers": ("type", "mask is torch.uint8", [("score > 0.5)", "(score > 0.5).byte())")]),
-    "double mask": ("type", "mask is torch.float64", [("score > 0.5)", "(score > 0.5).double())")]),
     "logits": (
         "range",
         r"expected finite values in \[0, 1\]",
@@ -84,13 +83,15 @@ def test_exit_codes(own_code: OwnCode, capsys: pytest.CaptureFixture) -> None:
         assert re.match(rf"error: .*({name}|has no method load)", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("name", ["unet", "sdseg", "colour"])
-def test_these_hold_their_contract(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "more"), [("unet", "method.options.options.features=[4,4,4,4,4,4]"), ("colour", "draws=2")]
+)
+def test_these_hold_their_contract(name: str, more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
     (file,) = re.findall(r"```yaml\n(name: colour\n.*?)```", page, re.DOTALL)
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "colour.yaml").write_text(file)
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
-    outcomes = check_method(name, [*SMALL, f"hydra.searchpath=[{tmp_path}]"])
+    outcomes = check_method(name, [*SMALL, more, f"hydra.searchpath=[{tmp_path}]"])
     assert [outcome.rule for outcome in outcomes if outcome.holds] == list(RULES), outcomes
     assert not any(outcome.says.startswith("not ") for outcome in outcomes)

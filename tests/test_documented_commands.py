@@ -15,7 +15,7 @@ from bench import cli
 from bench.command.arguments import STEPS, build_parser
 from bench.command.examples import EXAMPLES, KEYS
 from bench.command.sweeps import is_sweep
-from bench.config import Cell, compose_config, expand, sweep_jobs
+from bench.config import compose_config, expand, sweep_jobs
 from bench.errors import InputError
 from bench.quoting import quote_overrides
 from tests.test_cli import make_folder
@@ -42,13 +42,6 @@ def words(command: str) -> list[str]:
     return shlex.split(command, comments=True)[1:]
 
 
-def one_method(overrides: list[str]) -> list[str]:
-    """Overrides with a single method where they speak of all of a profile, which takes longer to compose."""
-    return (
-        overrides if any(o.startswith(("method=", "methods=")) for o in overrides) else [*overrides, "methods=[unet]"]
-    )
-
-
 DOCUMENTED = commands("sdseg")
 SDSEG = list(dict.fromkeys([*DOCUMENTED, *(line for lines in EXAMPLES.values() for line in lines)]))
 PYTEST = commands("pytest")
@@ -66,10 +59,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def composed(*overrides: str) -> bool:
+    """Whether there is a cell; where no method is named, of one, and wherever the runs shall lie."""
+    asked = {o for o in overrides if not o.startswith("runs_dir=")}
+    named = any(o.startswith(("method=", "methods=")) for o in asked)
+    return compose_once(frozenset(asked if named else asked | {"method=unet"}))
+
+
 @cache
-def composed(*overrides: str) -> list[Cell]:
-    """The cells; several commands ask for the same."""
-    return expand(one_method(list(overrides)))
+def compose_once(overrides: frozenset[str]) -> bool:
+    """Several commands ask for the same."""
+    lists = [o for o in overrides if o.startswith(("methods=", "datasets=", "seeds="))]
+    return bool(expand(sorted(overrides)) if lists else compose_config(sorted(overrides)))
 
 
 def test_there_are_commands() -> None:
@@ -147,7 +148,7 @@ def test_overrides_in_the_readmes_text_compose(place: Path) -> None:
 
 def composes(overrides: list[str]) -> bool:
     try:
-        return bool(expand(quote_overrides(overrides)))
+        return bool(compose_config(quote_overrides(overrides)))
     except InputError:
         return False
 

@@ -85,22 +85,20 @@ def step(small: Cell, name: str) -> Callable[[Path], object]:
 
 
 @pytest.fixture(scope="module")
-def stages(small: Cell) -> dict[str, Path]:
+def stages(small: Cell, no_lpips: None) -> dict[str, Path]:
     """Folders of runs before every step."""
     runs = Path(small.config["runs_dir"])
     before_step = {"fit": runs.with_name("nothing")}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.scoring.run.open_lpips", lambda *_: (None, "off"))
-        for before, after in (("fit", "predict"), ("predict", "score"), ("score", "done")):
-            step(small, before)(runs)
-            before_step[after] = shutil.copytree(runs, runs.with_name(after))
+    for before, after in (("fit", "predict"), ("predict", "score"), ("score", "done")):
+        step(small, before)(runs)
+        before_step[after] = shutil.copytree(runs, runs.with_name(after))
     return before_step
 
 
 @pytest.mark.parametrize("name", ["fit", "predict", "score"])
 def test_steps(name: str, small: Cell, stages: dict[str, Path]) -> None:
     runs = Path(small.config["runs_dir"])
-    every = 5 if name == "fit" else 2  # most of its changes are of the training loop, which is slow to begin
+    every = 7 if name == "fit" else 3  # most of its changes are of the training loop, which is slow to begin
     assert killed_everywhere(stages[name], runs, step(small, name), every) > 2
 
 
@@ -108,7 +106,8 @@ def test_score_folder(tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data", 3)
 
     def call(out: Path) -> None:
-        assert cli.main(["score-folder", str(data / "masks"), str(data / "masks"), "--out", str(out)]) == 0
+        masks = str(data / "masks")
+        assert cli.main(["score-folder", masks, masks, "--out", str(out), "--metrics", "Dice"]) == 0
 
     assert killed_everywhere(tmp_path / "nothing", tmp_path / "out", call, every=5) > 5
     shutil.copytree(tmp_path / "out", tmp_path / "earlier")
