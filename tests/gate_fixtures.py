@@ -55,6 +55,10 @@ def rounds(factor: float = 1.0, count: int = 12, noise: float = 0.01, machine: f
     return Timing(seconds=seconds.tolist(), workload=workload.tolist(), workload_name="convolutions")
 
 
+def timed(*arguments: Any, **options: Any) -> dict[str, Any]:
+    return {"timings": {"predict_batch1": rounds(*arguments, **options)}}
+
+
 def make_run(folder: Path, scores: pd.DataFrame | None = None, mib: float = 600.0, **record: Any) -> Path:
     """A run with accuracy, stability, rounds and memory."""
     fields = {
@@ -72,9 +76,14 @@ def make_run(folder: Path, scores: pd.DataFrame | None = None, mib: float = 600.
     return path
 
 
+def made(folder: Path, *scores: pd.DataFrame, **change: Any) -> RunFacts:
+    """What the gate judges of a run that was made up."""
+    return run_facts(make_run(folder, *scores, **change))
+
+
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> RunFacts:
-    return run_facts(make_run(tmp_path_factory.mktemp("good")))
+    return made(tmp_path_factory.mktemp("good"))
 
 
 def changed(change: Callable[[pd.DataFrame], pd.DataFrame]) -> dict[str, Any]:
@@ -108,6 +117,11 @@ def data(**changes: str) -> dict[str, Any]:
 def verdict(good: RunFacts, now: RunFacts | str, **settings: Any) -> Verdict:
     reference = Reference(profile=good.profile, runs=[good])
     return judge(reference, {good.key: now}, {**SETTINGS, **settings}, COMMIT)
+
+
+def failures(found: Verdict) -> dict[str, str]:
+    """Why it fails, by metric."""
+    return {row.metric: row.verdict for row in reversed(found.rows) if not row.passed}
 
 
 class Project:

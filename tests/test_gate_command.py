@@ -11,7 +11,7 @@ from bench.gate import Reference, run_facts, write_reference
 from bench.results.store import RunFolder
 from suites.reference_workload import ReferenceWorkload
 from tests import gate_fixtures
-from tests.gate_fixtures import COMMIT, Project, rounds, shifted
+from tests.gate_fixtures import COMMIT, Project, shifted, timed
 
 pytest_plugins = ["pytester"]
 composed_once, project = gate_fixtures.composed_once, gate_fixtures.project
@@ -63,14 +63,6 @@ def test_runs_that_were_not_asked_for_are_named_and_not_judged(
     # a reference with nothing of what was asked for opens no gate
     write_reference(project.reference, Reference(profile="smoke", runs=[mine.model_copy(update={"method": "other"})]))
     assert project.gate("--reference", str(project.reference)) == 1
-
-
-def test_a_broken_record_fails(project: Project, capsys: pytest.CaptureFixture) -> None:
-    project.make()
-    assert project.gate("--promote", "--out", str(project.reference)) == 0
-    (project.run / "record.json").write_text("{}")
-    assert project.gate("--reference", str(project.reference)) == 1
-    assert "not a run record" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -126,18 +118,8 @@ def session(
     pytester.mkdir("suites").joinpath("test_suite.py").write_text(SUITE)
     project.make()
     write_reference(project.reference, Reference(profile="smoke", runs=[run_facts(project.run)]))
-    chosen = (
-        "--methods",
-        "unet",
-        "--datasets",
-        "phantom/polyp",
-        "--seeds",
-        "0",
-        "--set",
-        f"runs_dir={project.root}/runs",
-        "--set",
-        "measure.batch_sizes=[1]",
-    )
+    chosen = ["--methods", "unet", "--datasets", "phantom/polyp", "--seeds", "0"]
+    chosen += ["--set", f"runs_dir={project.root}/runs", "--set", "measure.batch_sizes=[1]"]
     gate = ("--gate", str(project.reference))
     return lambda *arguments: pytester.runpytest_inprocess("suites", *chosen, *gate, *arguments)
 
@@ -165,7 +147,7 @@ def test_a_session_without_benchmarks_fails(session: Callable[..., pytest.RunRes
 
 
 def test_a_worse_run_fails_the_session(session: Callable[..., pytest.RunResult], project: Project) -> None:
-    project.make(timings={"predict_batch1": rounds(2.4, seed=1)})
+    project.make(**timed(2.4, seed=1))
     done = session("--benchmark-only")
     done.assert_outcomes(passed=3)
     assert done.ret == 1

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.gate import RunFacts, run_facts
+from bench.gate import RunFacts
 from bench.metrics import METRICS, Pair
-from tests.gate_fixtures import make_run, verdict
+from tests.gate_fixtures import failures, made, verdict
 from tests.report_fixtures import score_rows
 
 Change = Callable[[pd.Series], pd.Series]
@@ -38,13 +38,13 @@ def every_metric() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFacts:
-    return run_facts(make_run(tmp_path_factory.mktemp("whole"), every_metric(), draws=1))
+    return made(tmp_path_factory.mktemp("whole"), every_metric(), draws=1)
 
 
 def changed(folder: Path, metric: str, change: Change) -> RunFacts:
     frame = every_metric()
     at = frame["metric"] == metric
-    return run_facts(make_run(folder, frame.assign(value=frame["value"].mask(at, change(frame["value"]))), draws=1))
+    return made(folder, frame.assign(value=frame["value"].mask(at, change(frame["value"]))), draws=1)
 
 
 def test_two_equal_runs_pass_in_every_metric(whole: RunFacts) -> None:
@@ -61,7 +61,7 @@ def first_of(value: float) -> Change:
 def test_psnr_is_judged_as_the_root_of_its_squared_error(tmp_path: Path) -> None:
     def at(decibels: float) -> RunFacts:
         rows = [(f"case-{i}", f"p{i}", "", -1, "PSNR/seg", decibels) for i in range(12)]
-        return run_facts(make_run(tmp_path / str(decibels), score_rows(rows), draws=2))
+        return made(tmp_path / str(decibels), score_rows(rows), draws=2)
 
     (row,) = (row for row in verdict(at(20), at(14)).rows if row.metric == "PSNR/seg as RMS error")
     assert "gain -0.0995" in row.verdict  # 10 ** (-20 / 20) - 10 ** (-14 / 20)
@@ -89,7 +89,7 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
 def test_one_changed_metric_is_judged_by_its_own_margin(what: str, whole: RunFacts, tmp_path: Path) -> None:
     metric, change, reason = CHANGES[what]
     now = verdict(whole, changed(tmp_path, metric, change))
-    assert [row.metric for row in now.rows if not row.passed] == ([metric] if reason else []), now.table()
+    assert list(failures(now)) == ([metric] if reason else []), now.table()
     (row,) = (row for row in now.rows if row.metric == metric)
     assert reason in row.verdict
     assert "identical" not in row.verdict

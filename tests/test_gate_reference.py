@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +30,43 @@ def test_a_reference_comes_back_as_it_was_written(good: RunFacts, tmp_path: Path
     assert json.loads(text)["runs"][0]["accuracy"]["Dice"]["values"][-1] is None
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "make one with sdseg gate --promote"),
-        ("{}", "profile"),
-        ("not json", "not a reference"),
-        ('{"profile": "smoke", "runs": []}', "runs"),
-    ],
-)
-def test_a_bad_reference_is_one_line(content: str | None, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "reference.json"
-    if content is not None:
-        path.write_text(content)
+def with_values(*values: float) -> Callable[[Any], Any]:
+    def change(content: Any) -> Any:
+        content["runs"][0]["accuracy"]["Dice"]["values"] = values
+        return content
+
+    return change
+
+
+REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "another kind of file": (lambda r: {}, "profile"),
+    "no run": (lambda r: {**r, "runs": []}, "runs"),
+    "edited by hand": (lambda r: {**r, "profile": "cpu"}, "was changed after it was written"),
+    "another schema": (lambda r: {**r, "schema_version": 99, "digest": ""}, "schema 99"),
+    "a run twice": (lambda r: {**r, "runs": r["runs"] * 2, "digest": ""}, "twice"),
+    "a value for one case": (with_values(1.0), r"not a reference \(runs\.0"),
+    "too few values": (with_values(*[0.5] * 10), r"not a reference \(runs\.0"),
+    "infinite values": (with_values(*[float("inf")] * 24), r"not a reference \(runs\.0"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_bad_reference_is_one_line(what: str, good: RunFacts, tmp_path: Path) -> None:
+    path, (change, message) = tmp_path / "reference.json", REFUSED[what]
+    write_reference(path, Reference(profile="smoke", runs=[good]))
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(InputError, match=message) as caught:
         read_reference(path)
     assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_another_schema_and_a_run_twice_are_refused(good: RunFacts, tmp_path: Path) -> None:
-    path = tmp_path / "reference.json"
-    write_reference(path, Reference(profile="smoke", runs=[good], schema_version=99))
-    with pytest.raises(InputError, match="schema 99"):
-        read_reference(path)
-    write_reference(path, Reference(profile="smoke", runs=[good, good]))
-    with pytest.raises(InputError, match="twice"):
-        read_reference(path)
+def test_no_reference_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"reference\.json.*make one with sdseg gate --promote"):
+        read_reference(tmp_path / "reference.json")
+    (tmp_path / "reference.json").write_text("not json")
+    with pytest.raises(InputError, match="not a reference"):
+        read_reference(tmp_path / "reference.json")
 
 
 def test_the_default_file_is_named_by_profile_and_device() -> None:
@@ -103,19 +115,6 @@ def test_promotion_refuses_a_dirty_checkout_a_missing_run_and_two_machines(good:
     assert refusals({good.key: good, other: "no results"}, COMMIT, False) == ["phantom/polyp-sdseg-seed0: no results"]
     two = good.model_copy(update={"method": "sdseg", "threads": 4})
     assert "more than one threads" in refusals({good.key: good, other: two}, COMMIT, False)[0]
-
-
-@pytest.mark.parametrize("values", [[1.0], [0.5] * 10, [float("inf")] * 24])
-def test_a_reference_that_holds_other_than_a_number_per_case_is_refused(
-    good: RunFacts, values: list[float], tmp_path: Path
-) -> None:
-    content = json.loads(Reference(profile="smoke", runs=[good]).model_dump_json())
-    content["runs"][0]["accuracy"]["Dice"]["values"] = values
-    path = tmp_path / "reference.json"
-    path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"reference\.json: not a reference \(runs\.0") as caught:
-        read_reference(path)
-    assert "\n" not in str(caught.value)
 
 
 def test_promotion_without_a_run_is_refused() -> None:

@@ -12,13 +12,13 @@ from bench.errors import InputError
 from bench.gate import RunFacts, run_facts
 from bench.gate.command import gate_settings
 from tests import gate_fixtures
-from tests.gate_fixtures import make_run, rounds, shifted, verdict
+from tests.gate_fixtures import failures, made, make_run, shifted, timed, verdict
 
 composed_once, good = gate_fixtures.composed_once, gate_fixtures.good
 
 
 def without_lpips(folder: Path) -> RunFacts:
-    found = run_facts(make_run(folder))
+    found = made(folder)
     kept = {name: values for name, values in found.stability.items() if not name.startswith("LPIPS")}
     assert len(kept) == len(found.stability) - 2
     return found.model_copy(update={"stability": kept})
@@ -26,7 +26,7 @@ def without_lpips(folder: Path) -> RunFacts:
 
 def test_a_missing_metric_passes_only_where_it_was_left_out(good: RunFacts, tmp_path: Path) -> None:
     now = without_lpips(tmp_path)
-    assert [row.metric for row in verdict(good, now).rows if not row.passed] == ["LPIPS/seg", "LPIPS/score"]
+    assert set(failures(verdict(good, now))) == {"LPIPS/seg", "LPIPS/score"}
     found = verdict(good, now, without=["LPIPS"])
     assert found.passed
     assert found.table().endswith("not judged (gate.without): LPIPS/seg, LPIPS/score")
@@ -34,7 +34,7 @@ def test_a_missing_metric_passes_only_where_it_was_left_out(good: RunFacts, tmp_
 
 
 def test_a_metric_left_out_takes_nothing_else_with_it(good: RunFacts, tmp_path: Path) -> None:
-    worse = run_facts(make_run(tmp_path, **shifted("Dice/pairs", -0.1)))
+    worse = made(tmp_path, **shifted("Dice/pairs", -0.1))
     assert not verdict(good, worse, without=["Dice"]).passed
     assert verdict(good, worse, without=["Dice/pairs"]).passed
     everything = verdict(good, good)
@@ -43,7 +43,7 @@ def test_a_metric_left_out_takes_nothing_else_with_it(good: RunFacts, tmp_path: 
 
 
 def test_a_kind_may_be_left_out(good: RunFacts, tmp_path: Path) -> None:
-    slow = run_facts(make_run(tmp_path, timings={"predict_batch1": rounds(2.0)}, mib=900.0))
+    slow = made(tmp_path, **timed(2.0), mib=900.0)
     assert not verdict(good, slow, without=["speed"]).passed
     found = verdict(good, slow, without=["speed", "memory"])
     assert found.passed
@@ -56,11 +56,7 @@ def test_leaving_everything_out_is_no_pass(good: RunFacts) -> None:
 
 
 def test_runs_pass_with_exactly_what_they_need(good: RunFacts, tmp_path: Path) -> None:
-    now = run_facts(
-        make_run(
-            tmp_path, **shifted("Dice", -0.02, noise=0.001), timings={"predict_batch1": rounds(1.2, seed=1)}, mib=640.0
-        )
-    )
+    now = run_facts(make_run(tmp_path, **shifted("Dice", -0.02, noise=0.001), **timed(1.2, seed=1), mib=640.0))
     found = verdict(good, now)
     needs = {setting: value for row in found.rows for setting, value in row.needs.items()}
     assert needs["margins.Dice"] == pytest.approx(0.021, abs=0.001)
@@ -80,7 +76,7 @@ def test_what_no_setting_mends_is_counted(good: RunFacts, tmp_path: Path) -> Non
 
 def test_an_undefined_bound_needs_more_than_any_margin(good: RunFacts, tmp_path: Path) -> None:
     one = {"groups": ["one"] * len(good.groups)}
-    worse = run_facts(make_run(tmp_path, **shifted("Dice", -0.02))).model_copy(update=one)
+    worse = made(tmp_path, **shifted("Dice", -0.02)).model_copy(update=one)
     assert "inf" in verdict(good.model_copy(update=one), worse).needs()
     assert np.isnan([value for row in verdict(good, good).rows for value in row.needs.values()]).sum() == 0
 
@@ -97,7 +93,7 @@ def test_any_metric_may_have_a_margin() -> None:
 def test_another_processor_has_wider_margins(good: RunFacts, tmp_path: Path) -> None:
     elsewhere = gate_fixtures.environment(device={"type": "cpu", "name": "Other CPU"})
     worse = {
-        name: run_facts(make_run(tmp_path / name, **shifted("Dice", -0.02), **more))
+        name: made(tmp_path / name, **shifted("Dice", -0.02), **more)
         for name, more in {"here": {}, "elsewhere": elsewhere}.items()
     }
     allowed = {"device": "type", "other_device": 5.0}
@@ -112,6 +108,8 @@ def test_another_processor_has_wider_margins(good: RunFacts, tmp_path: Path) -> 
 
 def test_the_same_name_with_other_instructions_is_another_device(good: RunFacts, tmp_path: Path) -> None:
     device = {"type": "cpu", "name": "Example CPU", "version": "6-85-7 AVX2"}
-    now = run_facts(make_run(tmp_path, **gate_fixtures.environment(device=device)))
-    assert [row.metric for row in verdict(good, now).rows if not row.passed] == ["device"]
+    now = made(tmp_path, **gate_fixtures.environment(device=device))
+    assert list(failures(verdict(good, now))) == ["device"]
     assert verdict(good, now, device="type").passed
+    cuda = made(tmp_path / "cuda", **gate_fixtures.environment(device={**device, "type": "cuda"}))
+    assert not verdict(good, cuda, device="type").passed

@@ -7,7 +7,7 @@ import pytest
 from bench.gate import Reference, RunFacts, judge
 from bench.gate.promotion import refusals
 from tests import gate_fixtures
-from tests.gate_fixtures import COMMIT, SETTINGS, verdict
+from tests.gate_fixtures import COMMIT, SETTINGS, failures, verdict
 
 good = gate_fixtures.good
 
@@ -23,7 +23,7 @@ good = gate_fixtures.good
 )
 def test_results_that_this_revision_did_not_make_alone_fail(good: RunFacts, revisions: list[str], words: str) -> None:
     found = verdict(good, good.model_copy(update={"revisions": revisions}))
-    assert [row.metric for row in found.rows if not row.passed] == ["revision"]
+    assert list(failures(found)) == ["revision"]
     assert words in found.table()
     asked = verdict(good, good.model_copy(update={"revisions": revisions}), without=["revision", "Dise"])
     assert asked.passed
@@ -33,7 +33,7 @@ def test_results_that_this_revision_did_not_make_alone_fail(good: RunFacts, revi
 def test_results_of_other_code_fail_whatever_the_revision(good: RunFacts) -> None:
     for code, failed in (("same", []), ("unknown", []), ("other", ["code"])):
         found = verdict(good, good.model_copy(update={"code": code}), without=["revision", "code"])
-        assert [row.metric for row in found.rows if not row.passed] == failed
+        assert list(failures(found)) == failed
     promoted = refusals({good.key: good.model_copy(update={"code": "other"})}, COMMIT, False)
     assert any("other code" in reason for reason in promoted)
 
@@ -42,13 +42,14 @@ def test_what_is_unknown_or_failed_on_both_sides_fails(good: RunFacts) -> None:
     for change, metric in (
         ({"scoring": ""}, "scoring"),
         ({"data": ""}, "data"),
+        ({"split": ""}, "split"),
         ({"device": {"type": "cpu", "name": ""}}, "device"),
         ({"threads": None}, "threads"),
         ({"benchmarks": {**good.benchmarks, "test_accuracy": "failed"}}, "test_accuracy"),
         ({"accuracy": {}, "stability": {}, "speed": {}, "memory": {}}, "accuracy"),
     ):
         both = good.model_copy(update=change)
-        assert [row.metric for row in verdict(both, both).rows if not row.passed] == [metric]
+        assert list(failures(verdict(both, both))) == [metric]
 
 
 def test_a_new_run_that_cannot_be_read_fails(good: RunFacts) -> None:
