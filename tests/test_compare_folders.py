@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,15 @@ def scored_masks(tmp_path: Path, name: str, errors: float, seed: int, names: Seq
     return tmp_path / name
 
 
-def test_two_folders_of_masks_compare(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    good, bad = scored_masks(tmp_path, "good", 0.01, 1), scored_masks(tmp_path, "bad", 0.05, 2)
+@pytest.fixture(scope="module")
+def outs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The scores of good masks and of bad ones."""
+    root = tmp_path_factory.mktemp("outs")
+    return scored_masks(root, "good", 0.01, 1), scored_masks(root, "bad", 0.05, 2)
+
+
+def test_two_folders_of_masks_compare(outs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    good, bad = outs
     found = compare_runs(good, bad)
     assert found.answer.startswith("good is better than bad on Dice: +0.")
     assert "of 40 cases (40 groups)" in found.answer
@@ -64,31 +72,32 @@ def test_two_folders_of_masks_compare(tmp_path: Path, capsys: pytest.CaptureFixt
     ("change", "message"),
     [
         ({"protocol": "nnunet"}, r"another protocol \(strict, nnunet\)"),
+        ({"protocol": "sdseg", "size": 12}, r"another protocol \(strict, sdseg \(size 12\)\)"),
         ({"names": NAMES[:-1]}, r"another number of cases \(40, 39\)"),
         ({"names": [*NAMES[:-1], "other"]}, "another set of reference masks"),
         ({"other_reference": True}, "another set of reference masks"),
         ({"labels": {"cup": "255"}}, r"another set of reference masks"),
     ],
 )
-def test_folders_scored_otherwise_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    one, other = scored_masks(tmp_path, "one", 0.01, 1), scored_masks(tmp_path, "two", 0.01, 2, **change)
+def test_folders_scored_otherwise_are_refused(
+    change: dict[str, Any], message: str, outs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = scored_masks(tmp_path, "two", 0.01, 2, **change)
     with pytest.raises(InputError, match=message) as caught:
-        compare_runs(one, other)
+        compare_runs(outs[0], other)
     assert "\n" not in str(caught.value)
 
 
-def test_folders_at_other_sizes_are_refused(tmp_path: Path) -> None:
-    small, large = (scored_masks(tmp_path, f"size{size}", 0.01, 1, protocol="sdseg", size=size) for size in (12, 24))
-    with pytest.raises(InputError, match=r"another protocol \(sdseg \(size 12\), sdseg \(size 24\)\)"):
-        compare_runs(small, large)
-
-
-def test_the_same_folder_and_one_without_a_record_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder, other = scored_masks(tmp_path, "masks", 0.01, 1), scored_masks(tmp_path, "other", 0.01, 1)
+def test_what_is_no_other_whole_folder_of_scores_is_refused(
+    outs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder, other = outs[0], shutil.copytree(outs[1], tmp_path / "other")
     with pytest.raises(InputError, match="the same twice"):
-        compare_runs(folder, folder / ".." / "masks")
+        compare_runs(folder, folder / ".." / "good")
+    shutil.copy(folder / "scores.parquet", other)  # not its record's
+    with pytest.raises(InputError, match=r"other/scores\.parquet: damaged"):
+        compare_runs(folder, other)
     (other / "record.json").unlink()  # as earlier versions wrote it
-    capsys.readouterr()  # how the masks were read
     assert cli.main(["compare", str(folder), str(other)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"error: {other}: scored by an earlier version; score the masks again"
@@ -131,13 +140,6 @@ def test_too_few_groups_see_no_difference(tmp_path: Path) -> None:
     assert found.rows[0].p == 0.0625  # two of 2 ** 5 flips
     assert found.answer.startswith("No difference shown")
     assert "too few groups for this test to see any difference" in found.answer
-
-
-def test_a_table_that_is_not_its_records_is_refused(tmp_path: Path) -> None:
-    first, second = (scored_masks(tmp_path, name, 0.01, seed) for name, seed in (("first", 1), ("second", 2)))
-    (first / "scores.parquet").write_bytes((second / "scores.parquet").read_bytes())
-    with pytest.raises(InputError, match=r"first/scores\.parquet: damaged"):
-        compare_runs(first, second)
 
 
 def test_scored_folders_are_reported_compared_and_gated(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -171,45 +172,14 @@ def test_a_run_without_the_gap_is_scored_again(masks_run: Run, monkeypatch: pyte
     masks_run.score()
 
 
-@pytest.mark.parametrize("killed_at", [2])
-def test_a_kill_loses_one_case(masks_run: Run, killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "whole").mkdir()
-    whole = predicted_run(write_masks(tmp_path / "whole"), tmp_path / "whole")
-    whole.score()
-    original, seen = scoring.case_values, []
-
-    def dying(stored: StoredCase, **options: Any) -> list[GapValue]:
-        if len(seen) == killed_at:
-            raise KeyboardInterrupt
-        seen.append(stored.case.id)
-        return original(stored, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(scoring, "case_values", dying)
-        with pytest.raises(KeyboardInterrupt):
-            masks_run.score()
-    assert not masks_run.folder.conventions_path.exists()
-    again: list[str] = []
-    monkeypatch.setattr(scoring, "case_values", lambda s, **o: again.append(s.case.id) or original(s, **o))
-    masks_run.score()
-    assert again == masks_run.dataset.case_ids("test")[killed_at:]
-    for path in ("conventions.parquet", "scores.parquet"):
-        pd.testing.assert_frame_equal(*(pd.read_parquet(made.folder.path / path) for made in (masks_run, whole)))
-    assert not list(masks_run.folder.path.glob("scoring-*"))
-    assert not list(masks_run.folder.path.rglob(".part-*"))
-
-
 def test_lpips_that_was_there_stays_and_one_that_was_not_is_made_up_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = write_masks(tmp_path)
+    first = folders[0].rename(tmp_path / "first")
     for draw in (0, 1):
-        (folders[0] / f"draw-{draw}").mkdir()
-    for path in folders[0].glob("*.png"):
-        for draw in (0, 1):
-            (folders[0] / f"draw-{draw}" / path.name).write_bytes(path.read_bytes())
-        path.unlink()
-    run = predicted_run(folders, tmp_path, "draws=2")
+        shutil.copytree(first, folders[0] / f"draw-{draw}")
+    run = predicted_run(folders, tmp_path, "draws=2", "metrics=[Dice]")
     trunk = SimpleNamespace(
         device="cpu", facts=lambda: {"lpips_trunk": "ImageNet AlexNet"}
     )  # these images are too small

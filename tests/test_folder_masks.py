@@ -45,7 +45,7 @@ def scored(folder: Path, prediction: np.ndarray, reference: np.ndarray, **stated
         (folder / side).mkdir(exist_ok=True)
         for name in "ab":
             Image.fromarray(plane).save(folder / side / f"{name}.png")
-    return score_folder(folder / "pred", folder / "ref", folder / "out", **stated)
+    return score_folder(folder / "pred", folder / "ref", folder / "out", **{"metrics": ["Dice"], **stated})
 
 
 def means(summary: dict[str, Any], metric: str = "Dice") -> dict[str, float]:
@@ -56,7 +56,8 @@ def test_two_sides_with_other_labels_are_named(tmp_path: Path) -> None:
     reference, prediction = ids((DISC, 1)), ids((MOVED, 1), (SPOT, 2))
     with pytest.raises(InputError, match=r"pred/a\.png: a mask of several labels, 1, 2; name them: --labels NAME=1"):
         scored(tmp_path, prediction, reference)
-    summary = scored(tmp_path, prediction, reference, labels={"liver": "1", "spleen": "2"})
+    named = {"labels": {"liver": "1", "spleen": "2"}, "metrics": ["Dice", "hallucinated"]}
+    summary = scored(tmp_path, prediction, reference, **named)
     assert means(summary)["liver"] == pytest.approx(dice(MOVED, DISC))
     assert summary["metrics"]["hallucinated"]["spleen"]["cases"] == 2
     merged = scored(tmp_path, prediction, reference, labels={"organ": "1+2"})
@@ -78,13 +79,13 @@ def test_one_value_against_another_is_refused_or_named(tmp_path: Path) -> None:
         scored(tmp_path, ids((MOVED, 1)), ids((DISC, 2)), **tumour, pred_labels={"liver": 1})
 
 
-@pytest.mark.parametrize("metric", ["Dice", "IoU", "Sensitivity", "Precision", "HD95", "VolumeDifference"])
-def test_ignored_elements_leave_both_masks(tmp_path: Path, metric: str) -> None:
+def test_ignored_elements_leave_both_masks(tmp_path: Path) -> None:
+    metrics = ["Dice", "IoU", "Sensitivity", "Precision", "HD95", "VolumeDifference"]
     ring = (Y - 40) ** 2 + (X - 60) ** 2 < 20**2
     reference = ids((ring, 255), (DISC, 1))
-    summary = scored(tmp_path, ids((MOVED, 1)), reference, ignore=255, metrics=[metric])
-    kept = scored(tmp_path, ids((MOVED & ((reference == 1) | ~ring), 1)), ids((DISC, 1)), metrics=[metric])
-    assert means(summary, metric) == means(kept, metric)
+    summary = scored(tmp_path, ids((MOVED, 1)), reference, ignore=255, metrics=metrics)
+    kept = scored(tmp_path, ids((MOVED & ((reference == 1) | ~ring), 1)), ids((DISC, 1)), metrics=metrics)
+    assert [means(summary, metric) for metric in metrics] == [means(kept, metric) for metric in metrics]
     assert summary["masks"]["references"]["ignored_elements"] == 2 * (ring & ~DISC).sum()
 
 
@@ -154,8 +155,6 @@ def run_predictions(folder: Path, *overrides: str) -> dict[str, float]:
     [
         (ids((MOVED, 1)), ids((DISC, 1), (SPOT, 255)), {"ignore": 255}),
         (ids((MOVED, 1), (SPOT, 2)), ids((DISC, 1), (SPOT, 2)), {"labels": {"a": 1, "b": 2, "both": [1, 2]}}),
-        (ids((MOVED, 63), (SPOT, 255)), ids((DISC, 63), (SPOT, 255)), {"labels": {"a": 63, "b": 255}}),
-        (ids((MOVED, 9)), ids((DISC, 9)), {}),
         (ids((MOVED, 3), (SPOT, 4)), ids((DISC, 3), (SPOT, 4)), {"mask": "binary"}),
     ],
 )

@@ -13,15 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from bench.datasets.formats import decode, grid_of
+from bench.datasets.formats import decode
 from bench.datasets.images import as_image, write_mask_png
 from bench.datasets.masks import Declared
 from bench.datasets.masks.plane import read_plane
 from bench.datasets.nifti import write_nifti
 from bench.datasets.pairing import find_files
 from bench.errors import InputError
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
 
 BLOB = np.zeros((40, 48), dtype=np.uint8)
 BLOB[10:30, 12:40] = 1
@@ -158,15 +156,3 @@ def test_files_are_found_by_stem(tmp_path: Path) -> None:
         find_files(tmp_path)
     with pytest.raises(InputError, match=r"nowhere"):
         find_files(tmp_path / "nowhere")
-
-
-@pytest.mark.skipif(not (DATA / "abdomen_ct").is_dir(), reason="the shared CT is not beside the repository")
-def test_real_ct_reads_with_its_header() -> None:
-    image = decode(DATA / "abdomen_ct/img/img0001.nii.gz")
-    ids = read_plane(DATA / "abdomen_ct/label/label0001.nii.gz", Declared())
-    assert image.values.shape == (1, 30, 101, 122)
-    assert image.spacing_mm == pytest.approx((3.0, 3.0, 3.0))
-    assert set(np.unique(ids)) == set(range(14)) - {5}
-    assert grid_of(DATA / "abdomen_ct/label/label0001.nii.gz") is not None
-    liver = image.values[0][ids == 6]
-    assert 35 < np.median(liver) < 75  # HU of liver without contrast: the axes of image and labels agree

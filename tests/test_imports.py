@@ -1,8 +1,9 @@
-"""The import rule of docs/architecture.md, read from the source: who may import whom."""
+"""Rules read from the source: who may import whom (docs/architecture.md), and that every text has an encoding."""
 
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,15 @@ ALLOWED = {
 }
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
 def imported_modules(path: Path) -> set[str]:
     """Absolute names of everything a file imports, inside functions too; `import_module("x")` counts."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -68,3 +74,32 @@ def test_reports_and_records_need_no_torch(module: str) -> None:
         *(ROOT / "bench/stats").rglob("*.py"),
     ]
     assert [str(f) for f in files if any(n.split(".")[0] == module for n in imported_modules(f))] == []
+
+
+def unencoded(tree: ast.AST) -> list[int]:
+    """Lines of calls that read or write text and name no encoding."""
+    lines = []
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        named = {keyword.arg for keyword in call.keywords}
+        modes = [
+            a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(a.value) < 4
+        ]
+        opens = name == "open" and modes and "b" not in modes[0]
+        text = any(k.arg == "text" and getattr(k.value, "value", False) for k in call.keywords)
+        if (name in ("read_text", "write_text") or opens or text) and "encoding" not in named:
+            lines.append(call.lineno)
+    return lines
+
+
+def test_every_text_names_its_encoding() -> None:
+    """No file is read or written in whatever encoding a machine prefers."""
+    paths = [path for folder in OURS[:-1] for path in (ROOT / folder).rglob("*.py")]
+    lines = {str(path): unencoded(parsed(path)) for path in paths}
+    assert {path: found for path, found in lines.items() if found} == {}
+
+
+def test_what_is_looked_for_is_noticed() -> None:
+    bad = "p.read_text()\np.write_text(x)\np.open('w')\nrun(c, text=True)\n"
+    code = bad + "p.open('rb')\np.read_text(encoding='utf-8')\nImage.open(p)"
+    assert unencoded(ast.parse(code)) == [1, 2, 3, 4]
