@@ -121,7 +121,11 @@ def verdict(good: RunFacts, now: RunFacts | str, **settings: Any) -> Verdict:
 
 def failures(found: Verdict) -> dict[str, str]:
     """Why it fails, by metric."""
-    return {row.metric: row.verdict for row in reversed(found.rows) if not row.passed}
+    failed: dict[str, str] = {}
+    for row in found.rows:
+        if not row.passed:
+            failed.setdefault(row.metric, row.verdict)
+    return failed
 
 
 class Project:

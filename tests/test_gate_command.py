@@ -192,20 +192,17 @@ def test_every_round_has_the_workload_before_it() -> None:
     assert "64 x 64" in timing.workload_name
 
 
-@pytest.mark.parametrize("state", [(COMMIT, True), (COMMIT, None), (None, None)])
 def test_a_checkout_that_no_results_speak_of_is_refused(
-    project: Project,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-    state: tuple[str | None, bool | None],
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     project.make()
-    assert project.gate("--promote", "--out", str(project.reference)) == 0
     judge = ["--reference", str(project.reference)]
+    write_reference(project.reference, Reference(profile="smoke", runs=[run_facts(project.run)]))
     assert project.gate(*judge) == 0
-    monkeypatch.setattr("bench.gate.command.checkout", lambda: state)
-    capsys.readouterr()
-    assert project.gate(*judge) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "uncommitted changes or no revision" in line
+    for state in ((COMMIT, True), (COMMIT, None), (None, None)):
+        monkeypatch.setattr("bench.gate.command.checkout", lambda state=state: state)
+        capsys.readouterr()
+        assert project.gate(*judge) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "uncommitted changes or no revision" in line
     assert project.gate(*judge, "gate.without=[revision]") == 0
