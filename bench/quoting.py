@@ -28,7 +28,7 @@ def _quoted(override: str, sweep: bool) -> str:
     parsed = _parsed(value)
     if isinstance(parsed, QuotedString):
         return override
-    exists, interpolates = _exists(value), "${" in value
+    exists, interpolates = os.path.exists(value), "${" in value
     if (parsed == value or interpolates) and not (exists and interpolates):
         return override
     is_text = key.lstrip("+").rpartition(".")[2] in _text_keys() and not (sweep and parsed is _SWEEP)
@@ -59,13 +59,6 @@ def _parsed(value: str) -> object:
         return _SWEEP
     # A number or a null that is no text differs from its own spelling.
     return override._value if isinstance(override._value, (str, QuotedString)) else (override._value,)
-
-
-def _exists(value: str) -> bool:
-    try:
-        return os.path.exists(value)
-    except ValueError:  # a null byte
-        return False
 
 
 def _literal(text: str) -> str:

@@ -18,7 +18,7 @@ def to_method_size(image: np.ndarray | torch.Tensor, spec: TaskSpec) -> torch.Te
     """Native image (C, *S) -> float32 (C, [D,] *spec.image_size) in [-1, 1]; depth is untouched."""
     low, high = spec.intensity
     values = torch.as_tensor(image).float().clamp(low, high)
-    return _resize((values - low) / (high - low) * 2 - 1, spec.image_size).clamp(-1, 1)
+    return resize((values - low) / (high - low) * 2 - 1, spec.image_size).clamp(-1, 1)
 
 
 def resample_mask(mask: np.ndarray | torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -27,15 +27,16 @@ def resample_mask(mask: np.ndarray | torch.Tensor, size: Sequence[int]) -> torch
     if mask.shape[-2:] == tuple(size[-2:]):
         return mask.clone()
     # One label at a time: float maps of a whole multi-organ volume would not fit in memory.
-    return torch.stack([_resize(label[None].float(), size)[0] > _HALF for label in mask])
+    return torch.stack([resize(label[None].float(), size)[0] > _HALF for label in mask])
 
 
 def to_native_size(score: torch.Tensor, mask: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Score (L, *S) in [0, 1] and mask (L, *S) bool of a method -> the in-plane size of the case."""
-    return _resize(score.float(), size).clamp(0, 1), resample_mask(mask, size)
+    return resize(score.float(), size).clamp(0, 1), resample_mask(mask, size)
 
 
-def _resize(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+def resize(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Maps (*, H, W) float at the in-plane size (last two of `size`): bilinear and antialiased, as torchvision does."""
     height, width = (int(n) for n in size[-2:])
     if values.shape[-2:] == (height, width):
         return values.clone()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import find_objects
 from scipy.spatial import KDTree
 
 
@@ -61,8 +62,4 @@ def nearest_distances(source: np.ndarray, target: np.ndarray, spacing_mm: Sequen
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     """The smallest box that holds a mask (*S) bool with elements."""
-    box = []
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    return tuple(box)
+    return find_objects(mask.astype(np.uint8))[0]

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.ndimage import zoom
-from torch.nn.functional import interpolate
+
+from bench.datasets.geometry import resize
 
 
 def nearest_image(mask: np.ndarray, size: int) -> np.ndarray:
@@ -22,8 +23,5 @@ def nearest_volume(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def bilinear(values: np.ndarray, size: int) -> np.ndarray:
-    """Maps (N, H, W) at (N, size, size), antialiased, as torchvision resizes tensors; float32."""
-    maps = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None]
-    if maps.shape[-2:] == (size, size):
-        return maps[0].numpy()
-    return interpolate(maps, (size, size), mode="bilinear", align_corners=False, antialias=True)[0].numpy()
+    """Maps (*, H, W) at (*, size, size), antialiased, as torchvision resizes tensors; float32."""
+    return resize(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), (size, size)).numpy()

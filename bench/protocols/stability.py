@@ -35,7 +35,7 @@ def protocol_stability(
         yield from _rows(case_stability(scores, masks, lpips, device=device), "strict")
     elif len(masks) > 1:
         small, wanted = _at_size(protocol, masks, reference)
-        soft = None if scores is None else _scores_at(scores, wanted.shape[-1])
+        soft = None if scores is None else bilinear(scores, wanted.shape[-1])
         yield from _rows(paper_stability(soft, small, wanted, lpips, device=device), "sdseg")
         yield from _rows(mask_stability(masks), "strict")
 
@@ -48,10 +48,3 @@ def _at_size(protocol: Protocol, masks: np.ndarray, reference: np.ndarray) -> tu
     pairs = [[next(iter(protocol.view(Pair(m, r)))) for m, r in zip(draw, reference, strict=True)] for draw in masks]
     resized = np.stack([[pair.prediction for pair in draw] for draw in pairs])
     return resized, np.stack([pair.reference for pair in pairs[0]])
-
-
-def _scores_at(scores: np.ndarray, size: int) -> np.ndarray:
-    if scores.shape[-2:] == (size, size):
-        return scores
-    flat = [bilinear(draw.reshape(-1, *draw.shape[-2:]), size) for draw in scores]
-    return np.stack(flat).reshape(*scores.shape[:-2], size, size)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from bench.stats.intervals import bca_bounds, bootstrap_medians, bounded_interval, mean_interval, t_bounds
 from bench.stats.sample import CONFIDENCE, SEED, Array, bootstrap_deviations, cluster
@@ -17,7 +17,7 @@ SIZES = (3, 12, 30, 62, 100, 400)
 FAILURES = 0.05
 Draw = Callable[[np.random.Generator, int], Array]
 Bounds = dict[str, tuple[float, float]]
-Found = dict[str, tuple[float, float]]  # method -> (coverage, mean width)
+Coverage = dict[str, tuple[float, float]]  # method -> (coverage, mean width)
 
 
 def dice_values(generator: np.random.Generator, n: int) -> Array:
@@ -34,12 +34,7 @@ def differences(generator: np.random.Generator, n: int) -> Array:
 
 def dice_median() -> float:
     """Median of `dice_values`, from its distribution function."""
-    low, high = 0.4, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        below = FAILURES + (1 - FAILURES) * special.betainc(18, 2, middle)
-        low, high = (middle, high) if below < 0.5 else (low, middle)
-    return low
+    return optimize.brentq(lambda x: FAILURES + (1 - FAILURES) * special.betainc(18, 2, x) - 0.5, 0.4, 1.0)
 
 
 def mean_bounds(values: Array) -> Bounds:
@@ -88,7 +83,7 @@ def three_runs(generator: np.random.Generator, n: int) -> Array:
     return seeds + cases + generator.normal(0, 0.02, (3, n, 1)) + generator.normal(0, 0.02, (3, n, 5))
 
 
-def simulate(draw: Draw, bounds: Callable[[Array], Bounds], truth: float, n: int, repeats: int) -> Found:
+def simulate(draw: Draw, bounds: Callable[[Array], Bounds], truth: float, n: int, repeats: int) -> Coverage:
     """Share of `repeats` samples of n cases whose interval holds the truth, and the mean width, by method."""
     generator = np.random.default_rng([SEED, n])
     bounds_by_method: dict[str, list[tuple[float, float]]] = {}
