@@ -116,10 +116,6 @@ class Subject:
         with errors_of(self.section, "predict"):
             return answer(segmenter, self.task, self.images[chosen], generators)
 
-    def breaks(self, rule: str, says: str) -> ContractError:
-        """The error that says what is wrong."""
-        return ContractError(f"method {self.section['name']}: {says}", rule)
-
 
 class _Counted:
     """Training items that count how often they are read, and stop like a killed process after so many."""
@@ -142,7 +138,7 @@ def _fits(subject: Subject) -> str:
     facts = subject.fit("whole", items)
     subject.reads = items.reads
     if facts is not None and not isinstance(facts, dict):
-        raise subject.breaks("fit", f"fit returned a {type(facts).__name__}, expected a dictionary of facts, or None")
+        raise ContractError(f"fit returned a {type(facts).__name__}, expected a dictionary of facts, or None", "fit")
     subject.segmenter = subject.loaded("whole")
     return f"a new object loads what fit left after reading {items.reads} training items"
 
@@ -157,7 +153,7 @@ def _repeats(subject: Subject) -> str:
     away = difference(subject.answer.score, subject.ask(subject.segmenter).score)
     if away > subject.limit:
         says = f"two predictions with generators of the same state differ by {away:.2g}; draw all noise from the given"
-        raise subject.breaks("determinism", f"{says} generators, and switch off layers such as dropout (model.eval())")
+        raise ContractError(f"{says} generators, and switch off layers such as dropout (model.eval())", "determinism")
     return "generators of the same state give the same answer"
 
 
@@ -171,7 +167,7 @@ def _stands_alone(subject: Subject) -> str:
         away = difference(subject.answer.score, other)
         if away > subject.limit:
             says = f"{how} the batch of {count} differ by {away:.2g}; an answer may depend on its own image and"
-            raise subject.breaks("batch", f"{says} generator only: no batch statistics (model.eval()), noise per image")
+            raise ContractError(f"{says} generator only: no batch statistics (model.eval()), noise per image", "batch")
     return f"the same answer alone, in a batch of {count} and in another order, up to rounding"
 
 
@@ -180,7 +176,7 @@ def _loads(subject: Subject) -> str:
     away = difference(subject.answer.score, other.score)
     if away > subject.limit:
         says = f"objects built with other seeds differ by {away:.2g} after loading the same folder"
-        raise subject.breaks("load", f"{says}; load must bring back everything that an answer depends on")
+        raise ContractError(f"{says}; load must bring back everything that an answer depends on", "load")
     if subject.segmenter.model is None or not subject.reads:
         return "objects of other seeds answer alike after loading (nothing was trained)"
     try:
@@ -188,7 +184,7 @@ def _loads(subject: Subject) -> str:
     except (RunError, InputError):  # it refuses to answer before it has loaded
         return "objects of other seeds answer alike after loading"
     if torch.equal(untrained.score, subject.answer.score):
-        raise subject.breaks("load", "an object that loaded answers as one that never did; take what fit left")
+        raise ContractError("an object that loaded answers as one that never did; take what fit left", "load")
     return "objects of other seeds answer alike after loading, and not as one that never loaded"
 
 
@@ -208,7 +204,7 @@ def _resumes(subject: Subject) -> str:
     if by_itself > subject.limit:
         return f"not judged: two whole trainings already differ by {by_itself:.2g}; seed them to make runs repeatable"
     says = f"a fit that was killed and called again differs by {away:.2g} from one that ran through"
-    raise subject.breaks("resume", f"{says}; go on exactly from what the killed call left, or ignore it")
+    raise ContractError(f"{says}; go on exactly from what the killed call left, or ignore it", "resume")
 
 
 def _lies_on_device(subject: Subject) -> str:
@@ -219,7 +215,7 @@ def _lies_on_device(subject: Subject) -> str:
     elsewhere = {parameter.device.type for parameter in model.parameters()} - {says}
     if elsewhere:
         lies = f"the network lies on {', '.join(sorted(elsewhere))}, and the method says {says}"
-        raise subject.breaks("device", f"{lies}; move it to the device that the constructor is given, or state another")
+        raise ContractError(f"{lies}; move it to the device that the constructor is given, or state another", "device")
     return f"the network lies on {says}, as the method states; it was told {told}"
 
 
