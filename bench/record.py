@@ -96,7 +96,7 @@ class Score(BaseModel):
     metric: str
     value: Value
     unit: str = ""
-    better: Literal["higher", "lower", "none"] = "none"
+    better: Better = "none"
     convention: str = "strict"
     note: str = ""
 

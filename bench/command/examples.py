@@ -16,9 +16,8 @@ KEYS = {
     "device": "auto, cpu or cuda",
     "runs_dir": "where the run folders are",
 }
-_OF_STEPS = tuple(KEYS)
 _SHOWN = {
-    **dict.fromkeys(("run", "fit"), _OF_STEPS),
+    **dict.fromkeys(("run", "fit"), tuple(KEYS)),
     "predict": ("profile", "method", "dataset", "dataset.root", "seed", "draws", "device", "runs_dir"),
     "score": ("profile", "method", "dataset", "dataset.root", "seed", "metrics", "protocol", "runs_dir"),
     "gate": ("profile", "method", "dataset", "seed", "runs_dir"),

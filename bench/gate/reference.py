@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from bench.errors import InputError
 from bench.files import atomic_path
 from bench.metrics.facts import facts_of
-from bench.record import ALL_DRAWS, SCORED_FOLDER, RunRecord, Timing
+from bench.record import ALL_DRAWS, SCORED_FOLDER, Better, RunRecord, Timing
 from bench.results.reuse import code_state
 from bench.results.store import RunFolder
 from bench.scores import DECIBEL, case_values
@@ -41,7 +41,7 @@ class Values(BaseModel):
 
     metric: str
     unit: str
-    better: Literal["higher", "lower", "none"]
+    better: Better
     values: list[FiniteFloat | None]
     gaps: dict[str, str] = {}
 
