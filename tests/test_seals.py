@@ -60,11 +60,16 @@ def perfect(made: Run, case_id: str) -> None:
 
 
 def test_predictions_made_again_are_scored_again(made: Run) -> None:
-    first, *_ = made.dataset.case_ids("test")
+    first, second, _ = made.dataset.case_ids("test")
     assert dice(made.folder)[first] != 1
     perfect(made, first)
     made.score()
     assert dice(made.folder)[first] == 1
+    paths = [made.folder.prediction_path(0, case) for case in (first, second)]
+    for path, content in zip(paths, [path.read_bytes() for path in reversed(paths)], strict=True):
+        path.write_bytes(content)
+    made.score()
+    assert dice(made.folder)[first] != 1  # exchanged: the same files under each other's names
     before = made.folder.scores_path.stat().st_mtime_ns
     made.score()
     assert made.folder.scores_path.stat().st_mtime_ns == before  # nothing has changed since
