@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -91,9 +92,10 @@ class Contest:
         return f"within {MARGIN:g}" if self.within[method] else "not shown"
 
 
+@lru_cache(maxsize=1)
 def contests(frame: Frame) -> list[Contest]:
     """Every group of two or more methods that may be compared, by data set; made once for a frame."""
-    return frame.once("contests", lambda: list(_contests(frame)))
+    return list(_contests(frame))
 
 
 def _contests(frame: Frame) -> Iterator[Contest]:
@@ -107,16 +109,16 @@ def _contests(frame: Frame) -> Iterator[Contest]:
 def _groups(frame: Frame) -> dict[tuple[str, str, str], dict[str, Member]]:
     """Values and groups by case, and the number of training runs, of every method in each comparable group."""
     by_key: dict[tuple[str, str, str], dict[str, Member]] = {}
-    for dataset, method, runs in frame.cells():
-        for convention in frame.conventions(runs, METRIC):
-            key = (dataset, runs[0].comparison, convention)
-            scored = [run for run in runs if len(frame.cases(run, METRIC, convention))]
-            groups = pd.concat([frame.scores[run.path].groups for run in scored])
-            summary = frame.summary(runs, METRIC, convention)
+    for row in frame.rows:
+        for one in row.by_convention([METRIC]):
+            scored = [run for run in one.runs if run.scores and one.convention in run.scores.conventions(METRIC)]
+            groups = pd.concat([run.scores.groups for run in scored if run.scores])
+            summary = one.summary(METRIC)
             values = summary.every * math.nan if summary.infinite else summary.every
             groups = groups[~groups.index.duplicated()].reindex(values.index)
             seeds = len({run.record.seed for run in scored})
-            by_key.setdefault(key, {})[method] = Member(values, groups, seeds, bool(summary.infinite))
+            member = Member(values, groups, seeds, bool(summary.infinite))
+            by_key.setdefault((row.dataset, row.runs[0].comparison, one.convention or ""), {})[row.method] = member
     return by_key
 
 

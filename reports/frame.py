@@ -1,111 +1,53 @@
-"""A folder of runs as records and one tidy table of scores."""
+"""A folder of runs as rows of tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
 
-import pandas as pd
-
-from bench.record import BadRecordError, MetricFacts, RunRecord, read_record
-from bench.scores import RunScores, Summary, agreement, read_run_scores, summarise
+from bench.record import BadRecordError, RunRecord, read_record
+from bench.scores import RunScores, read_run_scores
 from reports.provenance import commit, versions
+from reports.rows import Row, Run
 from reports.variants import content_hashes, flag, settings_of, variant_labels
 
 REPORT_FOLDER = "report"
 _MARKS = ("record.json", "summary.json", "config.yaml", "scores.parquet")  # of a run, of one that is not finished too
 _DEPTH = 5  # folders below those of the runs folder
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run folder: its record, how its row is named in tables, and what it may be ranked with."""
-
-    path: Path
-    record: RunRecord
-    method: str
-    comparison: str  # runs of one data set, split and protocol share it; only they are ranked together
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
-    """All runs of a report, and the scores of those that have some.
+    """All runs of a report.
 
     `runs` are rows of tables; `points` belong to a sweep (over DDIM steps) and appear in its figure only.
     """
 
     runs: list[Run]
-    scores: dict[Path, RunScores]
     warnings: list[str] = field(default_factory=list)
     points: list[Run] = field(default_factory=list)
-    _made: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def all_runs(self) -> list[Run]:
         """Rows and points."""
         return [*self.runs, *self.points]
 
-    def cells(self) -> Iterator[tuple[str, str, list[Run]]]:
-        """Yield (dataset, method, runs): one table row each, its runs differing in seed only."""
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The rows of tables, by data set and method."""
         rows: dict[tuple[str, str], list[Run]] = {}
         for run in self.runs:
             rows.setdefault((run.record.dataset, run.method), []).append(run)
-        for (dataset, method), runs in sorted(rows.items()):
-            yield dataset, method, runs
+        return [Row(dataset, method, runs) for (dataset, method), runs in sorted(rows.items())]
 
-    def metrics(self, runs: Sequence[Run]) -> set[str]:
-        """The metrics that were scored in any of some runs."""
-        return {metric for one in self.run_scores(runs) for metric in one.metrics}
-
-    def labels(self, runs: Sequence[Run], metric: str) -> set[str]:
-        """The labels of which a metric was scored in any of some runs."""
-        return {label for one in self.run_scores(runs) for label in one.rows(metric)["label"].unique()}
-
-    def conventions(self, runs: Sequence[Run], metric: str, single: bool = True) -> list[str]:
-        """The conventions by which a metric of single draws (or of all together) was scored, sorted."""
-        return sorted({name for one in self.run_scores(runs) for name in one.conventions(metric, single)})
-
-    def facts(self, runs: Sequence[Run], metric: str) -> MetricFacts:
-        """What the records of some runs say of a metric."""
-        return next((r.record.metrics[metric] for r in runs if metric in r.record.metrics), MetricFacts())
-
-    def cases(self, run: Run, metric: str, convention: str) -> pd.Index:
-        """The cases on which a metric was scored by a convention for every draw, sorted; empty where it was not."""
-        scores = self.scores.get(run.path)
-        return scores.values(metric, self.facts([run], metric), convention).values.index if scores else pd.Index([])
-
-    def run_scores(self, runs: Sequence[Run]) -> list[RunScores]:
-        """The scores of those of some runs that have any."""
-        return [self.scores[run.path] for run in runs if run.path in self.scores]
-
-    def summary(
-        self, runs: Sequence[Run], metric: str, convention: str | None = None, label: str | None = None
-    ) -> Summary:
-        """A metric of single draws in runs that differ in the seed only, by one convention or all, of one label or all.
-
-        Made once, since several tables and figures show the same.
-        """
-        key = tuple(run.path for run in runs), metric, convention, label
-        return self.once(key, lambda: self._summary(runs, metric, convention, label))
-
-    def agreement(self, runs: Sequence[Run], metric: str) -> Summary:
-        """A metric over all draws of runs that differ in the seed only."""
-        return agreement(self.run_scores(runs), metric, self.facts(runs, metric))
-
-    def once(self, key: Any, make: Callable[[], T]) -> T:
-        """What `make` returns, made at the first call with this key."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
-
-    def _summary(self, runs: Sequence[Run], metric: str, convention: str | None, label: str | None) -> Summary:
-        facts = self.facts(runs, metric)
-        in_order = sorted(runs, key=lambda run: run.record.seed)
-        scores = [one for one in self.run_scores(in_order) if one.conventions(metric)]
-        return summarise([(s.values(metric, facts, convention, label=label), s.groups) for s in scores], facts)
+    def by_dataset(self) -> Iterator[tuple[str, list[Row]]]:
+        """Yield every data set with its rows."""
+        for dataset, rows in groupby(self.rows, attrgetter("dataset")):
+            yield dataset, list(rows)
 
 
 def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None) -> Frame:
@@ -116,12 +58,11 @@ def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None) -> Frame:
     kept = _newest_per_seed(records, warnings)
     labels = variant_labels([record for _, record in kept])
     named = [
-        Run(path, record, label + flag(record), comparison_key(record))
+        Run(path, record, label + flag(record), comparison_key(record), _scores(path, record, warnings))
         for (path, record), label in zip(kept, labels, strict=True)
     ]
-    scores = {run.path: rows for run in named if (rows := _scores(run, warnings)) is not None}
     plain, points = ([run for run in named if is_point(run.record) == point] for point in (False, True))
-    return Frame(plain, scores, warnings, points)
+    return Frame(plain, warnings, points)
 
 
 def is_point(record: RunRecord) -> bool:
@@ -191,13 +132,13 @@ def _record(folder: Path, warnings: list[str]) -> RunRecord | None:
     return None
 
 
-def _scores(run: Run, warnings: list[str]) -> RunScores | None:
-    path = run.path / "scores.parquet"
+def _scores(folder: Path, record: RunRecord, warnings: list[str]) -> RunScores | None:
+    path = folder / "scores.parquet"
     if not path.is_file():
-        warnings.append(f"{run.path}: no scores.parquet, only the run-level scores are shown")
+        warnings.append(f"{folder}: no scores.parquet, only the run-level scores are shown")
         return None
     try:
-        return read_run_scores(path, run.record)
+        return read_run_scores(path, record)
     except BadRecordError as error:
         warnings.append(f"{error}, its case scores are not shown")
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ class Column:
     """One column: its row key, heading, unit, direction and digits.
 
     `level` says where it appears: "terminal" everywhere, "page" not in the terminal, "csv" only in CSV.
-    `within` names the row keys that must agree before values are ranked against each other.
+    `within` names the row keys that must agree before values are ranked against each other, `value` finds the cell in
+    the `Row` it is shown of, where the table does not fill it in itself.
     """
 
     key: str
@@ -26,6 +28,7 @@ class Column:
     digits: int = 3
     level: Level = "terminal"
     within: tuple[str, ...] = ("comparison",)
+    value: Callable[[Any], Any] | None = None
 
     @property
     def heading(self) -> str:

@@ -23,10 +23,9 @@ CAPTION = (
 def build(frame: Frame) -> Drawing | None:
     """One panel per data set; None where no Dice was scored."""
     panels: dict[str, dict[str, Summary]] = {}
-    for dataset, method, runs in frame.cells():
-        summary = frame.summary(runs, "Dice")
-        if math.isfinite(summary.mean):
-            panels.setdefault(dataset, {})[method] = summary
+    for row in frame.rows:
+        if math.isfinite((summary := row.summary("Dice")).mean):
+            panels.setdefault(row.dataset, {})[row.method] = summary
     if not panels:
         return None
     caption = cut(CAPTION, map(len, panels.values()))

@@ -5,48 +5,40 @@ from __future__ import annotations
 import math
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from bench.scores import Summary
-from reports.figures.style import Drawing, colour, finish, house_style, marker
+from reports.figures.style import Drawing, colour, finish, house_style, label_axes, marker, panels
 from reports.frame import Frame
-from reports.tables.convergence import NAME, curves, dice
+from reports.tables.convergence import NAME, curves
 
 CAPTION = (
     "Mean Dice over cases against DDIM steps (log scale); the band is the 95 % interval over cases, none below ten "
     "independent cases. All steps of a line share one training."
 )
-Series = dict[str, dict[int, Summary]]
+Means = dict[int, Summary]  # by number of steps
 
 
 def build(frame: Frame) -> Drawing | None:
     """One panel per data set; None where no sweep over steps was scored."""
-    panels: dict[str, Series] = {}
+    shown: dict[str, dict[str, Means]] = {}
     for dataset, by_series in curves(frame).items():
         for series, by_steps in by_series.items():
-            points = {steps: dice(frame, runs) for steps, runs in by_steps.items()}
+            points = {steps: row.summary("Dice") for steps, row in by_steps.items()}
             points = {steps: summary for steps, summary in points.items() if math.isfinite(summary.mean)}
             if points:
-                panels.setdefault(dataset, {})[series] = points
-    if not panels:
+                shown.setdefault(dataset, {})[series] = points
+    if not shown:
         return None
-    names = sorted({name for series in panels.values() for name in series})
-    columns = min(2, len(panels))
-    lines = -(-len(panels) // columns)
+    names = sorted({name for series in shown.values() for name in series})
     with house_style(NAME):
-        figure = Figure(figsize=(8.0, 3.5 * lines), layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False).ravel()
-        for ax, (dataset, curves_of) in zip(axes, panels.items(), strict=False):
-            _panel(ax, dataset, curves_of, names)
-        for ax in axes[len(panels) :]:
-            ax.set_visible(False)
-        return finish(figure, NAME, "Dice over DDIM steps", _alt(panels), CAPTION)
+        figure, axes = panels(list(shown))
+        for ax, lines in zip(axes, shown.values(), strict=True):
+            _panel(ax, lines, names)
+        return finish(figure, NAME, "Dice over DDIM steps", _alt(shown), CAPTION)
 
 
-def _panel(ax: Axes, dataset: str, series: Series, names: list[str]) -> None:
-    ax.set_title(dataset)
-    ax.set_xscale("log")
+def _panel(ax: Axes, series: dict[str, Means], names: list[str]) -> None:
     for name, points in series.items():
         index = names.index(name)
         ink = colour(index)
@@ -59,17 +51,13 @@ def _panel(ax: Axes, dataset: str, series: Series, names: list[str]) -> None:
     ax.xaxis.set_major_locator(FixedLocator(sorted({steps for points in series.values() for steps in points})))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(ScalarFormatter())
-    ax.set_xlabel("DDIM steps")
-    ax.set_ylabel("mean Dice")
     ax.margins(y=0.12)
-    ax.grid()
-    ax.set_axisbelow(True)
-    ax.legend(frameon=False, fontsize=9, loc="best")
+    label_axes(ax, "DDIM steps", "mean Dice")
 
 
-def _alt(panels: dict[str, Series]) -> str:
+def _alt(shown: dict[str, dict[str, Means]]) -> str:
     parts = []
-    for dataset, series in panels.items():
+    for dataset, series in shown.items():
         for name, points in series.items():
             means = ", ".join(f"{summary.mean:.3f} at {steps}" for steps, summary in points.items())
             parts.append(f"{dataset}, {name}: {means}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from bench.scores import Summary
-from reports.figures.style import LARGEST, Drawing, colour, cut, finish, house_style, marker
-from reports.frame import Frame, Run
+from reports.figures.style import LARGEST, Drawing, colour, cut, finish, house_style, label_axes, marker, panels
+from reports.frame import Frame
 from reports.provenance import device, threads
+from reports.rows import Row
 from reports.summary import best
 
 NAME = "figure_cost"
@@ -25,39 +25,35 @@ Point = tuple[float, Summary]
 
 def build(frame: Frame) -> Drawing | None:
     """One panel per data set; None where no method has both a Dice and a time."""
-    panels: dict[str, dict[str, Point]] = {}
-    for dataset, method, runs in frame.cells():
-        summary = frame.summary(runs, "Dice")
-        times = [t for run in runs if math.isfinite(t := _time(run)) and t > 0]
-        if math.isfinite(summary.mean) and times:
-            panels.setdefault(dataset, {})[method] = (math.fsum(times) / len(times), summary)
-    if not panels:
+    shown: dict[str, dict[str, Point]] = {}
+    for row in frame.rows:
+        summary, time = row.summary("Dice"), _time(row)
+        if math.isfinite(summary.mean) and time is not None:
+            shown.setdefault(row.dataset, {})[row.method] = (time, summary)
+    if not shown:
         return None
-    caption = cut(CAPTION.format(machines=_machines(frame)), map(len, panels.values()))
-    for dataset, points in panels.items():
+    caption = cut(CAPTION.format(machines=_machines(frame)), map(len, shown.values()))
+    for dataset, points in shown.items():
         kept = best({method: summary for method, (_, summary) in points.items()}, LARGEST)
-        panels[dataset] = {method: points[method] for method in kept}
-    methods = sorted({method for rows in panels.values() for method in rows})
-    columns = min(2, len(panels))
-    lines = -(-len(panels) // columns)
+        shown[dataset] = {method: points[method] for method in kept}
+    methods = sorted({method for points in shown.values() for method in points})
     with house_style(NAME):
-        figure = Figure(figsize=(8.0, 3.5 * lines), layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False).ravel()
-        for ax, (dataset, points) in zip(axes, panels.items(), strict=False):
-            _panel(ax, dataset, points, methods)
-        for ax in axes[len(panels) :]:
-            ax.set_visible(False)
-        return finish(figure, NAME, "Accuracy against time", _alt(panels), caption)
+        figure, axes = panels(list(shown))
+        for ax, points in zip(axes, shown.values(), strict=True):
+            _panel(ax, points, methods)
+        return finish(figure, NAME, "Accuracy against time", _alt(shown), caption)
 
 
-def _time(run: Run) -> float:
-    slices = run.record.score("slices_per_call")
-    return run.record.score("latency_ms_p50") / (slices if math.isfinite(slices) else 1)
+def _time(row: Row) -> float | None:
+    times = []
+    for run in row.runs:
+        slices, latency = run.record.score("slices_per_call"), run.record.score("latency_ms_p50")
+        times.append(latency / (slices if math.isfinite(slices) else 1))
+    times = [time for time in times if math.isfinite(time) and time > 0]
+    return math.fsum(times) / len(times) if times else None
 
 
-def _panel(ax: Axes, dataset: str, points: dict[str, Point], methods: list[str]) -> None:
-    ax.set_title(dataset)
-    ax.set_xscale("log")
+def _panel(ax: Axes, points: dict[str, Point], methods: list[str]) -> None:
     for method, (latency, summary) in points.items():
         index = methods.index(method)
         if interval := summary.interval:
@@ -70,12 +66,8 @@ def _panel(ax: Axes, dataset: str, points: dict[str, Point], methods: list[str])
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("median time of an answer (ms)")
-    ax.set_ylabel("mean Dice")
     ax.margins(y=0.15)
-    ax.grid()
-    ax.set_axisbelow(True)
-    ax.legend(frameon=False, fontsize=9, loc="best")
+    label_axes(ax, "median time of an answer (ms)", "mean Dice")
 
 
 def _machines(frame: Frame) -> str:

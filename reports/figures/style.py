@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito, without the yellow that fades on white.
@@ -60,6 +61,29 @@ def house_style(name: str) -> Iterator[None]:
     settings: Any = {**_SETTINGS, "svg.hashsalt": name}
     with mpl.rc_context(settings):
         yield
+
+
+def panels(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """A figure with a titled plot for every name, two in a line."""
+    columns = min(2, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(8.0, 3.5 * lines), layout="constrained")
+    axes = list(figure.subplots(lines, columns, squeeze=False).ravel())
+    for ax, name in zip(axes, names, strict=False):
+        ax.set_title(name)
+        ax.set_xscale("log")
+    for ax in axes[len(names) :]:
+        ax.set_visible(False)
+    return figure, axes[: len(names)]
+
+
+def label_axes(ax: Axes, x: str, y: str) -> None:
+    """Names of the axes, a grid behind the marks and a legend."""
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.grid()
+    ax.set_axisbelow(True)
+    ax.legend(frameon=False, fontsize=9, loc="best")
 
 
 def colour(index: int) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LEDGER = Path(__file__).with_name("sdseg_paper.csv")
 
@@ -33,15 +35,42 @@ class Published:
         """The value in the unit that measured scores have (percent becomes a fraction)."""
         return self.value / 100 if self.unit == "%" else self.value
 
-    def comparable_with(self, protocol: str) -> bool:
-        """Whether a run under a protocol may be set against this number."""
-        return self.comparable and self.protocol == protocol
+    def comparable_with(self, protocols: Collection[str]) -> bool:
+        """Whether runs under these protocols may be set against this number."""
+        return self.comparable and set(protocols) == {self.protocol}
 
 
 def read_ledger(path: Path = LEDGER) -> list[Published]:
     """Read a ledger; raises ValueError naming file and line where an entry is broken."""
     with path.open(newline="", encoding="utf-8") as file:
         return [_entry(row, f"{path}, line {line}") for line, row in enumerate(csv.DictReader(file), start=2)]
+
+
+def published_rows(
+    dataset: str,
+    entries: Iterable[Published],
+    notes: list[str],
+    what: str = "Published",
+    protocols: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """A flagged row for every method that the entries have on a data set, out of every ranking.
+
+    A number is comparable where runs have these `protocols` and no others; the reasons of the flags go to `notes`.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        if same_dataset(dataset, entry.dataset) and entry.metric not in rows.get(entry.method, {}):
+            flag = "comparable" if entry.comparable_with(protocols) else "not comparable"
+            row = {"dataset": dataset, "method": f"{entry.method} [published, {flag}]", "published": True}
+            row = rows.setdefault(entry.method, {**row, "protocol": entry.protocol})
+            # "~48" is not 48.000
+            row[entry.metric] = entry.printed if entry.printed.startswith("~") else entry.as_measured
+            if protocols:
+                row["cases"] = entry.n
+            note = f"{what} on {dataset}: {flag}: {entry.why}."
+            if note not in notes:
+                notes.append(note)
+    return list(rows.values())
 
 
 def same_dataset(ours: str, published: str) -> bool:

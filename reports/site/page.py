@@ -10,9 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports.figures.style import Drawing
-from reports.frame import Frame, Run
+from reports.frame import Frame
 from reports.provenance import commit, device, part, threads, versions
 from reports.published import Published
+from reports.rows import Run
 from reports.site.pictures import Gallery
 from reports.table import MISSING, Table, cell, number
 from reports.variants import unflagged

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from reports.figures.style import colour
-from reports.frame import Frame, Run
+from reports.frame import Frame
+from reports.rows import Run
 
 SMALLEST, LARGEST = 192, 288  # pixels of the longer side on the page
 _KEYS = ("image", "reference", "masks", "dice", "slice", "case", "labels")
@@ -54,12 +55,12 @@ class Gallery:
 def read_galleries(frame: Frame, warnings: list[str]) -> list[Gallery]:
     """One gallery per data set and method, of its lowest seed with pictures; broken files become warnings."""
     galleries = []
-    for dataset, method, runs in frame.cells():
-        for run in sorted(runs, key=lambda run: run.record.seed):
-            pictures = _pictures(run, method, warnings)
+    for row in frame.rows:
+        for run in sorted(row.runs, key=lambda run: run.record.seed):
+            pictures = _pictures(run, row.method, warnings)
             if pictures:
                 labels = [(name, colour(index)) for index, name in enumerate(run.record.labels)]
-                galleries.append(Gallery(dataset, method, run.record.seed, labels, pictures))
+                galleries.append(Gallery(row.dataset, row.method, run.record.seed, labels, pictures))
                 break
     return galleries
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from bench.scores import Summary
 from bench.stats import SMALLEST_INTERVAL, mean_interval
-from reports.frame import Frame, Run
-from reports.published import read_ledger
+from reports.frame import Frame
+from reports.published import published_rows, read_ledger
+from reports.rows import Row, plain
 from reports.summary import reliability_notes
 from reports.table import Column, Table, number
 from reports.tables import accuracy
@@ -39,11 +39,9 @@ _KEYS = tuple(f"method.options.{name}" for name in ("latent_weight", "conditioni
 _ASIDE = {*_KEYS, "device", "threads", "draws"}
 _TERMINAL = ("Dice", "Dice_interval", "IoU", "cases")
 COLUMNS = [
-    Column("dataset", "Data set"),
-    Column("method", "Method"),
-    Column("latent_estimation", "Latent estimation"),
+    *plain(dataset="terminal", method="terminal", latent_estimation="terminal"),
     Column("concatenation", "Concat"),
-    Column("trainable_encoder", "Trainable encoder"),
+    *plain(trainable_encoder="terminal"),
     *(
         replace(column, level="page") if column.level == "terminal" and column.key not in _TERMINAL else column
         for column in accuracy.COLUMNS[2:]
@@ -54,7 +52,7 @@ CAPTION = (
     "(the latent loss has a weight), concatenation (not cross-attention), trainable (not frozen) vision encoder. "
     "Means, intervals and counts as in Table 2."
 )
-Found = dict[Switches, tuple[str, Summary]]
+Members = list[tuple[Switches, Row]]
 
 
 def switches(config: dict[str, Any]) -> Switches | None:
@@ -81,12 +79,11 @@ def build(frame: Frame) -> Table | None:
     for dataset in sorted({dataset for dataset, _ in ablations}):
         protocols: set[str] = set()
         for members in (members for (name, _), members in ablations.items() if name == dataset):
-            for setting, method, runs in members:
-                measured = accuracy.measured_rows(frame, dataset, method, runs, notes, small)
-                rows += [row | _words(setting) for row in measured]
-                protocols.add(runs[0].record.protocol)
-            order.append(_order(dataset, members, frame))
-        published = accuracy.published_rows(dataset, protocols, ledger, notes)
+            for setting, member in members:
+                rows += [row | _words(setting) for row in accuracy.measured_rows(member, notes, small)]
+                protocols.add(member.record.protocol)
+            order.append(_order(dataset, members))
+        published = sorted(published_rows(dataset, ledger, notes, protocols=protocols), key=lambda row: row["method"])
         rows += [row | _words(setting) for row, setting in zip(published, PAPER.values(), strict=False)]
     if not rows:
         return None
@@ -97,27 +94,26 @@ def _words(setting: Switches) -> dict[str, str]:
     return {name: "yes" if on else "no" for name, on in setting._asdict().items()}
 
 
-def _ablations(frame: Frame) -> dict[tuple[str, str], list[tuple[Switches, str, list[Run]]]]:
-    """(switches, row name, runs) by data set and by all that they must share, where the switches differ."""
-    groups: dict[tuple[str, str], list[tuple[Switches, str, list[Run]]]] = {}
-    for dataset, method, runs in frame.cells():
-        setting = switches(runs[0].record.config)
-        if setting is not None:
-            shared = {k: v for k, v in settings_of(runs[0].record).items() if k not in _ASIDE}
-            groups.setdefault((dataset, json.dumps(shared, sort_keys=True)), []).append((setting, method, runs))
+def _ablations(frame: Frame) -> dict[tuple[str, str], Members]:
+    """(switches, row) by data set and by all that they must share, where the switches differ."""
+    groups: dict[tuple[str, str], Members] = {}
+    for row in frame.rows:
+        if (setting := switches(row.record.config)) is not None:
+            shared = {k: v for k, v in settings_of(row.record).items() if k not in _ASIDE}
+            groups.setdefault((row.dataset, json.dumps(shared, sort_keys=True)), []).append((setting, row))
     return {
-        key: sorted(members, key=lambda member: (sum(member[0]), member[0], member[1]))
+        key: sorted(members, key=lambda member: (sum(member[0]), member[0], member[1].method))
         for key, members in groups.items()
-        if len({setting for setting, _, _ in members}) > 1
+        if len({setting for setting, _ in members}) > 1
     }
 
 
-def _order(dataset: str, members: Sequence[tuple[Switches, str, list[Run]]], frame: Frame) -> str:
+def _order(dataset: str, members: Members) -> str:
     """Whether the paper's order holds, with the paired difference of every row to the one before it."""
     summaries: dict[Switches, Summary] = {}
     groups: dict[str, str] = {}
-    for setting, _, runs in members:
-        summary = frame.summary(runs, "Dice")
+    for setting, row in members:
+        summary = row.summary("Dice")
         summaries.setdefault(setting, summary)
         groups |= dict(zip(summary.per_case.index, summary.groups, strict=True))
     absent = [

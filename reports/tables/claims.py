@@ -7,6 +7,7 @@ from typing import Any
 from bench.stats import ASSUMED_CORRELATION, ASSUMED_SD, false_claim
 from reports.frame import Frame
 from reports.published import Published, read_ledger
+from reports.rows import plain
 from reports.table import Column, Table
 
 CLAIMANT = "SDSeg"
@@ -14,9 +15,9 @@ METRIC = "Dice"
 RISK = 0.05
 COLUMNS = [
     # The ledger does not change with the runs: the page has it, the terminal would repeat it every time.
-    Column("dataset", "Data set", level="page"),
+    *plain(dataset="page"),
     Column("method", f"{CLAIMANT} against", level="page"),
-    Column("table", "Table", level="page"),
+    *plain(table="page"),
     Column("ours", CLAIMANT, unit="%", digits=2, level="page"),
     Column("theirs", "Other", unit="%", digits=2, level="page"),
     Column("gain", "Gain", unit="points", digits=2, level="page"),
@@ -24,7 +25,7 @@ COLUMNS = [
     Column("sd", "Assumed SD", unit="points", digits=0, level="page"),
     Column("shown", "P(false)", level="page"),
     Column("p_false", "P(false)", level="csv"),
-    Column("verdict", "Verdict", level="page"),
+    *plain(verdict="page"),
 ]
 CAPTION = (
     f"The paper prints mean Dice without any spread. This is the probability that {CLAIMANT} is not better than the "

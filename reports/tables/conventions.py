@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from bench.record import check_table
-from reports.frame import Frame, Run, read_frame
+from reports.frame import Frame, read_frame
+from reports.rows import Run, plain
 from reports.table import Column, Table
-from reports.variants import unflagged
 from reports.writers import to_text
 
 TITLE = "Conventions · The same predictions under every protocol"
@@ -49,17 +49,15 @@ def build(frame: Frame) -> Table | None:
     rows: list[dict[str, Any]] = []
     notes: dict[str, list[str]] = {}  # what is to be said, and of which rows
     protocols: dict[str, None] = {}
-    for dataset, method, runs in frame.cells():
-        read = {run.record.seed: table for run in runs if (table := _read(run, frame.warnings)) is not None}
-        where = f"{unflagged(method)} on {dataset}"
-        if any(not (run.path / FILE).is_file() for run in runs):
-            notes.setdefault(NOT_SCORED, []).append(where)
+    for of in frame.rows:
+        read = {run.record.seed: table for run in of.runs if (table := _read(run, frame.warnings)) is not None}
+        if any(not (run.path / FILE).is_file() for run in of.runs):
+            notes.setdefault(NOT_SCORED, []).append(of.where)
         protocols |= dict.fromkeys(name for table in read.values() for name in table["protocol"])
         for metric, table in _by_metric(read):
-            row = _row(metric, table)
-            rows.append({"dataset": dataset, "method": method, "seeds": ", ".join(map(str, read)), **row})
+            rows.append(of.fill([]) | {"seeds": ", ".join(map(str, read))} | _row(metric, table))
             for note in _row_notes(metric, table):
-                notes.setdefault(note, []).append(where)
+                notes.setdefault(note, []).append(of.where)
     if not rows:
         return None
     caption = CAPTION + " ".join(RULES[name] for name in protocols if name in RULES)
@@ -78,12 +76,12 @@ def text_of_run(run: Path) -> str:
 
 def _columns(protocols: list[str]) -> list[Column]:
     # Several rows of a method by many columns: a terminal has no room for it.
-    titles = {"dataset": "Data set", "method": "Method", "metric": "Metric"}
-    titles |= {name: name.replace("_", " ") for name in protocols} | {"spread": "Spread", "highest": "Highest"}
-    columns = [Column(key, title, level="page") for key, title in titles.items()]
+    columns = plain(dataset="page", method="page", metric="page")
+    columns += [Column(name, name.replace("_", " "), level="page") for name in protocols]
+    columns += plain(spread="page", highest="page")
     for name in protocols:
         columns += [Column(f"{name}_{fact}", f"{name} {fact}", level="csv") for fact in (*_FACTS, *_COUNTS)]
-    return [*columns, Column("seeds", "Seeds", level="csv")]
+    return [*columns, *plain(seeds="csv")]
 
 
 def _read(run: Run, warnings: list[str]) -> pd.DataFrame | None:

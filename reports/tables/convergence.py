@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from bench.scores import Summary
 from bench.stats import SMALLEST_INTERVAL
-from reports.frame import Frame, Run
+from reports.frame import Frame
+from reports.rows import Row, means, plain
 from reports.summary import reliability_notes
 from reports.table import Column, Table, number
 from reports.variants import variant_labels
 
 NAME, TITLE = "figure3", "Figure 3 · DDIM steps"
 COLUMNS = [
-    Column("dataset", "Data set"),
+    *plain(dataset="terminal"),
     Column("method", "Training"),
     Column("steps", "DDIM steps"),
-    Column("Dice", "Dice", better="higher", within=("comparison", "method")),
-    Column("Dice_sd", "SD", level="page"),
-    Column("Dice_interval", "95 % interval"),
-    Column("cases", "Cases"),
-    Column("excluded", "Excluded", level="page"),
-    Column("undefined", "Undefined"),
-    Column("draws", "Draws", level="page"),
-    Column("seeds", "Seeds"),
-    Column("fidelity", "Fidelity", level="page"),
-    Column("profile", "Profile", level="csv"),
-    Column("protocol", "Protocol", level="csv"),
+    *means("Dice", within=("comparison", "method"), sd="page", interval="terminal"),
+    *plain("Dice", cases="terminal", excluded="page", undefined="terminal"),
+    *plain(draws="page", seeds="terminal", fidelity="page", profile="csv", protocol="csv"),
 ]
 CAPTION = (
     "The same trained weights at every number of DDIM steps. Means, intervals and counts as in Table 2; best is the "
     "best number of steps of one training. The paper's figure prints no numbers."
 )
-Curves = dict[str, dict[str, dict[int, list[Run]]]]
+Series = dict[int, Row]  # by number of steps, ascending
 
 
-def curves(frame: Frame) -> Curves:
-    """Runs that differ in the seed only, by data set, series and number of steps (ascending)."""
+@lru_cache(maxsize=1)
+def curves(frame: Frame) -> dict[str, dict[str, Series]]:
+    """Runs that differ in the seed only, by data set, series and number of steps."""
     records = []
     for run in frame.points:
         method = run.record.config["method"]
@@ -45,22 +42,16 @@ def curves(frame: Frame) -> Curves:
         words = "with latent loss" if method.get("options", {}).get("latent_weight") else "no latent loss"
         config = {**run.record.config, "method": {**method, "inference": inference}}
         records.append(run.record.model_copy(update={"method": words, "config": config}))
-    by_series: Curves = {}
-    named = zip(frame.points, variant_labels(records), strict=True)
-    for run, series in sorted(named, key=lambda x: (x[0].record.dataset, x[1], steps_of(x[0]))):
-        of_dataset = by_series.setdefault(run.record.dataset, {})
-        of_dataset.setdefault(series, {}).setdefault(steps_of(run), []).append(run)
+    points = zip(frame.points, variant_labels(records), strict=True)
+    keyed = [
+        (run.record.dataset, series, int(run.record.config["method"]["inference"]["steps"]), run)
+        for run, series in points
+    ]
+    by_series: dict[str, dict[str, Series]] = {}
+    for (dataset, series, steps), members in groupby(sorted(keyed, key=itemgetter(0, 1, 2)), itemgetter(0, 1, 2)):
+        row = Row(dataset, series, [run for *_, run in members])
+        by_series.setdefault(dataset, {}).setdefault(series, {})[steps] = row
     return by_series
-
-
-def steps_of(run: Run) -> int:
-    """The DDIM steps of a point, from its configuration."""
-    return int(run.record.config["method"]["inference"]["steps"])
-
-
-def dice(frame: Frame, runs: list[Run]) -> Summary:
-    """Dice over cases of one point."""
-    return frame.summary(runs, "Dice")
 
 
 def build(frame: Frame) -> Table | None:
@@ -70,22 +61,13 @@ def build(frame: Frame) -> Table | None:
     small: list[tuple[str, Summary]] = []
     for dataset, by_series in curves(frame).items():
         for series, by_steps in by_series.items():
-            summaries = {steps: dice(frame, runs) for steps, runs in by_steps.items()}
-            rows += [_row(dataset, series, steps, runs, summaries[steps]) for steps, runs in by_steps.items()]
+            summaries = {steps: row.summary("Dice") for steps, row in by_steps.items()}
+            rows += [row.fill(COLUMNS) | {"steps": steps} for steps, row in by_steps.items()]
             small += _small(f"{series} on {dataset}", summaries)
             notes += _words(dataset, series, summaries)
     if not rows:
         return None
     return Table(NAME, TITLE, CAPTION, COLUMNS, rows, notes + reliability_notes(small))
-
-
-def _row(dataset: str, series: str, steps: int, runs: list[Run], summary: Summary) -> dict[str, Any]:
-    record = runs[0].record
-    row: dict[str, Any] = {"dataset": dataset, "method": series, "steps": steps, "comparison": runs[0].comparison}
-    row |= {"Dice": summary.mean, "Dice_sd": summary.sd, "Dice_interval": summary.interval}
-    row |= {"cases": summary.cases, "excluded": summary.excluded, "undefined": summary.undefined}
-    row |= {"draws": record.draws, "seeds": ", ".join(str(run.record.seed) for run in runs)}
-    return row | {"fidelity": record.fidelity, "profile": record.profile, "protocol": record.protocol}
 
 
 def _small(where: str, summaries: dict[int, Summary]) -> list[tuple[str, Summary]]:

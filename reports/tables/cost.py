@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from reports.frame import Frame, Run
+from reports.frame import Frame
 from reports.provenance import device, threads
-from reports.published import read_ledger, same_dataset
+from reports.published import published_rows, read_ledger, same_dataset
+from reports.rows import Row, Run, plain
+from reports.summary import Missing, missing_notes, reason
 from reports.table import Column, Table
-from reports.tables.accuracy import published_row
-from reports.tables.reasons import missing_notes, reason
-from reports.variants import unflagged
 
 _MACHINE = ("comparison", "device", "threads")
 _CALL = ("comparison", "call")  # what one call is shown
@@ -24,8 +24,7 @@ MEAN = (
 MEMORY = (("peak_allocated_mib", "allocated"), ("peak_rss_mib", "RSS"))
 TRAIN_MEMORY = (("train_peak_allocated_mib", "allocated"), ("train_peak_rss_mib", "RSS"))
 COLUMNS = [
-    Column("dataset", "Data set"),
-    Column("method", "Method"),
+    *plain(dataset="terminal", method="terminal"),
     Column("parameters_m", "Parameters", "M", "lower", 2),
     Column("gflop_per_sample", "GFLOP/answer", "", "lower", 2),
     Column("steps_samples", "Steps \u00d7 samples", level="page"),
@@ -42,12 +41,10 @@ COLUMNS = [
     Column("call", "Timed call", level="page"),
     Column("latency_ms_p50", "Latency p50", "ms", "lower", 1, "terminal", (*_MACHINE, "call")),
     Column("latency_ms_p95", "Latency p95", "ms", "lower", 1, "terminal", (*_MACHINE, "call")),
-    Column("device", "Device", level="page"),
-    Column("threads", "Threads", level="page"),
+    *plain(device="page", threads="page"),
     Column("train_memory_kind", "Kind of training memory", level="csv"),
     Column("peak_reserved_mib", "GPU reserved", "MiB", "lower", 0, "csv", _MACHINE),
-    Column("seeds", "Seeds", level="csv"),
-    Column("profile", "Profile", level="csv"),
+    *plain(seeds="csv", profile="csv"),
 ]
 CAPTION = (
     "Measured on the machine named in each row; times and memory are ranked only within one device and "
@@ -73,60 +70,55 @@ _TOLD = {
 def build(frame: Frame) -> Table:
     """One row per data set and method; the paper's speeds follow where it used the data set."""
     rows: list[dict[str, Any]] = []
-    missing: dict[str, list[tuple[str, str]]] = {}
+    missing: Missing = {}
     notes: list[str] = []
-    for dataset in sorted({run.record.dataset for run in frame.runs}):
-        for name, method, runs in frame.cells():
-            if name == dataset:
-                rows.append(_row(dataset, method, runs))
-                _collect_missing(rows[-1], runs, missing)
+    for dataset, members in frame.by_dataset():
+        for member in members:
+            rows.append(_row(member))
+            _collect_missing(rows[-1], member, missing)
         rows += _published(dataset, notes)
     if len({(row.get("device"), row.get("threads")) for row in rows if not row.get("published")}) > 1:
         notes.append("Rows come from more than one device or thread count: compare times only within one of them.")
     return Table("table4", "Table 4 · Cost", CAPTION, COLUMNS, rows, missing_notes(missing) + notes)
 
 
-def _row(dataset: str, method: str, runs: list[Run]) -> dict[str, Any]:
-    first = runs[0]
-    row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": first.comparison}
-    row |= {metric: _mean(runs, metric) for metric in MEAN}
-    row |= {"peak_reserved_mib": _largest(runs, "peak_reserved_mib")}
+def _row(of: Row) -> dict[str, Any]:
+    runs, record = of.runs, of.record
+    row = of.fill([]) | {metric: _mean(runs, metric) for metric in MEAN}
+    row["peak_reserved_mib"] = _largest(runs, "peak_reserved_mib")
     row["memory"], row["memory_kind"] = _memory(runs, MEMORY)
     row["train_memory"], row["train_memory_kind"] = _memory(runs, TRAIN_MEMORY)
-    row["steps_samples"] = _steps_samples(row["steps"], row["samples"])
-    row["single_samples_per_s"] = _product(row["samples_per_s"], row["samples"])
-    row["ms_per_evaluation"] = row["latency_ms_p50"] / row["nfe"] if row["latency_ms_p50"] and row["nfe"] else None
-    row["call"] = _call(first.record.dims, row["slices_per_call"])
-    row |= {"device": device(first.record), "threads": threads(first.record), "profile": first.record.profile}
-    return row | {"seeds": ", ".join(str(run.record.seed) for run in runs)}
+    row["steps_samples"] = _steps_samples(row)
+    speed, samples, latency, nfe = (row[key] for key in ("samples_per_s", "samples", "latency_ms_p50", "nfe"))
+    row["single_samples_per_s"] = None if speed is None or samples is None else speed * samples
+    row["ms_per_evaluation"] = latency / nfe if latency and nfe else None
+    row["call"] = _call(record.dims, row["slices_per_call"])
+    return row | {"device": device(record), "threads": threads(record)}
 
 
-def _values(runs: list[Run], metric: str) -> list[float]:
+def _values(runs: Sequence[Run], metric: str) -> list[float]:
     return [value for run in runs if math.isfinite(value := run.record.score(metric))]
 
 
-def _mean(runs: list[Run], metric: str) -> float | None:
+def _mean(runs: Sequence[Run], metric: str) -> float | None:
     values = _values(runs, metric)
     return math.fsum(values) / len(values) if values else None
 
 
-def _largest(runs: list[Run], metric: str) -> float | None:
+def _largest(runs: Sequence[Run], metric: str) -> float | None:
     return max(_values(runs, metric), default=None)
 
 
-def _memory(runs: list[Run], kinds: tuple[tuple[str, str], ...]) -> tuple[float | None, str | None]:
+def _memory(runs: Sequence[Run], kinds: tuple[tuple[str, str], ...]) -> tuple[float | None, str | None]:
     for metric, kind in kinds:
         if (value := _largest(runs, metric)) is not None:
             return value, kind
     return None, None
 
 
-def _steps_samples(steps: float | None, samples: float | None) -> str | None:
+def _steps_samples(row: dict[str, Any]) -> str | None:
+    steps, samples = row.get("steps"), row.get("samples")
     return None if steps is None or samples is None else f"{steps:g} \u00d7 {samples:g}"
-
-
-def _product(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a * b
 
 
 def _call(dims: int, slices: float | None) -> str | None:
@@ -137,34 +129,29 @@ def _call(dims: int, slices: float | None) -> str | None:
     return "1 slice" if slices == 1 else f"{slices:g} slices"
 
 
-def _collect_missing(row: dict[str, Any], runs: list[Run], missing: dict[str, list[tuple[str, str]]]) -> None:
+def _collect_missing(row: dict[str, Any], of: Row, missing: Missing) -> None:
     titles = {column.key: column.title for column in COLUMNS} | {"latency": "Latency"}
-    where = f"{unflagged(row['method'])} on {row['dataset']}"
     absent = [key for key in _REASONED if row["latency_ms_p50" if key == "latency" else key] is None]
     if len(absent) == len(_REASONED):
-        missing.setdefault("Every cost of inference", []).append((where, reason(runs, "latency") or _UNMEASURED))
-        return
+        absent, titles = ["latency"], {"latency": "Every cost of inference"}
     for key in absent:
-        missing.setdefault(titles[key], []).append((where, reason(runs, key) or _UNMEASURED))
+        missing.setdefault(titles[key], []).append((of.where, reason(of.runs, key) or _UNMEASURED))
 
 
 def _published(dataset: str, notes: list[str]) -> list[dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
+    ledger = [e for e in read_ledger() if e.table == "4" and e.metric != "Dice" and same_dataset(dataset, e.dataset)]
     told: dict[tuple[str, str], list[str]] = {}
-    for entry in read_ledger():
-        if entry.table == "4" and entry.metric != "Dice" and same_dataset(dataset, entry.dataset):
-            row = rows.setdefault(entry.method, published_row(dataset, entry, comparable=False))
-            # "~48" is not 48.000
-            row[entry.metric] = entry.printed if entry.printed.startswith("~") else entry.as_measured
-            if entry.metric in _TOLD:
-                told.setdefault((_TOLD[entry.metric], entry.why), []).append(entry.method)
+    for entry in ledger:
+        if entry.metric in _TOLD:
+            told.setdefault((_TOLD[entry.metric], entry.why), []).append(entry.method)
     for (title, why), methods in told.items():
         notes.append(f"Published {title} on {dataset}, {'; '.join(methods)}: not comparable: {why}.")
-    for row in rows.values():
-        row["steps_samples"] = _steps_samples(row.get("steps"), row.get("samples"))
+    rows = published_rows(dataset, ledger, [])
+    for row in rows:
+        row["steps_samples"] = _steps_samples(row)
         if row.get("samples") == 1:
             row["single_samples_per_s"] = row.get("samples_per_s")
         if "train_gpus" in row:
             row["train_memory"] = f"{row['train_memory_per_gpu_gb']:g} GB \u00d7 {row['train_gpus']:g} GPU"
-        row["device"] = "V100" if str(row["method"]).startswith("SDSeg") else None
-    return list(rows.values())
+        row["device"] = "V100" if row["method"].startswith("SDSeg") else None
+    return rows

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from reports.frame import Frame, Run
-from reports.table import Column, Table
+from reports.frame import Frame
+from reports.rows import Run, plain
+from reports.table import Table
 from reports.variants import content_hashes
 
 SPLITS = ("train", "val", "test")
 COLUMNS = [
-    Column("dataset", "Data set"),
-    Column("labels", "Labels"),
-    Column("dims", "Dims"),
-    *(Column(f"cases_{split}", f"Cases {split}") for split in SPLITS),
-    *(Column(f"groups_{split}", f"Groups {split}", level="page") for split in SPLITS),
-    Column("data_hash", "Data hash", level="page"),
-    Column("split_hash", "Split hash", level="page"),
+    *plain(dataset="terminal", labels="terminal", dims="terminal"),
+    *plain(cases_train="terminal", cases_val="terminal", cases_test="terminal"),
+    *plain(groups_train="page", groups_val="page", groups_test="page"),
+    *plain(data_hash="page", split_hash="page"),
 ]
 CAPTION = (
     "One row per data set and split. A case is an image or a whole volume; a group is what belongs to one "
@@ -31,7 +29,7 @@ def build(frame: Frame) -> Table:
         hashes, sizes = content_hashes(run.record), run.record.n_cases
         identity = f"{run.record.dataset}|{sorted(hashes.items())}|{sorted(sizes.items())}"
         by_dataset.setdefault(identity, []).append(run)
-    rows = [_row(frame, runs) for _, runs in sorted(by_dataset.items())]
+    rows = [_row(runs) for _, runs in sorted(by_dataset.items())]
     notes = []
     if rows and any(row["groups_train"] is None for row in rows):
         notes.append("Groups of the test split are counted in the scores; the other splits record none.")
@@ -41,7 +39,7 @@ def build(frame: Frame) -> Table:
     return Table("table1", "Table 1 · Data sets", CAPTION, COLUMNS, rows, notes)
 
 
-def _row(frame: Frame, runs: list[Run]) -> dict[str, Any]:
+def _row(runs: list[Run]) -> dict[str, Any]:
     record = runs[0].record
     row: dict[str, Any] = {
         "dataset": record.dataset,
@@ -53,7 +51,7 @@ def _row(frame: Frame, runs: list[Run]) -> dict[str, Any]:
     for split in SPLITS:
         row[f"cases_{split}"] = record.n_cases.get(split)
         row[f"groups_{split}"] = record.n_cases.get(f"{split}_groups")
-    groups = {group for run in runs if run.path in frame.scores for group in frame.scores[run.path].groups}
+    groups = {group for run in runs if run.scores for group in run.scores.groups}
     if row["groups_test"] is None and groups:
         row["groups_test"] = len(groups)
     return row

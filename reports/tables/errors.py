@@ -7,10 +7,10 @@ from typing import Any
 
 from bench.scores import Summary
 from bench.stats import SMALLEST_INTERVAL
-from reports.frame import Frame, Run
-from reports.summary import reliability_notes, undefined_note
+from reports.frame import Frame
+from reports.rows import Row, beside, cells_of, plain
+from reports.summary import counts, reliability_notes
 from reports.table import Column, Level, Table
-from reports.variants import unflagged
 
 _RANKED = ("comparison", "convention")
 _COUNTS = (
@@ -46,24 +46,18 @@ CAPTION = (
 def build(frame: Frame) -> Table | None:
     """One row per data set, method and convention; None where nothing but Dice and IoU was scored."""
     means = [*_MEANS, *_further(frame)]
+    metrics = [column.key for column in [*means, *_COUNTS]]
     rows: list[dict[str, Any]] = []
-    unscored: list[str] = []
     scored: list[tuple[str, dict[str, Summary]]] = []
-    for dataset, method, runs in frame.cells():
-        by_metric = {column.key: frame.conventions(runs, column.key) for column in [*means, *_COUNTS]}
-        conventions = sorted({convention for names in by_metric.values() for convention in names})
-        where = f"{unflagged(method)} on {dataset}"
-        if not conventions:
-            unscored.append(where)
-        for convention in conventions:
-            chosen = [metric for metric, names in by_metric.items() if convention in names]
-            summaries = {metric: frame.summary(runs, metric, convention) for metric in chosen}
-            which = f" ({convention})" if len(conventions) > 1 else ""
-            rows.append(_row(frame, dataset, method + which, runs, convention, summaries))
-            scored.append((where + which, summaries))
+    for row in frame.rows:
+        for one in row.by_convention(metrics):
+            summaries = {metric: one.summary(metric) for metric in metrics if one.convention in one.conventions(metric)}
+            rows.append(_row(one, summaries))
+            scored.append((one.where, summaries))
     if not rows:
         return None
     notes = [*_small_notes(scored), *_undefined_notes(scored, means), *_tolerances(frame, means)]
+    unscored = [row.where for row in frame.rows if not row.conventions(*metrics)]
     if unscored:
         notes.append(f"Scored by Dice and IoU alone (sdseg score adds the rest): {'; '.join(unscored)}.")
     title = "Errors · Boundaries, volume, detection and calibration"
@@ -73,82 +67,49 @@ def build(frame: Frame) -> Table | None:
 def _further(frame: Frame) -> list[Column]:
     """Surface Dice at tolerances of their own, as NSD@1, and the metrics of plug-ins."""
     known = {column.key for column in (*_MEANS, *_COUNTS)} | {"Dice", "IoU"}
-    names = sorted(name for name in frame.metrics(frame.runs) - known if frame.conventions(frame.runs, name))
-    return [_further_column(frame, name) for name in names]
-
-
-def _further_column(frame: Frame, name: str) -> Column:
-    facts = frame.facts(frame.runs, name)
-    level: Level = "page" if name.startswith("NSD@") else "terminal"
-    return Column(name, name, facts.unit, facts.better, level=level, within=_RANKED)
+    columns, every = [], Row("", "", frame.runs)
+    for name in sorted(every.metrics - known):
+        if every.conventions(name):
+            facts = every.facts(name)
+            level: Level = "page" if name.startswith("NSD@") else "terminal"
+            columns.append(Column(name, name, facts.unit, facts.better, level=level, within=_RANKED))
+    return columns
 
 
 def _columns(means: list[Column]) -> list[Column]:
     by_name = {column.key: column for column in means}
     first = ("HD95", "NSD", "RelativeVolumeDifference")
-    intervals = [Column(f"{c.key}_interval", f"{c.title} interval", level="csv") for c in [*means, *_COUNTS]]
-    undefined = [Column(f"{c.key}_undefined", f"{c.title} undefined", level="csv") for c in means]
     return [
-        Column("dataset", "Data set"),
-        Column("method", "Method"),
+        *plain(dataset="terminal", method="terminal"),
         by_name["HD95"],
-        Column("unit", "Unit"),
+        *plain(unit="terminal"),
         *(by_name[name] for name in first[1:]),
         *_COUNTS[:2],
         *(column for name, column in by_name.items() if name not in first),
         _COUNTS[2],
-        Column("volume_unit", "Volume unit", level="page"),
-        Column("cases", "Cases"),
-        Column("undefined", "Undefined", level="page"),
-        Column("convention", "Convention", level="page"),
-        *(Column(key, key.capitalize(), level="csv") for key in ("draws", "seeds", "fidelity", "profile", "protocol")),
-        *intervals,
-        *undefined,
+        *plain(volume_unit="page", cases="terminal", undefined="page", convention="page"),
+        *plain(draws="csv", seeds="csv", fidelity="csv", profile="csv", protocol="csv"),
+        *beside([*means, *_COUNTS], "interval"),
+        *beside(means, "undefined"),
     ]
 
 
-def _row(
-    frame: Frame,
-    dataset: str,
-    method: str,
-    runs: list[Run],
-    convention: str,
-    summaries: dict[str, Summary],
-) -> dict[str, Any]:
-    record = runs[0].record
-    row: dict[str, Any] = {"dataset": dataset, "method": method, "comparison": runs[0].comparison}
-    row |= {"convention": convention, "draws": record.draws, "fidelity": record.fidelity, "profile": record.profile}
-    row |= {"protocol": record.protocol, "seeds": ", ".join(str(run.record.seed) for run in runs)}
-    row |= {
-        "unit": _unit(frame, runs, ("HD95", "ASSD"), summaries),
-        "volume_unit": _unit(frame, runs, ("VolumeDifference",), summaries),
-    }
-    counts = {column.key for column in _COUNTS}
-    for metric, summary in summaries.items():
-        if metric in counts:
-            row |= _count(metric, summary)
-        else:
-            row |= {metric: _mean(summary), f"{metric}_interval": summary.interval}
-            row |= {f"{metric}_undefined": summary.undefined, f"{metric}_why": summary.why}
-    row["cases"] = max(summary.cases + summary.excluded for summary in summaries.values())
-    row["undefined"] = sum(summary.undefined for summary in summaries.values())
-    return row
+def _row(row: Row, summaries: dict[str, Summary]) -> dict[str, Any]:
+    cells = row.fill([]) | {"method": row.method + row.suffix} | cells_of(summaries)
+    cells["unit"] = _unit(row, ("HD95", "ASSD"), summaries)
+    cells["volume_unit"] = _unit(row, ("VolumeDifference",), summaries)
+    for metric in {column.key for column in _COUNTS} & summaries.keys():
+        # Cases and labels of a kind; where a sample holds none, the interval is not [0, 0].
+        summary = summaries[metric]
+        size, interval = summary.cases * summary.labels, summary.interval
+        cells[metric] = summary.count
+        cells[f"{metric}_interval"] = interval and (interval[0] * size, interval[1] * size)
+    return cells
 
 
-def _unit(frame: Frame, runs: list[Run], metrics: tuple[str, ...], scored: Collection[str]) -> str | None:
-    units = [frame.facts(runs, metric).unit for metric in metrics if metric in scored]
+def _unit(row: Row, metrics: tuple[str, ...], scored: Collection[str]) -> str | None:
+    units = [row.facts(metric).unit for metric in metrics if metric in scored]
     return next((unit.replace("mm2", "mm²") for unit in units if unit), None)
-
-
-def _mean(summary: Summary) -> float | None:
-    return summary.mean if summary.cases or summary.infinite else None
-
-
-def _count(metric: str, summary: Summary) -> dict[str, Any]:
-    """Cases and labels of a kind; where a sample holds none, its interval is not [0, 0]."""
-    size = summary.cases * summary.labels
-    interval = summary.interval and (summary.interval[0] * size, summary.interval[1] * size)
-    return {metric: summary.count, f"{metric}_interval": interval}
 
 
 def _small_notes(scored: list[tuple[str, dict[str, Summary]]]) -> list[str]:
@@ -160,16 +121,14 @@ def _undefined_notes(scored: list[tuple[str, dict[str, Summary]]], means: list[C
     """One line for metrics that are undefined, or infinite, on the same values."""
     lines: dict[str, list[str]] = {}
     for column in means:
-        of = [(where, summaries[column.key]) for where, summaries in scored if column.key in summaries]
-        counts = [undefined_note(where, s) for where, s in of if s.undefined]
-        infinite = [f"{where} {s.infinite}" for where, s in of if s.infinite]
-        for word, listed in (("undefined", counts), ("infinite", infinite)):
+        for word, listed in zip(("undefined", "infinite"), counts(scored, column.key), strict=True):
             if listed:
-                lines.setdefault(f"{word}: {'; '.join(listed)}.", []).append(column.title)
+                lines.setdefault(f"{word}: {listed}.", []).append(column.title)
     return [f"{', '.join(titles)} {line}" for line, titles in lines.items()]
 
 
 def _tolerances(frame: Frame, means: list[Column]) -> list[str]:
-    scored = [(c.key, run) for c in means for run in frame.runs if c.key in frame.metrics([run])]
-    facts = [(name, frame.facts([run], name)) for name, run in scored]
-    return sorted({f"{name}: {fact.note}." for name, fact in facts if name.startswith("NSD") and fact.note})
+    names = [column.key for column in means if column.key.startswith("NSD")]
+    runs = [Row("", "", [run]) for run in frame.runs]
+    facts = [(name, run.facts(name)) for name in names for run in runs if name in run.metrics]
+    return sorted({f"{name}: {fact.note}." for name, fact in facts if fact.note})

@@ -10,12 +10,12 @@ import numpy as np
 from bench.stats import CaseTable, rank_models
 from reports.contest import MARGIN, METRIC, Contest, contests
 from reports.frame import Frame
+from reports.rows import plain
 from reports.table import Column, Table, number
 from reports.variants import unflagged
 
 COLUMNS = [
-    Column("dataset", "Data set"),
-    Column("method", "Method"),
+    *plain(dataset="terminal", method="terminal"),
     Column("rank", "Rank", digits=1),
     Column("rank_interval", "95 % ranks", digits=0),
     Column("p_first", "P(first)", digits=2),
@@ -24,11 +24,7 @@ COLUMNS = [
     Column("difference_interval", "95 % interval", digits=3),
     Column("p", "p (Holm)"),
     Column("improved", "Better on", unit="%", digits=0, level="page"),
-    Column("detectable", "Detectable", level="page"),
-    Column("cases", "Cases", level="page"),
-    Column("groups", "Groups", level="csv"),
-    Column("undefined", "Undefined", level="page"),
-    Column("verdict", "Verdict"),
+    *plain(detectable="page", cases="page", groups="csv", undefined="page", verdict="terminal"),
 ]
 CAPTION = (
     "Rank by mean Dice, with the 95 % range of ranks and the chance to come first over 1,000 resamples of the cases"
@@ -111,14 +107,9 @@ def _notes(contest: Contest) -> list[str]:
     warning = contest.pair((contest.methods[0], contest.methods[1])).difference.warning
     if warning:
         notes.append(f"{contest.dataset}: {warning}.")
-    if contest.single_training:
-        notes.append(
-            f"{contest.dataset}: conditional on one training run of each method; another seed may rank otherwise."
-        )
-    else:
-        notes.append(
-            f"{contest.dataset}: each case is the mean over training runs; their spread is in the table of variance."
-        )
+    once = "conditional on one training run of each method; another seed may rank otherwise"
+    often = "each case is the mean over training runs; their spread is in the table of variance"
+    notes.append(f"{contest.dataset}: {once if contest.single_training else often}.")
     for name in contest.left_out:
         notes.append(f"{unflagged(name)} on {contest.dataset} was scored on other cases and is not ranked.")
     return notes

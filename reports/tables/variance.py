@@ -10,14 +10,14 @@ import pandas as pd
 
 from bench.scores import draw_values
 from bench.stats import headline, split_variance
-from reports.frame import Frame, Run
+from reports.frame import Frame
+from reports.rows import Row, plain
 from reports.table import Column, Table
 from reports.variants import unflagged
 
 METRIC = "Dice"
 COLUMNS = [
-    Column("dataset", "Data set"),
-    Column("method", "Method"),
+    *plain(dataset="terminal", method="terminal"),
     Column(METRIC, METRIC),
     Column("Dice_interval", "95 % headline"),
     Column("sd_case", "SD case"),
@@ -25,10 +25,7 @@ COLUMNS = [
     Column("sd_seed", "SD seed"),
     Column("sd_seed_case", "SD seed by case", level="page"),
     Column("seed_means", "Mean of every seed", level="page"),
-    Column("cases", "Cases", level="page"),
-    Column("draws", "Draws"),
-    Column("seeds", "Seeds"),
-    Column("excluded", "Excluded", level="page"),
+    *plain(cases="page", draws="terminal", seeds="terminal", excluded="page"),
     Column("condition", "Interval is", level="page"),
 ]
 CAPTION = (
@@ -41,7 +38,7 @@ CAPTION = (
 
 def build(frame: Frame) -> Table | None:
     """One row per data set and method; None where every method has one draw and one seed."""
-    rows = [row for dataset, method, runs in frame.cells() if (row := _row(frame, dataset, method, runs)) is not None]
+    rows = [row for of in frame.rows if (row := _row(of)) is not None]
     if not any(row["draws"] > 1 or row["seeds"] > 1 for row in rows):
         return None
     single = sorted({unflagged(row["method"]) for row in rows if row["seeds"] == 1})
@@ -49,20 +46,19 @@ def build(frame: Frame) -> Table | None:
     return Table("variance", "Variance · Where the spread comes from", CAPTION, COLUMNS, rows, notes)
 
 
-def _row(frame: Frame, dataset: str, method: str, runs: list[Run]) -> dict[str, Any] | None:
-    if not frame.conventions(runs, METRIC):
+def _row(row: Row) -> dict[str, Any] | None:
+    if not row.conventions(METRIC):
         return None
-    values, groups = _values(frame, runs)
+    values, groups = _values(row)
     if np.isnan(values).all():
         return None
     if np.isinf(values).any():
-        seeds, cases, draws = values.shape
-        sizes = {"cases": cases, "draws": draws, "seeds": seeds}
-        return {"dataset": dataset, "method": method, METRIC: math.inf, **sizes}
+        sizes = dict(zip(("seeds", "cases", "draws"), values.shape, strict=True))
+        return {"dataset": row.dataset, "method": row.method, METRIC: math.inf, **sizes}
     headlined, parts = headline(values, groups), split_variance(values)
     return {
-        "dataset": dataset,
-        "method": method,
+        "dataset": row.dataset,
+        "method": row.method,
         METRIC: headlined.interval.estimate,
         "Dice_interval": (max(0.0, headlined.interval.low), min(1.0, headlined.interval.high)),
         "sd_case": parts.case,
@@ -70,19 +66,15 @@ def _row(frame: Frame, dataset: str, method: str, runs: list[Run]) -> dict[str, 
         "sd_seed": parts.seed,
         "sd_seed_case": parts.seed_case,
         "seed_means": ", ".join(f"{mean:.3f}" for mean in headlined.seed_means) if parts.seeds > 1 else None,
-        "cases": parts.cases,
-        "draws": parts.draws,
-        "seeds": parts.seeds,
-        "excluded": parts.excluded,
+        **{name: getattr(parts, name) for name in ("cases", "draws", "seeds", "excluded")},
         "condition": headlined.condition,
     }
 
 
-def _values(frame: Frame, runs: list[Run]) -> tuple[np.ndarray, list[str]]:
+def _values(row: Row) -> tuple[np.ndarray, list[str]]:
     """Values (seeds, cases, draws), the mean over labels within a draw, and the group of every case."""
-    facts, scored = frame.facts(runs, METRIC), [run for run in runs if run.path in frame.scores]
-    tables = [draw_values(frame.scores[run.path].rows(METRIC, single=True), facts) for run in scored]
+    tables = [draw_values(one.rows(METRIC, single=True), row.facts(METRIC)) for one in row.scores]
     cases = sorted({case for table in tables for case in table.index})
     draws = sorted({draw for table in tables for draw in table.columns})
-    groups = pd.concat([frame.scores[run.path].groups for run in scored]).groupby(level=0).first()
+    groups = pd.concat([one.groups for one in row.scores]).groupby(level=0).first()
     return np.stack([table.reindex(cases, columns=draws) for table in tables]), groups[cases].tolist()
