@@ -35,9 +35,9 @@ class Published:
         """The value in the unit that measured scores have (percent becomes a fraction)."""
         return self.value / 100 if self.unit == "%" else self.value
 
-    def comparable_with(self, protocols: Collection[str]) -> bool:
-        """Whether runs under these protocols may be set against this number."""
-        return self.comparable and set(protocols) == {self.protocol}
+    def comparable_with(self, protocol: str) -> bool:
+        """Whether a run under a protocol may be set against this number."""
+        return self.comparable and self.protocol == protocol
 
 
 def read_ledger(path: Path = LEDGER) -> list[Published]:
@@ -60,7 +60,9 @@ def published_rows(
     rows: dict[str, dict[str, Any]] = {}
     for entry in entries:
         if same_dataset(dataset, entry.dataset) and entry.metric not in rows.get(entry.method, {}):
-            flag = "comparable" if entry.comparable_with(protocols) else "not comparable"
+            flag = "not comparable"
+            if protocols and all(entry.comparable_with(protocol) for protocol in protocols):
+                flag = "comparable"
             row = {"dataset": dataset, "method": f"{entry.method} [published, {flag}]", "published": True}
             row = rows.setdefault(entry.method, {**row, "protocol": entry.protocol})
             # "~48" is not 48.000
