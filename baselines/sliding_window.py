@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 # Images are in [-1, 1]; beyond their edge is what is darkest.
 _OUTSIDE = -1.0
+
+
+def check_windows(
+    task: Any, dims: int, window: Sequence[int] | None, overlap: float, sw_batch_size: int, blend: str
+) -> None:
+    """Raise ValueError naming an option of windows (edges in voxels, or None) that does not fit."""
+    if dims == 3 and getattr(task, "dims", 2) == 2:
+        raise ValueError("method.options.dims=3 needs volumes, and this dataset has images; use dims=2")
+    if window is not None and (len(window) != dims or min(window) < 1):
+        raise ValueError(f"method.options.window={list(window)}: expected {dims} edges, in voxels, or null")
+    if not 0 <= overlap < 1:
+        raise ValueError(f"method.inference.overlap={overlap}: expected a share in [0, 1)")
+    if sw_batch_size < 1:
+        raise ValueError(f"method.inference.sw_batch_size={sw_batch_size}: expected at least 1")
+    if blend not in ("constant", "gaussian"):
+        raise ValueError(f"method.inference.blend={blend}: known are constant, gaussian")
 
 
 def slide(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
-from baselines.sliding_window import slide
+from baselines.sliding_window import check_windows, slide
 from baselines.whole_network import WholeNetwork
 from sdseg.labels import Prediction
 from sdseg.training.recipe import Recipe
@@ -128,7 +128,7 @@ def supervised_segmenter(
     With a `window` it trains on random crops of that size. `divisor` and `weights` as in `Supervised`, the rest as in
     its `predict`. Raises ValueError naming an option that does not fit.
     """
-    _check_windows(task, dims, window, overlap, sw_batch_size, blend)
+    check_windows(task, dims, window, overlap, sw_batch_size, blend)
     settings = Recipe.model_validate({**recipe, "crop": window} if window else recipe)
     _check_grid(task, window, settings.crop, divisor)
     module, _, name = network.rpartition(".")
@@ -138,21 +138,6 @@ def supervised_segmenter(
     inference = {"overlap": overlap, "sw_batch_size": sw_batch_size, "blend": blend} if window else {}
     model = Supervised(built, tuple(window) if window else None, divisor, weights)
     return TrainedSegmenter(model, settings, seed, device, dims, inference=inference)
-
-
-def _check_windows(
-    task: Any, dims: int, window: Sequence[int] | None, overlap: float, sw_batch_size: int, blend: str
-) -> None:
-    if dims == 3 and getattr(task, "dims", 2) == 2:
-        raise ValueError("method.options.dims=3 needs volumes, and this dataset has images; use dims=2")
-    if window is not None and (len(window) != dims or min(window) < 1):
-        raise ValueError(f"method.options.window={list(window)}: expected {dims} edges, in voxels, or null")
-    if not 0 <= overlap < 1:
-        raise ValueError(f"method.inference.overlap={overlap}: expected a share in [0, 1)")
-    if sw_batch_size < 1:
-        raise ValueError(f"method.inference.sw_batch_size={sw_batch_size}: expected at least 1")
-    if blend not in ("constant", "gaussian"):
-        raise ValueError(f"method.inference.blend={blend}: known are constant, gaussian")
 
 
 def _check_grid(task: Any, window: Sequence[int] | None, crop: int | Sequence[int] | None, divisor: int) -> None:

@@ -11,6 +11,7 @@ import torch
 from baselines.diff_unet.model import TrainableDiffUNet
 from baselines.diff_unet.network import PUBLISHED_FEATURES, DiffUNet
 from baselines.diff_unet.sampling import FUSIONS, TIMESTEPS, Fusion
+from baselines.sliding_window import check_windows
 from sdseg.training.recipe import Recipe
 from sdseg.training.segmenter import TrainedSegmenter
 
@@ -41,8 +42,11 @@ def diff_unet_segmenter(
     """
     settings = Recipe.model_validate({**recipe, "crop": window} if window else recipe)
     runs = runs if runs is not None else _UNCERTAINTY_RUNS if fusion == "uncertainty" else 1
-    _check_sampling(steps, fusion, runs, overlap, sw_batch_size, blend)
-    _check_shapes(task, dims, features, window, settings)
+    _check_sampling(steps, fusion, runs)
+    if dims not in (2, 3):
+        raise ValueError(f"method.options.dims={dims}: expected 2 (slices) or 3 (volumes)")
+    check_windows(task, dims, window, overlap, sw_batch_size, blend)
+    _check_shapes(task, features, window, settings)
     torch.manual_seed(seed)  # the initial weights
     network = DiffUNet(dims, task.channels, len(task.labels), tuple(features))
     segmenter = TrainedSegmenter(
@@ -65,31 +69,18 @@ def diff_unet_segmenter(
     return segmenter
 
 
-def _check_sampling(steps: int, fusion: str, runs: int, overlap: float, sw_batch_size: int, blend: str) -> None:
+def _check_sampling(steps: int, fusion: str, runs: int) -> None:
     if fusion not in FUSIONS:
         raise ValueError(f"method.inference.fusion={fusion}: known are {', '.join(FUSIONS)}")
-    if blend not in ("constant", "gaussian"):
-        raise ValueError(f"method.inference.blend={blend}: known are constant, gaussian")
     if not 1 <= steps <= TIMESTEPS:
         raise ValueError(f"method.inference.steps={steps}: expected 1 to {TIMESTEPS}")
-    if not 0 <= overlap < 1:
-        raise ValueError(f"method.inference.overlap={overlap}: expected a share in [0, 1)")
-    for name, value in (("runs", runs), ("sw_batch_size", sw_batch_size)):
-        if value < 1:
-            raise ValueError(f"method.inference.{name}={value}: expected at least 1")
+    if runs < 1:
+        raise ValueError(f"method.inference.runs={runs}: expected at least 1")
 
 
-def _check_shapes(
-    task: Any, dims: int, features: Sequence[int], window: Sequence[int] | None, settings: Recipe
-) -> None:
-    if dims not in (2, 3):
-        raise ValueError(f"method.options.dims={dims}: expected 2 (slices) or 3 (volumes)")
-    if dims > task.dims:
-        raise ValueError("method.options.dims=3 needs volumes, and this dataset has images; use dims=2")
+def _check_shapes(task: Any, features: Sequence[int], window: Sequence[int] | None, settings: Recipe) -> None:
     if len(features) != 6:
         raise ValueError(f"method.options.features={list(features)}: expected six numbers of channels")
-    if window is not None and len(window) != dims:
-        raise ValueError(f"method.options.window={list(window)}: expected {dims} edges, in voxels, or null")
     edges = window or settings.seen(task.image_size)
     # Four halvings, and instance normalisation needs more than one voxel after them.
     if min(edges) < 16 or math.prod(edge // 16 for edge in edges) < 2:
