@@ -87,11 +87,11 @@ def test_few_groups_are_listed(tmp_path: Path) -> None:
 def test_undefined_cases_are_counted_and_all_undefined_is_no_answer(tmp_path: Path) -> None:
     first, second = values(0.02, seed=1), values(0.0, seed=2)
     first.loc[first["case"] == "case-000", "value"] = np.nan
-    found = compare_runs(*pair(tmp_path / "some", first, second))
-    assert found.answer.startswith(
+    comparison = compare_runs(*pair(tmp_path / "some", first, second))
+    assert comparison.answer.startswith(
         "On the cases with a value in both (1 have none in first alone, 0 in second alone), first is better than second"
     )
-    assert "of 63 cases (63 groups, 1 more undefined in one or both)" in found.answer
+    assert "of 63 cases (63 groups, 1 more undefined in one or both)" in comparison.answer
     nothing = compare_runs(*pair(tmp_path / "none", first.assign(value=np.nan), second))
     assert nothing.answer == "first and second cannot be compared on Dice: no case is defined in both."
     assert "undefined" in nothing.table()
@@ -103,14 +103,14 @@ def test_labels_have_lines_and_holm(tmp_path: Path) -> None:
     labels = ["label0", "label1", "label2"]
     a = write_run(tmp_path, "first", scores=frame.assign(value=frame["value"] + gain), labels=labels)
     b = write_run(tmp_path, "second", scores=frame, labels=labels)
-    found = compare_runs(a, b)
-    assert [row.label for row in found.rows] == ["all labels", *labels]
-    plain = [row.comparison.p for row in found.rows]
-    assert found.rows[0].p == plain[0]
-    assert found.rows[2].p == pytest.approx(3 * plain[2])  # the smallest of three
-    macro = np.mean([row.comparison.difference.estimate for row in found.rows[1:]])
-    assert found.rows[0].comparison.difference.estimate == pytest.approx(macro)
-    lines = found.table().splitlines()
+    comparison = compare_runs(a, b)
+    assert [row.label for row in comparison.rows] == ["all labels", *labels]
+    plain = [row.comparison.p for row in comparison.rows]
+    assert comparison.rows[0].p == plain[0]
+    assert comparison.rows[2].p == pytest.approx(3 * plain[2])  # the smallest of three
+    macro = np.mean([row.comparison.difference.estimate for row in comparison.rows[1:]])
+    assert comparison.rows[0].comparison.difference.estimate == pytest.approx(macro)
+    lines = comparison.table().splitlines()
     assert len(lines) == 2 + 4
     assert "p (Holm over labels)" in lines[0]
 

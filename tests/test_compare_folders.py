@@ -56,16 +56,16 @@ def outs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_two_folders_of_masks_compare(outs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     good, bad = outs
-    found = compare_runs(good, bad)
-    assert found.answer.startswith("good is better than bad on Dice: +0.")
-    assert "of 40 cases (40 groups)" in found.answer
+    comparison = compare_runs(good, bad)
+    assert comparison.answer.startswith("good is better than bad on Dice: +0.")
+    assert "of 40 cases (40 groups)" in comparison.answer
     means = [json.loads((path / "summary.json").read_text())["metrics"]["Dice"]["foreground"] for path in (good, bad)]
-    assert found.rows[0].comparison.difference.estimate == pytest.approx(means[0]["mean"] - means[1]["mean"])
+    assert comparison.rows[0].comparison.difference.estimate == pytest.approx(means[0]["mean"] - means[1]["mean"])
     assert " px [" in compare_runs(good, bad, "HD95").answer
     assert cli.main(["compare", str(good), str(bad)]) == 0
     answer, condition, *_ = capsys.readouterr().out.splitlines()
-    assert answer == found.answer
-    assert condition == found.condition != compare_runs(*pair(tmp_path / "r", values(0.0), values(0.01))).condition
+    assert answer == comparison.answer
+    assert condition == comparison.condition != compare_runs(*pair(tmp_path / "r", values(0.0), values(0.01))).condition
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_a_run_compares_with_masks_scored_against_the_same_references(tmp_path: 
     ]
     fixed += [f"dataset.root={tmp_path / 'data'}", "dataset.split=[0,0,1]", "metrics=[Dice]", f"runs_dir={tmp_path}"]
     run = run_cell(expand(fixed)[0])
-    found = compare_runs(run, masks)
-    assert found.answer.startswith("predictions is better than masks on Dice: +0.")
-    assert found.condition == compare_runs(masks, run).condition == FOLDERS
+    comparison = compare_runs(run, masks)
+    assert comparison.answer.startswith("predictions is better than masks on Dice: +0.")
+    assert comparison.condition == compare_runs(masks, run).condition == FOLDERS
     with pytest.raises(InputError, match=r"another number of cases \(12, 40\)"):
         compare_runs(run, scored_masks(tmp_path, "more", 0.05, 1))
     with pytest.raises(InputError, match=r"another set of reference masks \(unknown, "):  # of an earlier version
@@ -128,18 +128,18 @@ def test_a_run_compares_with_masks_scored_against_the_same_references(tmp_path: 
 
 def test_a_p_that_would_print_as_zero_is_said_to_be_below(tmp_path: Path) -> None:
     outs = [scored_masks(tmp_path, name, errors, 1, NAMES[:16]) for name, errors in (("good", 0.01), ("bad", 0.3))]
-    found = compare_runs(*outs)
-    assert 0 < found.rows[0].p < 0.00005  # 16 cases of one sign: two of 2 ** 16 flips
-    assert ", p < 0.0001, better on 100%" in found.answer
-    assert "  <0.0001  " in found.table()
+    comparison = compare_runs(*outs)
+    assert 0 < comparison.rows[0].p < 0.00005  # 16 cases of one sign: two of 2 ** 16 flips
+    assert ", p < 0.0001, better on 100%" in comparison.answer
+    assert "  <0.0001  " in comparison.table()
 
 
 def test_too_few_groups_see_no_difference(tmp_path: Path) -> None:
     outs = [scored_masks(tmp_path, name, errors, 1, NAMES[:5]) for name, errors in (("good", 0.01), ("bad", 0.3))]
-    found = compare_runs(*outs)
-    assert found.rows[0].p == 0.0625  # two of 2 ** 5 flips
-    assert found.answer.startswith("No difference shown")
-    assert "too few groups for this test to see any difference" in found.answer
+    comparison = compare_runs(*outs)
+    assert comparison.rows[0].p == 0.0625  # two of 2 ** 5 flips
+    assert comparison.answer.startswith("No difference shown")
+    assert "too few groups for this test to see any difference" in comparison.answer
 
 
 def test_scored_folders_are_reported_compared_and_gated(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

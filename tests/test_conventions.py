@@ -147,15 +147,15 @@ def masks_run(tmp_path: Path) -> Run:
 
 def test_scoring_leaves_the_gap_beside_the_scores(masks_run: Run) -> None:
     masks_run.score()
-    found = pd.read_parquet(masks_run.folder.conventions_path)
+    frame = pd.read_parquet(masks_run.folder.conventions_path)
     ids = masks_run.dataset.case_ids("test")
     pd.testing.assert_frame_equal(
-        found, gap_of(read_case(masks_run.folder, masks_run.dataset, name, 1) for name in ids)
+        frame, gap_of(read_case(masks_run.folder, masks_run.dataset, name, 1) for name in ids)
     )
-    dice = found[found["metric"] == "Dice"].set_index("protocol")
+    dice = frame[frame["metric"] == "Dice"].set_index("protocol")
     assert dice["mean"].to_dict() == pytest.approx(ON_FOUR_MASKS, abs=1e-5)
     assert dice["n_dropped"].tolist() == [1, 0, 0, 0, 1, 1, 2]
-    assert found.loc[(found["protocol"] == "monai") & (found["metric"] == "ASSD"), "mean"].item() == math.inf
+    assert frame.loc[(frame["protocol"] == "monai") & (frame["metric"] == "ASSD"), "mean"].item() == math.inf
 
 
 def test_a_run_without_the_gap_is_scored_again(masks_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,9 +209,9 @@ def test_a_folder_under_every_protocol(tmp_path: Path, capsys: pytest.CaptureFix
     pred, ref, out = (str(path) for path in folders)
     assert cli.main(["score-folder", pred, ref, "--out", out, "--conventions", "--size", "16"]) == 0
     text = capsys.readouterr().out
-    found = pd.read_parquet(folders[2] / "conventions.parquet")
-    assert list(found.columns) == GAP_COLUMNS
-    dice = found[found["metric"] == "Dice"].set_index("protocol")["mean"]
+    frame = pd.read_parquet(folders[2] / "conventions.parquet")
+    assert list(frame.columns) == GAP_COLUMNS
+    dice = frame[frame["metric"] == "Dice"].set_index("protocol")["mean"]
     assert dice.to_dict() == pytest.approx(ON_FOUR_MASKS, abs=1e-5)
     row = next(line.split() for line in text.split("under every protocol")[1].splitlines() if line.startswith("Dice"))
     assert row == ["Dice", *(f"{dice[name]:.3f}" for name in PROTOCOLS), f"{1.5 / 4 - 0.5 / 3:.3f}", *row[9:]]

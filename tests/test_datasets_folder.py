@@ -55,11 +55,13 @@ def test_cases_come_with_native_values(root: Path) -> None:
 
 
 def test_default_split_has_exact_shares(root: Path) -> None:
-    found = splits(Folder(root, 16))
-    assert {name: len(ids) for name, ids in found.items()} == {"train": 7, "val": 1, "test": 2}
-    assert sorted(stem for ids in found.values() for stem in ids) == sorted(p.stem for p in (root / "images").iterdir())
-    assert splits(Folder(root, 16, seed=0)) == found
-    assert any(splits(Folder(root, 16, seed=s)) != found for s in range(1, 4))
+    split_of = splits(Folder(root, 16))
+    assert {name: len(ids) for name, ids in split_of.items()} == {"train": 7, "val": 1, "test": 2}
+    assert sorted(stem for ids in split_of.values() for stem in ids) == sorted(
+        p.stem for p in (root / "images").iterdir()
+    )
+    assert splits(Folder(root, 16, seed=0)) == split_of
+    assert any(splits(Folder(root, 16, seed=s)) != split_of for s in range(1, 4))
 
 
 @settings(max_examples=10, deadline=None)
@@ -99,11 +101,11 @@ def test_splits_of_one_and_two_cases() -> None:
 def test_group_regex_keeps_patients_together(root: Path) -> None:
     dataset = Folder(root, 16, group_regex=r"^(p\d+)_")
     assert dataset.case("p3_6").group == "p3"
-    found = splits(dataset)
-    patients = [{name.split("_")[0] for name in ids} for ids in found.values()]
+    split_of = splits(dataset)
+    patients = [{name.split("_")[0] for name in ids} for ids in split_of.values()]
     assert sum(map(len, patients)) == 5
     assert len(set.union(*patients)) == 5
-    assert len(found["test"]) == 2
+    assert len(split_of["test"]) == 2
 
 
 def write_manifest(root: Path, rows: list[str], header: str = "case,split") -> Path:

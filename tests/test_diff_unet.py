@@ -33,11 +33,11 @@ def image(task: Any = VOLUMES, count: int = 1, depth: int = 20) -> torch.Tensor:
 
 
 def items(task: Any, count: int = 3) -> list[dict[str, Any]]:
-    found = []
+    collected = []
     for i, one in enumerate(image(task, count, depth=16)):
         mask = one[:1].repeat(len(task.labels), *[1] * task.dims) > 0.5
-        found.append({"image": one, "mask": mask, "case_id": str(i)})
-    return found
+        collected.append({"image": one, "mask": mask, "case_id": str(i)})
+    return collected
 
 
 def generators(*seeds: int) -> list[torch.Generator]:
@@ -46,9 +46,9 @@ def generators(*seeds: int) -> list[torch.Generator]:
 
 @torch.no_grad()
 def predict(segmenter: Any, images: torch.Tensor, *seeds: int, **inference: Any) -> torch.Tensor:
-    found = segmenter.model.predict(images, generators(*seeds), **{"steps": 2, "fusion": "sum", **inference})
-    assert torch.equal(found.mask, found.score > 0.5)
-    return found.score
+    prediction = segmenter.model.predict(images, generators(*seeds), **{"steps": 2, "fusion": "sum", **inference})
+    assert torch.equal(prediction.mask, prediction.score > 0.5)
+    return prediction.score
 
 
 def test_times_of_other_step_counts() -> None:

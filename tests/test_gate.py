@@ -38,11 +38,11 @@ good = gate_fixtures.good
 
 
 def test_the_same_run_passes(good: RunFacts) -> None:
-    found = verdict(good, good)
-    assert found.passed
-    assert {row.kind for row in found.rows} == {"run", "accuracy", "stability", "speed", "memory"}
-    assert "gate passed" in found.table()
-    assert [row.verdict for row in found.rows if row.metric == "Dice"] == ["pass: identical"]
+    judged = verdict(good, good)
+    assert judged.passed
+    assert {row.kind for row in judged.rows} == {"run", "accuracy", "stability", "speed", "memory"}
+    assert "gate passed" in judged.table()
+    assert [row.verdict for row in judged.rows if row.metric == "Dice"] == ["pass: identical"]
 
 
 def test_a_little_noise_a_slower_machine_and_newer_packages_pass(good: RunFacts, tmp_path: Path) -> None:
@@ -54,21 +54,21 @@ def test_a_little_noise_a_slower_machine_and_newer_packages_pass(good: RunFacts,
         **timed(1.01, machine=2.5, seed=1),
         **environment(packages={"torch": "2.14.0"}),
     )
-    found = verdict(good, now)
-    assert found.passed, found.table()
-    (speed,) = (row for row in found.rows if row.kind == "speed")
+    judged = verdict(good, now)
+    assert judged.passed, judged.table()
+    (speed,) = (row for row in judged.rows if row.kind == "speed")
     assert speed.now.endswith("x workload")
     assert float(speed.now.split()[0]) == pytest.approx(float(speed.reference.split()[0]), rel=0.05)
 
 
 def test_the_table_is_short_and_shows_what_is_closest_to_its_limit(good: RunFacts, tmp_path: Path) -> None:
-    found = verdict(good, made(tmp_path, **shifted("IoU", -0.005)))
-    lines = found.table().splitlines()
-    accuracy = [row for row in found.rows if row.kind == "accuracy"]
+    judged = verdict(good, made(tmp_path, **shifted("IoU", -0.005)))
+    lines = judged.table().splitlines()
+    accuracy = [row for row in judged.rows if row.kind == "accuracy"]
     assert [row.metric for row in accuracy] == ["Dice", "IoU"]
     assert len(lines) == 2 + 5 + 1  # header, one row per kind, the sum
     assert any("IoU" in line and "gain -0.0050, at least -0.0050" in line for line in lines)
-    assert len(found.table(every=True).splitlines()) == 2 + len(found.rows) + 1
+    assert len(judged.table(every=True).splitlines()) == 2 + len(judged.rows) + 1
 
 
 # --- every reason to fail ---------------------------------------------------------------------------------
@@ -185,8 +185,8 @@ def test_a_run_that_is_missing_or_new_fails(good: RunFacts) -> None:
     reference = Reference(profile="smoke", runs=[good])
     assert not judge(reference, {}, SETTINGS, COMMIT).passed
     other = good.model_copy(update={"method": "sdseg"})
-    found = judge(reference, {good.key: good, other.key: other}, SETTINGS, COMMIT)
-    assert [(row.run, row.reason) for row in found.rows if not row.passed] == [
+    judged = judge(reference, {good.key: good, other.key: other}, SETTINGS, COMMIT)
+    assert [(row.run, row.reason) for row in judged.rows if not row.passed] == [
         ("phantom/polyp-sdseg-seed0", "new: not in the reference")
     ]
 
@@ -198,8 +198,8 @@ def test_a_cell_that_is_in_neither_is_none_of_the_gates_business(good: RunFacts)
 
 @pytest.mark.parametrize("dirty", [True, None])
 def test_a_dirty_reference_fails(good: RunFacts, dirty: bool | None) -> None:
-    found = verdict(good.model_copy(update={"dirty": dirty}), good)
-    assert "made from a dirty or unknown tree" in found.table()
+    judged = verdict(good.model_copy(update={"dirty": dirty}), good)
+    assert "made from a dirty or unknown tree" in judged.table()
 
 
 def test_nothing_judged_is_no_pass() -> None:

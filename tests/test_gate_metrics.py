@@ -48,9 +48,9 @@ def changed(folder: Path, metric: str, change: Change) -> RunFacts:
 
 
 def test_two_equal_runs_pass_in_every_metric(whole: RunFacts) -> None:
-    found = [row for row in verdict(whole, whole).rows if row.kind == "accuracy"]
-    assert [row.metric for row in found] == list(METRICS)
-    assert {row.verdict for row in found} == {"pass: identical"}
+    listed = [row for row in verdict(whole, whole).rows if row.kind == "accuracy"]
+    assert [row.metric for row in listed] == list(METRICS)
+    assert {row.verdict for row in listed} == {"pass: identical"}
 
 
 def first_of(value: float) -> Change:
@@ -100,7 +100,7 @@ def test_what_was_perfect_has_no_margin(metric: str, worse: float, tmp_path: Pat
     # A share of nothing is nothing: only the same passes, so that a perfect reference does not hide a first error.
     perfect = changed(tmp_path / "perfect", metric, lambda v: v * 0)
     assert verdict(perfect, perfect).passed
-    found = verdict(perfect, changed(tmp_path / "worse", metric, lambda v: v * 0 + worse))
-    (row,) = (row for row in found.rows if row.metric == metric)
+    judged = verdict(perfect, changed(tmp_path / "worse", metric, lambda v: v * 0 + worse))
+    (row,) = (row for row in judged.rows if row.metric == metric)
     assert (row.passed, row.allowed) == (False, "gain > -0")
     assert verdict(perfect, changed(tmp_path / "allowed", metric, lambda v: v * 0 + worse), margins={metric: 2}).passed

@@ -103,8 +103,8 @@ def test_a_clean_whole_run_may_be_promoted(good: RunFacts) -> None:
     ],
 )
 def test_promotion_refuses(change: dict[str, Any], reason: str, good: RunFacts) -> None:
-    found = refusals({good.key: good.model_copy(update=change)}, COMMIT, False)
-    assert [line for line in found if reason in line]
+    reasons = refusals({good.key: good.model_copy(update=change)}, COMMIT, False)
+    assert [line for line in reasons if reason in line]
 
 
 def test_promotion_refuses_a_dirty_checkout_a_missing_run_and_two_machines(good: RunFacts) -> None:

@@ -27,9 +27,9 @@ def without_lpips(folder: Path) -> RunFacts:
 def test_a_missing_metric_passes_only_where_it_was_left_out(good: RunFacts, tmp_path: Path) -> None:
     now = without_lpips(tmp_path)
     assert set(failures(verdict(good, now))) == {"LPIPS/seg", "LPIPS/score"}
-    found = verdict(good, now, without=["LPIPS"])
-    assert found.passed
-    assert found.table().endswith("not judged (gate.without): LPIPS/seg, LPIPS/score")
+    judged = verdict(good, now, without=["LPIPS"])
+    assert judged.passed
+    assert judged.table().endswith("not judged (gate.without): LPIPS/seg, LPIPS/score")
     assert not verdict(good, now, without=["SSIM"]).passed
 
 
@@ -45,9 +45,9 @@ def test_a_metric_left_out_takes_nothing_else_with_it(good: RunFacts, tmp_path: 
 def test_a_kind_may_be_left_out(good: RunFacts, tmp_path: Path) -> None:
     slow = made(tmp_path, **timed(2.0), mib=900.0)
     assert not verdict(good, slow, without=["speed"]).passed
-    found = verdict(good, slow, without=["speed", "memory"])
-    assert found.passed
-    assert found.left_out == ("speed", "memory")
+    judged = verdict(good, slow, without=["speed", "memory"])
+    assert judged.passed
+    assert judged.left_out == ("speed", "memory")
 
 
 def test_leaving_everything_out_is_no_pass(good: RunFacts) -> None:
@@ -57,15 +57,15 @@ def test_leaving_everything_out_is_no_pass(good: RunFacts) -> None:
 
 def test_runs_pass_with_exactly_what_they_need(good: RunFacts, tmp_path: Path) -> None:
     now = run_facts(make_run(tmp_path, **shifted("Dice", -0.02, noise=0.001), **timed(1.2, seed=1), mib=640.0))
-    found = verdict(good, now)
-    needs = {setting: value for row in found.rows for setting, value in row.needs.items()}
+    judged = verdict(good, now)
+    needs = {setting: value for row in judged.rows for setting, value in row.needs.items()}
     assert needs["margins.Dice"] == pytest.approx(0.021, abs=0.001)
     assert 1.15 < needs["slower"] < 1.21 < needs["unsure"] < 1.25
     assert needs["memory"] == pytest.approx(40 / 600)
     for share, passes in ((1.001, True), (0.999, False)):
         settings = {name: value * share for name, value in needs.items() if "." not in name}
         assert verdict(good, now, margins={"Dice": needs["margins.Dice"] * share}, **settings).passed == passes
-    lines = found.needs().splitlines()
+    lines = judged.needs().splitlines()
     assert any(line.split()[:3:2] == ["gate.memory", "phantom/polyp-unet-seed0"] for line in lines)
 
 
@@ -98,11 +98,11 @@ def test_another_processor_has_wider_margins(good: RunFacts, tmp_path: Path) -> 
     }
     allowed = {"device": "type", "other_device": 5.0}
     assert not verdict(good, worse["here"], **allowed).passed
-    found = verdict(good, worse["elsewhere"], **allowed)
-    assert found.passed
-    assert "gain > -0.05" in found.table(every=True)
+    judged = verdict(good, worse["elsewhere"], **allowed)
+    assert judged.passed
+    assert "gain > -0.05" in judged.table(every=True)
     # what is asked for is the setting, before it is made wider
-    (needs,) = (row.needs["margins.Dice"] for row in found.rows if row.metric == "Dice")
+    (needs,) = (row.needs["margins.Dice"] for row in judged.rows if row.metric == "Dice")
     assert needs == pytest.approx(0.004)
 
 

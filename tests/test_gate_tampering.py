@@ -95,18 +95,18 @@ def test_a_reference_without_digest_judges_with_a_note(project: Project, capsys:
 def test_a_broken_file_fails_its_run_alone(tmp_path: Path, good: RunFacts, name: str, content: str) -> None:
     broken = make_run(tmp_path)
     (broken / name).write_text(content)
-    found = facts_or_fault(broken)
-    assert isinstance(found, str)
-    assert found.startswith(str(broken / name))
-    assert "\n" not in found
+    facts = facts_or_fault(broken)
+    assert isinstance(facts, str)
+    assert facts.startswith(str(broken / name))
+    assert "\n" not in facts
     other = good.model_copy(update={"seed": 1})
-    runs = {good.key: found, other.key: other}
+    runs = {good.key: facts, other.key: other}
     judged = judge(Reference(profile="smoke", runs=[good, other]), runs, SETTINGS, COMMIT)
     assert {row.run for row in judged.rows if not row.passed} == {"phantom/polyp-unet-seed0"}
 
 
 def test_odd_content_of_a_record_fails_its_run_alone(tmp_path: Path) -> None:
     path = make_run(tmp_path, environment={**ENVIRONMENT, "git": "0123"})
-    found = facts_or_fault(path)
-    assert isinstance(found, str)
-    assert found.startswith(f"{path}: cannot be judged")
+    facts = facts_or_fault(path)
+    assert isinstance(facts, str)
+    assert facts.startswith(f"{path}: cannot be judged")

@@ -22,9 +22,9 @@ good = gate_fixtures.good
     ],
 )
 def test_results_that_this_revision_did_not_make_alone_fail(good: RunFacts, revisions: list[str], words: str) -> None:
-    found = verdict(good, good.model_copy(update={"revisions": revisions}))
-    assert list(failures(found)) == ["revision"]
-    assert words in found.table()
+    judged = verdict(good, good.model_copy(update={"revisions": revisions}))
+    assert list(failures(judged)) == ["revision"]
+    assert words in judged.table()
     asked = verdict(good, good.model_copy(update={"revisions": revisions}), without=["revision", "Dise"])
     assert asked.passed
     assert "not judged (gate.without): revision, Dise (which nothing is called)" in asked.table()
@@ -32,8 +32,8 @@ def test_results_that_this_revision_did_not_make_alone_fail(good: RunFacts, revi
 
 def test_results_of_other_code_fail_whatever_the_revision(good: RunFacts) -> None:
     for code, failed in (("same", []), ("unknown", []), ("other", ["code"])):
-        found = verdict(good, good.model_copy(update={"code": code}), without=["revision", "code"])
-        assert list(failures(found)) == failed
+        judged = verdict(good, good.model_copy(update={"code": code}), without=["revision", "code"])
+        assert list(failures(judged)) == failed
     promoted = refusals({good.key: good.model_copy(update={"code": "other"})}, COMMIT, False)
     assert any("other code" in reason for reason in promoted)
 

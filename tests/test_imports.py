@@ -42,13 +42,13 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def breaches(folder: str, files: list[Path]) -> list[str]:
-    found = []
+    collected = []
     for path in files:
         for name in imported_modules(path):
             allowed = any(name == a or name.startswith(a + ".") for a in ALLOWED[folder] | SHARED)
             if name.split(".")[0] in OURS and not allowed:
-                found.append(f"{path.relative_to(ROOT)} imports {name}")
-    return found
+                collected.append(f"{path.relative_to(ROOT)} imports {name}")
+    return collected
 
 
 @pytest.mark.parametrize("folder", sorted(ALLOWED))

@@ -85,9 +85,9 @@ def test_exact_mode_gives_the_official_loops_masks(shape: str, options: dict) ->
     model, size = scrambled(SHAPES[shape], **options), 32 if shape == "tiny" else 128
     expected = official_loop(model, *inputs(size=size))
     optimize(model, InferenceSettings())
-    found = model.predict(*inputs(size=size))
-    torch.testing.assert_close(found.score, expected.score, rtol=0, atol=2e-3)
-    assert float((found.mask != expected.mask).float().mean()) < 1e-3
+    prediction = model.predict(*inputs(size=size))
+    torch.testing.assert_close(prediction.score, expected.score, rtol=0, atol=2e-3)
+    assert float((prediction.mask != expected.mask).float().mean()) < 1e-3
     assert 0 < expected.mask.float().mean() < 1
 
 
@@ -108,10 +108,10 @@ def test_every_part_runs_in_its_precision_and_gives_float32() -> None:
         module.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output.dtype}))
     image, generators = inputs()
     assert model.condition(image).dtype == torch.float32
-    found = model.predict(image, generators)
+    prediction = model.predict(image, generators)
     assert {name: str(dtype) for name, dtype in seen.items()} == {k: f"torch.{v}" for k, v in precision.items()}
-    assert found.score.dtype == torch.float32
-    difference = float((found.score - plain).abs().mean())
+    assert prediction.score.dtype == torch.float32
+    difference = float((prediction.score - plain).abs().mean())
     assert 0 < difference < 0.05
 
 
@@ -142,7 +142,7 @@ def test_attention_is_fused_and_keeps_its_head_count() -> None:
             module.set_processor(AttnProcessor())
     torch.testing.assert_close(denoised(model), expected, rtol=1e-4, atol=1e-4)
     optimize(model, InferenceSettings())
-    found = [m for m in model.denoiser.modules() if isinstance(m, Attention)]
-    assert {type(m.processor).__name__ for m in found} == {"AttnProcessor2_0"}
-    assert {m.heads for m in found} == {8}
+    listed = [m for m in model.denoiser.modules() if isinstance(m, Attention)]
+    assert {type(m.processor).__name__ for m in listed} == {"AttnProcessor2_0"}
+    assert {m.heads for m in listed} == {8}
     torch.testing.assert_close(denoised(model), expected, rtol=1e-4, atol=1e-4)

@@ -33,18 +33,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_every_round_times_every_call_once_and_turns_the_order(clock: Clock) -> None:
     calls = {name: clock.call(name, seconds) for name, seconds in (("a", 6.0), ("b", 2.0), ("c", 1.0))}
-    found = measure_interleaved(calls, rounds=3, warmup=1, synchronize=lambda: clock.events.append("|"))
+    timed = measure_interleaved(calls, rounds=3, warmup=1, synchronize=lambda: clock.events.append("|"))
     assert "".join(clock.events) == "abc" + "|a||b||c|" + "|b||c||a|" + "|c||a||b|"
-    assert found.seconds == {"a": [6.0] * 3, "b": [2.0] * 3, "c": [1.0] * 3}
-    assert found.speedup("b", over="a") == (ratio := found.speedup("b", over="a"))
+    assert timed.seconds == {"a": [6.0] * 3, "b": [2.0] * 3, "c": [1.0] * 3}
+    assert timed.speedup("b", over="a") == (ratio := timed.speedup("b", over="a"))
     assert (ratio.value, ratio.low, ratio.high) == (3.0, 3.0, 3.0)
 
 
 def test_ratio_counts_samples(clock: Clock) -> None:
     calls = {"loop": clock.call("loop", 1.0), "batch": clock.call("batch", 4.0)}
-    found = measure_interleaved(calls, rounds=2, warmup=0, synchronize=lambda: None, samples={"batch": 8})
-    assert found.per_sample("batch") == 0.5
-    assert found.speedup("batch", over="loop").value == 2.0
+    timed = measure_interleaved(calls, rounds=2, warmup=0, synchronize=lambda: None, samples={"batch": 8})
+    assert timed.per_sample("batch") == 0.5
+    assert timed.speedup("batch", over="loop").value == 2.0
 
 
 def test_a_machine_that_slows_down_for_everybody_moves_no_ratio(clock: Clock) -> None:
@@ -52,9 +52,9 @@ def test_a_machine_that_slows_down_for_everybody_moves_no_ratio(clock: Clock) ->
         clock.slowness *= 1.2 if clock.events[-2:] == ["a", "b"] else 1.0
 
     calls = {"a": clock.call("a", 3.0), "b": clock.call("b", 2.0)}
-    found = measure_interleaved(calls, rounds=40, warmup=0, synchronize=slower)
-    assert found.seconds["a"][-1] > 10 * found.seconds["a"][0]
-    ratio = found.speedup("b", over="a")
+    timed = measure_interleaved(calls, rounds=40, warmup=0, synchronize=slower)
+    assert timed.seconds["a"][-1] > 10 * timed.seconds["a"][0]
+    ratio = timed.speedup("b", over="a")
     assert ratio.low <= 1.5 <= ratio.high
     assert ratio.value == pytest.approx(1.5, rel=0.25)
 

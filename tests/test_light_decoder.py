@@ -52,10 +52,10 @@ def test_costs_a_small_part_of_the_frozen_decoder() -> None:
 
 def test_shipped_decoder_gives_nearly_the_frozen_masks() -> None:
     light, teacher = load_light_decoder(TINY), Teacher(load_tiny_codec())
-    found = compare(light, teacher, 64, 8, noise_level=0.5, seed=5)
-    assert found.agreement > 0.985
-    assert found.teacher > 0.97
-    assert found.student > found.teacher - 0.006
+    comparison = compare(light, teacher, 64, 8, noise_level=0.5, seed=5)
+    assert comparison.agreement > 0.985
+    assert comparison.teacher > 0.97
+    assert comparison.student > comparison.teacher - 0.006
     torch.nn.init.zeros_(light.net[-1].weight)  # a bad student is told from a good one
     assert compare(light, teacher, 32, 4, noise_level=0.0, seed=5).agreement < 0.5
 

@@ -144,8 +144,8 @@ def test_v2_trains_its_highway_by_the_calibrated_map_alone_and_v1_more() -> None
 def test_the_papers_conditioning_sees_time_and_image_and_trains_its_anchor_at_every_fifth_time() -> None:
     model, (_, noise) = build("v2_paper"), build("v2").draw(2, (16, 16), torch.Generator().manual_seed(1))
     mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(4)) > 0.5
-    found = model.errors((images() + 1) / 2, mask, torch.tensor([5, 6]), noise)
-    assert found[2].detach().gt(0).tolist() == [True, False]
+    reasons = model.errors((images() + 1) / 2, mask, torch.tensor([5, 6]), noise)
+    assert reasons[2].detach().gt(0).tolist() == [True, False]
     with pytest.raises(ValueError, match="v2_paper"):
         to_official(model)
     model.loss(images(), mask, (torch.tensor([5, 6]), noise)).total.backward()
@@ -163,15 +163,15 @@ def test_loss_weights_and_masks() -> None:
     assert binarise(soft, "gt0").all()
     assert not binarise(soft, "ge_half").any()
     draws = model.draw(2, (16, 16), torch.Generator().manual_seed(1))
-    found = model.loss(images(), soft, draws)
-    torch.testing.assert_close(found.total, found.noise + found.bound + 10 * found.calibration)
-    torch.testing.assert_close(model.loss(images(), torch.ones(2, 1, 16, 16) > 0, draws).total, found.total)
+    losses = model.loss(images(), soft, draws)
+    torch.testing.assert_close(losses.total, losses.noise + losses.bound + 10 * losses.calibration)
+    torch.testing.assert_close(model.loss(images(), torch.ones(2, 1, 16, 16) > 0, draws).total, losses.total)
 
 
 def test_several_labels_diffuse_together() -> None:
     model = build("v1", labels=2, channels=1)
-    found = model.predict(images(channels=1), generators(2), steps=2, samples=2)
-    assert found.score.shape == found.mask.shape == (2, 2, 16, 16)
+    prediction = model.predict(images(channels=1), generators(2), steps=2, samples=2)
+    assert prediction.score.shape == prediction.mask.shape == (2, 2, 16, 16)
     draws = model.draw(2, (16, 16), torch.Generator().manual_seed(1))
     assert torch.isfinite(model.loss(images(channels=1), torch.ones(2, 2, 16, 16) > 0, draws).total)
 
@@ -179,9 +179,9 @@ def test_several_labels_diffuse_together() -> None:
 def test_mixing_follows_each_samples_agreement() -> None:
     cal = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).view(1, 1, 2, 2).repeat(2, 1, 1, 1)
     sample = torch.stack([cal[0], 0.8 - cal[0]])  # one agrees, one is the opposite
-    found = mix(sample, cal)
-    torch.testing.assert_close(found[0], cal[0])
-    torch.testing.assert_close(found[1, 0], torch.tensor([[0.95, 0.95], [0.2, 0.2]]))
+    mixed = mix(sample, cal)
+    torch.testing.assert_close(mixed[0], cal[0])
+    torch.testing.assert_close(mixed[1, 0], torch.tensor([[0.95, 0.95], [0.2, 0.2]]))
 
 
 @pytest.mark.parametrize(("version", "prefix"), [("v1", "module."), ("v2", "")])

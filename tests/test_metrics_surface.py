@@ -119,13 +119,13 @@ STRICT = [  # prediction, reference, overlap and NSD, distances, missed, halluci
 def test_strict_says_what_an_empty_mask_is_worth(
     prediction, reference, share, distance, missed, hallucinated, both
 ) -> None:
-    found = values(Pair(prediction, reference, (5.0, 5.0)))
+    measured = values(Pair(prediction, reference, (5.0, 5.0)))
     for name in ("Dice", "IoU", "Sensitivity", "Precision", "NSD"):
-        assert found[name] == pytest.approx(share, nan_ok=True), name
+        assert measured[name] == pytest.approx(share, nan_ok=True), name
     for name in ("HD95", "ASSD"):
-        assert found[name] == pytest.approx(distance, nan_ok=True), name
-    assert (found["missed"], found["hallucinated"], found["both_empty"]) == (missed, hallucinated, both)
-    assert math.isnan(found["RelativeVolumeDifference"]) == (not reference.any())
+        assert measured[name] == pytest.approx(distance, nan_ok=True), name
+    assert (measured["missed"], measured["hallucinated"], measured["both_empty"]) == (missed, hallucinated, both)
+    assert math.isnan(measured["RelativeVolumeDifference"]) == (not reference.any())
 
 
 def test_calibration_on_paper() -> None:
@@ -170,14 +170,14 @@ def test_identity_symmetry_and_bounds(pair: tuple[np.ndarray, np.ndarray]) -> No
 @given(masks, st.integers(1, 3), st.integers(0, 2))
 def test_padding_changes_nothing(pair: tuple[np.ndarray, np.ndarray], before: int, after: int) -> None:
     spacing = tuple(np.linspace(0.5, 2, pair[0].ndim))
-    found = values(Pair(*pair, spacing))
+    measured = values(Pair(*pair, spacing))
     wide = values(Pair(*(np.pad(mask, [(before, after)] * mask.ndim) for mask in pair), spacing))
     # Only where one mask is empty do distances speak of the image, whose diagonal has grown.
     one_empty = pair[0].any() != pair[1].any()
-    for name in set(found) - ({"HD95", "ASSD"} if one_empty else set()):
-        assert wide[name] == pytest.approx(found[name], nan_ok=True), name
+    for name in set(measured) - ({"HD95", "ASSD"} if one_empty else set()):
+        assert wide[name] == pytest.approx(measured[name], nan_ok=True), name
     if one_empty:
-        assert wide["HD95"] > found["HD95"]
+        assert wide["HD95"] > measured["HD95"]
 
 
 def test_moving_further_away_is_never_better() -> None:

@@ -30,13 +30,13 @@ def items(task: Any, count: int, depth: int = 5, spacing: tuple[float, ...] | No
     """Disjoint blobs, and images that show them."""
     generator = torch.Generator().manual_seed(0)
     size = ([depth] if task.dims == 3 else []) + list(task.image_size)
-    found = []
+    collected = []
     for i in range(count):
         ids = torch.randint(0, len(task.labels) + 1, size, generator=generator)
         mask = torch.stack([ids == k for k in range(1, len(task.labels) + 1)])
         image = torch.rand(task.channels, *size, generator=generator) * 2 - 1
-        found.append({"image": image, "mask": mask, "case_id": f"sub/{i}", "spacing_mm": spacing})
-    return found
+        collected.append({"image": image, "mask": mask, "case_id": f"sub/{i}", "spacing_mm": spacing})
+    return collected
 
 
 @pytest.fixture

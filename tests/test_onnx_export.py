@@ -49,9 +49,9 @@ def inputs(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> tuple[SDSeg, Path]:
     model, path = small(), tmp_path_factory.mktemp("onnx") / "new" / "small.onnx"
-    found = export_onnx(model, path, (16, 16), 3, labels=["polyp"])
-    assert found.score_difference < 1e-4
-    assert found.pixels == 3 * 16 * 16
+    agreement = export_onnx(model, path, (16, 16), 3, labels=["polyp"])
+    assert agreement.score_difference < 1e-4
+    assert agreement.pixels == 3 * 16 * 16
     return model, path
 
 
@@ -60,9 +60,9 @@ def test_graph_gives_the_masks_at_any_batch_size(exported) -> None:
     images, starts = inputs(5)
     masks = model.single_step(images, starts).mask
     assert 0 < int(masks.sum()) < masks.numel()  # something to get wrong
-    found = check_onnx(path, model, images, starts)
-    assert found.score_difference < 1e-4
-    assert found.pixels == masks.numel()
+    agreement = check_onnx(path, model, images, starts)
+    assert agreement.score_difference < 1e-4
+    assert agreement.pixels == masks.numel()
 
 
 def test_file_says_what_it_is(exported) -> None:

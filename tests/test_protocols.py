@@ -53,9 +53,9 @@ HD95 = {
 def test_the_five_situations(metric: str, name: str) -> None:
     protocol = build_protocol(name, SIZE)
     (chosen,) = protocol.select([metric])
-    found = [mean_defined(protocol.values(pair, [chosen])[0]) for pair in SITUATIONS.values()]
+    listed = [mean_defined(protocol.values(pair, [chosen])[0]) for pair in SITUATIONS.values()]
     expected = {"Dice": DICE, "IoU": IOU, "HD95": HD95}[metric][name]
-    assert found == pytest.approx(expected, abs=2e-5, nan_ok=True)
+    assert listed == pytest.approx(expected, abs=2e-5, nan_ok=True)
     assert chosen.convention == name
 
 
@@ -75,8 +75,8 @@ def test_what_a_protocol_has_no_rule_for_is_strict() -> None:
         ("HD95", "strict"),
     ]
     assert STRICT.select(METRICS) == list(METRICS.values())
-    found = protocol.values(SITUATIONS["shifted"], protocol.select(["HD95", "Dice"]))
-    assert found == [[8.0], [0.5]]
+    measured = protocol.values(SITUATIONS["shifted"], protocol.select(["HD95", "Dice"]))
+    assert measured == [[8.0], [0.5]]
 
 
 def test_medsegdiff_takes_any_trace_for_a_target() -> None:
@@ -95,11 +95,11 @@ def test_sdseg_scores_at_the_networks_size() -> None:
     reference[8:10, 4:28] = True
     odd = np.zeros((32, 32), bool)
     odd[9, 4:28] = True
-    found = build_protocol("sdseg", 16)
+    protocol = build_protocol("sdseg", 16)
     pair = Pair(odd, reference, (1.0, 1.0))
-    (dice,) = found.values(pair, found.select(["Dice"]))
+    (dice,) = protocol.values(pair, protocol.select(["Dice"]))
     assert dice[0] != pytest.approx(METRICS["Dice"](pair), abs=0.05)
-    assert build_protocol("sdseg", 32).values(pair, found.select(["Dice"])) == [[pytest.approx(2 / 3)]]
+    assert build_protocol("sdseg", 32).values(pair, protocol.select(["Dice"])) == [[pytest.approx(2 / 3)]]
 
 
 def test_resizing() -> None:
@@ -139,10 +139,10 @@ def test_rows_of_a_case_name_their_convention() -> None:
     masks = np.stack([[OBJECT, EMPTY]])
     stored = StoredCase(case("a", EMPTY, EMPTY), masks)
     rows = score_case(stored, ("x", "y"), ["Dice", "HD95"], None, build_protocol("sdseg", 16))
-    found = {(row["label"], row["metric"]): (row["convention"], row["value"]) for row in rows}
-    assert found["x", "Dice"] == ("sdseg", 1)
-    assert found["y", "Dice"] == ("sdseg", 0)
-    assert found["x", "HD95"] == ("strict", pytest.approx(16 * math.sqrt(2)))
+    by_name = {(row["label"], row["metric"]): (row["convention"], row["value"]) for row in rows}
+    assert by_name["x", "Dice"] == ("sdseg", 1)
+    assert by_name["y", "Dice"] == ("sdseg", 0)
+    assert by_name["x", "HD95"] == ("strict", pytest.approx(16 * math.sqrt(2)))
     assert len(rows) == 4
 
 
@@ -163,13 +163,13 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 def test_a_folder_under_strict_has_every_metric_of_masks(folders: tuple[Path, Path, Path]) -> None:
     summary = score_folder(*folders)
-    found = {name: facts["foreground"] for name, facts in summary["metrics"].items()}
-    assert set(found) == {name for name, metric in METRICS.items() if not metric.needs_score}
-    assert [found[name]["cases"] for name in ("missed", "hallucinated", "both_empty")] == [1, 1, 1]
-    assert "cases" not in found["Dice"]
+    by_name = {name: facts["foreground"] for name, facts in summary["metrics"].items()}
+    assert set(by_name) == {name for name, metric in METRICS.items() if not metric.needs_score}
+    assert [by_name[name]["cases"] for name in ("missed", "hallucinated", "both_empty")] == [1, 1, 1]
+    assert "cases" not in by_name["Dice"]
     diagonal = SIZE * math.sqrt(2)
-    assert found["HD95"]["mean"] == pytest.approx((4 + diagonal + diagonal) / 3)
-    assert found["HD95"]["n_undefined"] == 1
+    assert by_name["HD95"]["mean"] == pytest.approx((4 + diagonal + diagonal) / 3)
+    assert by_name["HD95"]["n_undefined"] == 1
     assert summary["conventions"]["HD95"]["unit"] == "px"
     assert "2 px" in summary["conventions"]["NSD"]["note"]
     assert summary["conventions"]["NSD"]["better"] == "higher"

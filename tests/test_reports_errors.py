@@ -39,14 +39,14 @@ def table(runs_dir: Path, *parts: pd.DataFrame, method: str = "sdseg", **record:
 
 def test_means_intervals_and_units(tmp_path: Path) -> None:
     far, near = [0.0, 1.0, 2.0, 3.0] * 5, [0.98, 1.0, 0.2, 1.0] * 5
-    found = table(tmp_path, by_case("HD95", far), by_case("NSD", near), by_case("VolumeDifference", far))
-    (row,) = found.rows
+    shown = table(tmp_path, by_case("HD95", far), by_case("NSD", near), by_case("VolumeDifference", far))
+    (row,) = shown.rows
     assert (row["HD95"], row["NSD"]) == (pytest.approx(1.5), pytest.approx(0.795))
     assert (row["unit"], row["volume_unit"], row["cases"], row["undefined"]) == ("px", "mm²", 20, 0)
     low, high = row["HD95_interval"]
     assert 0 < low < 1.5 < high
     assert row["NSD_interval"][1] <= 1
-    assert found.notes[-1] == "NSD: tolerance 2 mm, or 2 px on cases without spacing."
+    assert shown.notes[-1] == "NSD: tolerance 2 mm, or 2 px on cases without spacing."
     assert "ASSD" not in row
 
 
@@ -77,32 +77,32 @@ def test_a_count_has_no_interval_below_ten_groups(tmp_path: Path) -> None:
 
 def test_undefined_values_are_left_out_counted_and_noted(tmp_path: Path) -> None:
     parts = [by_case(name, [NAN, NAN, *[4.0] * 18]) for name in ("HD95", "ASSD")]
-    found = table(tmp_path, *parts, by_case("RelativeVolumeDifference", [NAN] * 20))
-    (row,) = found.rows
+    shown = table(tmp_path, *parts, by_case("RelativeVolumeDifference", [NAN] * 20))
+    (row,) = shown.rows
     assert (row["HD95"], row["HD95_undefined"], row["undefined"], row["cases"]) == (4.0, 2, 24, 20)
     assert row["RelativeVolumeDifference"] is None
-    assert "HD95, ASSD undefined: sdseg on phantom/polyp 2 values (18 cases remain)." in found.notes
-    assert "Volume error undefined: sdseg on phantom/polyp 20 values (0 cases remain)." in found.notes
-    lines = to_csv(found).splitlines()
+    assert "HD95, ASSD undefined: sdseg on phantom/polyp 2 values (18 cases remain)." in shown.notes
+    assert "Volume error undefined: sdseg on phantom/polyp 20 values (0 cases remain)." in shown.notes
+    lines = to_csv(shown).splitlines()
     values = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
     assert (values["RelativeVolumeDifference"], values["ASSD_undefined"]) == ("", "2")
 
 
 def test_an_infinite_value_of_a_protocol_is_not_averaged_away(tmp_path: Path) -> None:
     part = by_case("ASSD", [1.0] * 19 + [INF]).assign(convention="monai")
-    found = table(tmp_path, part, protocol="monai")
-    assert (found.rows[0]["ASSD"], found.rows[0]["ASSD_interval"]) == (INF, None)
-    assert "ASSD infinite: sdseg on phantom/polyp 1." in found.notes
+    shown = table(tmp_path, part, protocol="monai")
+    assert (shown.rows[0]["ASSD"], shown.rows[0]["ASSD_interval"]) == (INF, None)
+    assert "ASSD infinite: sdseg on phantom/polyp 1." in shown.notes
 
 
 def test_every_convention_is_a_row_of_its_own_and_named(tmp_path: Path) -> None:
     theirs = by_case("HD95", [1.0] * 12).assign(convention="diff_unet")
-    found = table(tmp_path, theirs, by_case("ECE", [0.1] * 12), protocol="diff_unet")
-    assert [(row["method"], row["convention"]) for row in found.rows] == [
+    shown = table(tmp_path, theirs, by_case("ECE", [0.1] * 12), protocol="diff_unet")
+    assert [(row["method"], row["convention"]) for row in shown.rows] == [
         ("sdseg (diff_unet)", "diff_unet"),
         ("sdseg (strict)", "strict"),
     ]
-    assert [row.get("unit") for row in found.rows] == ["px", None]
+    assert [row.get("unit") for row in shown.rows] == ["px", None]
 
 
 def test_the_best_follows_the_direction_within_a_comparison(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_the_best_follows_the_direction_within_a_comparison(tmp_path: Path) -> N
         return [by_case(name, [value] * 12) for name in names]
 
     table(tmp_path, *of(0.2))
-    found = table(tmp_path, *of(0.4), method="unet")
-    names = [row["method"] for row in found.rows]
-    assert {(names[index], key) for index, key in found.best()} == {
+    shown = table(tmp_path, *of(0.4), method="unet")
+    names = [row["method"] for row in shown.rows]
+    assert {(names[index], key) for index, key in shown.best()} == {
         ("sdseg", "HD95"),
         ("sdseg", "missed"),
         ("unet", "NSD"),
@@ -121,25 +121,25 @@ def test_the_best_follows_the_direction_within_a_comparison(tmp_path: Path) -> N
 
 
 def test_a_tolerance_of_its_own_is_a_column(tmp_path: Path) -> None:
-    found = table(tmp_path, by_case("NSD@1", [0.5] * 12), metrics={"NSD@1": facts_of("NSD@1")})
-    assert found.rows[0]["NSD@1"] == pytest.approx(0.5)
-    assert "NSD@1" in [column.key for column in found.shown("page")]
-    assert "NSD@1: tolerance 1 mm, or 1 px on cases without spacing." in found.notes
+    shown = table(tmp_path, by_case("NSD@1", [0.5] * 12), metrics={"NSD@1": facts_of("NSD@1")})
+    assert shown.rows[0]["NSD@1"] == pytest.approx(0.5)
+    assert "NSD@1" in [column.key for column in shown.shown("page")]
+    assert "NSD@1: tolerance 1 mm, or 1 px on cases without spacing." in shown.notes
 
 
 def test_runs_with_dice_alone_are_named_and_have_no_row(tmp_path: Path) -> None:
     write_run(tmp_path, scores=dice_rows({"a": 0.5}))
     assert errors.build(read_frame(tmp_path)) is None
-    found = table(tmp_path, by_case("HD95", [1.0] * 30), method="unet")
-    assert [row["method"] for row in found.rows] == ["unet"]
-    assert found.notes == ["Scored by Dice and IoU alone (sdseg score adds the rest): sdseg on phantom/polyp."]
+    shown = table(tmp_path, by_case("HD95", [1.0] * 30), method="unet")
+    assert [row["method"] for row in shown.rows] == ["unet"]
+    assert shown.notes == ["Scored by Dice and IoU alone (sdseg score adds the rest): sdseg on phantom/polyp."]
 
 
 def test_small_samples_list_their_values(tmp_path: Path) -> None:
-    found = table(tmp_path, by_case("HD95", [1.0, 2.0, 4.0]))
-    assert found.rows[0]["HD95_interval"] is None
+    shown = table(tmp_path, by_case("HD95", [1.0, 2.0, 4.0]))
+    assert shown.rows[0]["HD95_interval"] is None
     assert any(
-        "HD95: no interval (n=3)" in note and "values per case: 1.000, 2.000, 4.000" in note for note in found.notes
+        "HD95: no interval (n=3)" in note and "values per case: 1.000, 2.000, 4.000" in note for note in shown.notes
     )
 
 

@@ -71,6 +71,6 @@ def test_a_model_without_values_does_not_change_p_of_the_others() -> None:
     cases = [str(i) for i in range(40)]
     runs = {name: dict(zip(cases, rng.beta(8, 2, 40), strict=True)) for name in "bcd"}
     alone = sign_flip_p(case_table(runs))
-    found = sign_flip_p(case_table({"a": dict.fromkeys(cases, np.nan), **runs}))
-    assert {pair: found[pair] for pair in alone} == alone
-    assert math.isnan(found["a", "b"])
+    p_values = sign_flip_p(case_table({"a": dict.fromkeys(cases, np.nan), **runs}))
+    assert {pair: p_values[pair] for pair in alone} == alone
+    assert math.isnan(p_values["a", "b"])

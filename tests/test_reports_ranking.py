@@ -23,12 +23,12 @@ def dice_rows(values: np.ndarray, cases: list[str] = CASES, noise: float = 0.0, 
     """Dice rows of cases by draw, each case its own group."""
     rng = np.random.default_rng(1)
     spread = rng.normal(0, noise, (len(cases), draws)) if noise else np.zeros((len(cases), draws))
-    found = [
+    listed = [
         (case, case, "lesion", draw, "Dice", float(value + spread[row, draw]))
         for row, (case, value) in enumerate(zip(cases, values, strict=True))
         for draw in range(draws)
     ]
-    return score_rows(found)
+    return score_rows(listed)
 
 
 @pytest.fixture

@@ -45,9 +45,9 @@ def test_p_of_all_pairs_is_that_of_each() -> None:
     runs["tied"] = {**runs["m0"], "0": 0.1}
     runs["partly"] = {**runs["m1"], "3": np.nan}
     table = case_table(runs, {case: f"g{int(case) // 2}" for case in cases})
-    found = sign_flip_p(table)
-    assert len(found) == 15
-    assert found == {pair: compare(table, *pair).p for pair in found}
+    p_values = sign_flip_p(table)
+    assert len(p_values) == 15
+    assert p_values == {pair: compare(table, *pair).p for pair in p_values}
 
 
 @pytest.mark.parametrize("cases", [1, 7, 100])

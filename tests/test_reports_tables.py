@@ -114,8 +114,8 @@ def test_labels_then_draws_then_cases_by_hand(tmp_path: Path) -> None:
 def test_the_spread_of_cases_stands_beside_the_mean(tmp_path: Path) -> None:
     write_run(tmp_path, scores=dice_rows({f"c{number:02d}": number / 20 for number in range(21)}))
     row = accuracy.build(read_frame(tmp_path)).rows[0]
-    found = [row[f"Dice_{name}"] for name in ("p5", "q1", "median", "q3")]
-    assert found == pytest.approx([0.05, 0.25, 0.5, 0.75])
+    listed = [row[f"Dice_{name}"] for name in ("p5", "q1", "median", "q3")]
+    assert listed == pytest.approx([0.05, 0.25, 0.5, 0.75])
     low, high = row["Dice_median_interval"]
     assert 0.2 < low < 0.5 < high < 0.8
 

@@ -131,8 +131,8 @@ def test_terminal_tables_fit_and_mark_the_best(example: Path) -> None:
 )
 def test_ledger_holds_what_the_paper_prints(table: str, dataset: str, method: str, metric: str, value: float) -> None:
     key = (table, dataset, method, metric)
-    found = [e.value for e in read_ledger() if (e.table, e.dataset, e.method, e.metric) == key]
-    assert found == [value]
+    listed = [e.value for e in read_ledger() if (e.table, e.dataset, e.method, e.metric) == key]
+    assert listed == [value]
 
 
 def test_ledger_is_complete_and_gives_reasons() -> None:

@@ -18,12 +18,12 @@ from bench.scoring.sanity import suspicions
 
 def rows(*masks: tuple[str, str, bool, bool]) -> pd.DataFrame:
     """Score rows of (case, label, reference empty, prediction empty)."""
-    found = []
+    collected = []
     for case, label, no_reference, no_prediction in masks:
         values = {"missed": not no_reference and no_prediction, "hallucinated": no_reference and not no_prediction}
         values["both_empty"] = no_reference and no_prediction
-        found += [(case, label, 0, metric, float(value)) for metric, value in values.items()]
-    return pd.DataFrame(found, columns=["case", "label", "draw", "metric", "value"])
+        collected += [(case, label, 0, metric, float(value)) for metric, value in values.items()]
+    return pd.DataFrame(collected, columns=["case", "label", "draw", "metric", "value"])
 
 
 @pytest.mark.parametrize(

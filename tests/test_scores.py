@@ -58,17 +58,19 @@ def test_a_count_of_images_is_no_share_of_cases() -> None:
 def test_infinite_values_make_their_case_and_the_mean_infinite() -> None:
     rows = [(f"c{i}", f"c{i}", "a", draw, "ASSD", float(i)) for i in range(12) for draw in range(2)]
     rows[0] = (*rows[0][:-1], math.inf)
-    found = RunScores(score_rows(rows)).summary("ASSD", MetricFacts(unit="mm", better="lower", kind="distance", low=0))
-    assert (found.mean, found.interval, found.infinite, found.cases) == (math.inf, None, 1, 11)
-    assert math.isnan(found.sd)
-    assert math.isinf(found.every["c0"])
+    summarised = RunScores(score_rows(rows)).summary(
+        "ASSD", MetricFacts(unit="mm", better="lower", kind="distance", low=0)
+    )
+    assert (summarised.mean, summarised.interval, summarised.infinite, summarised.cases) == (math.inf, None, 1, 11)
+    assert math.isnan(summarised.sd)
+    assert math.isinf(summarised.every["c0"])
 
 
 def test_decibels_are_averaged_through_the_squared_error() -> None:
     rows = [(f"c{i}", f"c{i}", "a", -1, "PSNR/seg", value) for i, value in enumerate([math.inf, 20.0, 10.0])]
-    found = agreement([RunScores(score_rows(rows))], "PSNR/seg", MetricFacts(unit="dB", better="higher"))
-    assert found.mean == pytest.approx(-10 * math.log10((0 + 0.01 + 0.1) / 3))
-    assert (found.infinite, found.cases) == (1, 3)
+    summary = agreement([RunScores(score_rows(rows))], "PSNR/seg", MetricFacts(unit="dB", better="higher"))
+    assert summary.mean == pytest.approx(-10 * math.log10((0 + 0.01 + 0.1) / 3))
+    assert (summary.infinite, summary.cases) == (1, 3)
     assert float(decibels(squared_error(33.0))) == pytest.approx(33.0)
 
 
@@ -94,8 +96,8 @@ def test_reasons_are_counted_where_values_are_undefined() -> None:
     reason = Undefined("both masks are empty")
     frame = score_rows([(f"c{i}", f"c{i}", "a", 0, "Dice", reason if i < 3 else 0.5) for i in range(5)])
     frame[REASON] = [getattr(value, "reason", "") for value in [reason] * 3 + [0.5] * 2]
-    found = RunScores(frame).summary("Dice", SHARE)
-    assert (found.why, found.undefined, found.excluded, found.cases) == (reason.reason, 3, 3, 2)
+    summarised = RunScores(frame).summary("Dice", SHARE)
+    assert (summarised.why, summarised.undefined, summarised.excluded, summarised.cases) == (reason.reason, 3, 3, 2)
     assert mean_defined([reason, math.nan]) is reason
 
 
@@ -139,5 +141,5 @@ def test_the_release_weighs_a_case_by_its_images_and_averages_decibels() -> None
         ("c1", "images/PSNR/seg", 1.0),
     ]
     scores = RunScores(score_rows([(case, case, "a", -1, name, value) for case, name, value in values], "sdseg"))
-    found = agreement([scores], "PSNR/seg", MetricFacts(unit="dB", better="higher"), "a")
-    assert (found.mean, found.interval) == (pytest.approx((3 * 10 + 40) / 4), None)
+    summary = agreement([scores], "PSNR/seg", MetricFacts(unit="dB", better="higher"), "a")
+    assert (summary.mean, summary.interval) == (pytest.approx((3 * 10 + 40) / 4), None)

@@ -32,17 +32,17 @@ def t_interval(values: np.ndarray) -> tuple[float, float]:
 
 def test_three_values_give_the_t_interval() -> None:
     # mean 2, SD 1, t(0.975, 2) = 4.302653, standard error 1/sqrt(3)
-    found = mean_interval([3.0, 1.0, 2.0])
+    interval = mean_interval([3.0, 1.0, 2.0])
     half = 4.302653 / math.sqrt(3)
-    assert bounds(found) == pytest.approx((2.0, 2 - half, 2 + half), abs=1e-6)
-    assert (found.method, found.n, found.groups, found.values) == ("t", 3, 3, (1.0, 2.0, 3.0))
+    assert bounds(interval) == pytest.approx((2.0, 2 - half, 2 + half), abs=1e-6)
+    assert (interval.method, interval.n, interval.groups, interval.values) == ("t", 3, 3, (1.0, 2.0, 3.0))
 
 
 def test_four_values_in_two_clusters_by_hand() -> None:
     # clusters (0, 0) and (1, 1): residuals -1 and +1, error sqrt(2/1 * 2)/4 = 0.5, t(0.975, 1) = 12.7062
-    found = mean_interval([0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"])
-    assert bounds(found) == pytest.approx((0.5, 0.5 - 12.7062 * 0.5, 0.5 + 12.7062 * 0.5), abs=1e-4)
-    assert (found.n, found.groups) == (4, 2)
+    interval = mean_interval([0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"])
+    assert bounds(interval) == pytest.approx((0.5, 0.5 - 12.7062 * 0.5, 0.5 + 12.7062 * 0.5), abs=1e-4)
+    assert (interval.n, interval.groups) == (4, 2)
 
 
 @pytest.mark.parametrize("groups", [None, [f"p{i // 3}" for i in range(60)]])
@@ -63,13 +63,13 @@ def test_bca_is_that_of_scipy(groups: list[str] | None) -> None:
 
 def test_mean_interval_holds_both_its_parts() -> None:
     values = beta(40)
-    found = mean_interval(values)
+    interval = mean_interval(values)
     sample = cluster(np.sort(values), np.arange(40))
     bca = bca_bounds(sample, scipy_stats.norm.ppf(0.975), bootstrap_deviations(sample))
     low, high = t_interval(values)
-    assert found.method == "t+BCa"
-    assert found.low < min(low, bca[0])  # its quantile is that of a small sample
-    assert found.high == pytest.approx(high, abs=1e-12)  # skewed to the left: above, t is the farther one
+    assert interval.method == "t+BCa"
+    assert interval.low < min(low, bca[0])  # its quantile is that of a small sample
+    assert interval.high == pytest.approx(high, abs=1e-12)  # skewed to the left: above, t is the farther one
     assert high > bca[1]
 
 
@@ -123,9 +123,9 @@ def test_one_cluster_has_a_mean_and_no_interval() -> None:
     ],
 )
 def test_small_samples_warn_and_list_their_values(n: int, groups: int, warning: str, listed: int) -> None:
-    found = mean_interval(beta(n), [f"p{i % groups}" for i in range(n)])
-    assert found.warning == warning
-    assert len(found.values) == listed
+    interval = mean_interval(beta(n), [f"p{i % groups}" for i in range(n)])
+    assert interval.warning == warning
+    assert len(interval.values) == listed
 
 
 def test_undefined_values_are_left_out_with_their_groups_and_counted() -> None:
@@ -163,11 +163,11 @@ def test_interval_holds_the_mean_and_shifts_and_scales_with_the_values(seed: int
 
 
 def test_more_cases_and_less_confidence_give_a_narrower_interval() -> None:
-    found = [mean_interval(beta(n)) for n in (10, 40, 160, 640)]
-    widths = [interval.high - interval.low for interval in found]
+    listed = [mean_interval(beta(n)) for n in (10, 40, 160, 640)]
+    widths = [interval.high - interval.low for interval in listed]
     assert widths == sorted(widths, reverse=True)
     ninety = mean_interval(beta(40), confidence=0.9)
-    assert found[1].low < ninety.low < ninety.high < found[1].high
+    assert listed[1].low < ninety.low < ninety.high < listed[1].high
 
 
 def test_median_interval_is_the_percentile_interval_of_scipy() -> None:
@@ -175,17 +175,17 @@ def test_median_interval_is_the_percentile_interval_of_scipy() -> None:
     expected = scipy_stats.bootstrap(
         (values,), np.median, n_resamples=stats.RESAMPLES, method="percentile", rng=np.random.default_rng(stats.SEED)
     ).confidence_interval
-    found = median_interval(values)
-    assert bounds(found) == pytest.approx((np.median(values), expected.low, expected.high), abs=1e-12)
-    assert found.method == "percentile"
+    interval = median_interval(values)
+    assert bounds(interval) == pytest.approx((np.median(values), expected.low, expected.high), abs=1e-12)
+    assert interval.method == "percentile"
 
 
 def test_bounded_interval_answers_for_failures_that_did_not_occur() -> None:
     # n equal values v: the weight of the end is Beta(1, n), so low = v (1 - q), with (1 - q)^n = 0.025
-    found = bounded_interval([0.9] * 12)
+    interval = bounded_interval([0.9] * 12)
     quantile = 0.025 ** (1 / 12)
-    assert found.low == pytest.approx(0.9 * quantile, abs=0.01)
-    assert found.high == pytest.approx(0.9 * quantile + 1 - quantile, abs=0.01)
+    assert interval.low == pytest.approx(0.9 * quantile, abs=0.01)
+    assert interval.high == pytest.approx(0.9 * quantile + 1 - quantile, abs=0.01)
     mirrored = bounded_interval(1 - beta(20))
     assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx(bounds(bounded_interval(beta(20)))[1:], abs=0.01)
     with pytest.raises(InputError, match=r"within \[0.0, 1.0\]"):
@@ -205,11 +205,11 @@ def test_the_share_interval_holds_its_estimate_where_groups_differ_in_size() -> 
     alone = share_interval([0.0] * 12)
     assert bounds(alone) == bounds(bounded_interval([0.0] * 12))
     values, groups = [1.0] * 100 + [0.0] * 9, ["big"] * 100 + [f"g{index}" for index in range(9)]
-    found = share_interval(values, groups)
-    assert found.estimate == pytest.approx(100 / 109)
-    assert found.low < 0.1
-    assert found.estimate <= found.high <= 1
-    assert (found.n, found.groups) == (109, 10)
+    interval = share_interval(values, groups)
+    assert interval.estimate == pytest.approx(100 / 109)
+    assert interval.low < 0.1
+    assert interval.estimate <= interval.high <= 1
+    assert (interval.n, interval.groups) == (109, 10)
 
 
 def test_infinite_values_and_wrong_lengths_are_refused() -> None:

@@ -48,11 +48,11 @@ def test_different_case_sets_are_refused_by_name() -> None:
 
 def test_four_cases_by_hand() -> None:
     # differences 1, 2, 3, -1: of 16 sign patterns |sum| >= 5 holds for sums +-7 and +-5: signs of 7 (1), 5 (2): 6/16
-    found = compare(table([1.0, 2.0, 3.0, 0.0], [0.0, 0.0, 0.0, 1.0]), "A", "B")
-    assert found.difference.estimate == 1.25
-    assert (found.mean_a, found.mean_b) == (1.5, 0.25)
-    assert (found.improved, found.worse, found.tied) == (0.75, 0.25, 0.0)
-    assert found.p == 6 / 16
+    comparison = compare(table([1.0, 2.0, 3.0, 0.0], [0.0, 0.0, 0.0, 1.0]), "A", "B")
+    assert comparison.difference.estimate == 1.25
+    assert (comparison.mean_a, comparison.mean_b) == (1.5, 0.25)
+    assert (comparison.improved, comparison.worse, comparison.tied) == (0.75, 0.25, 0.0)
+    assert comparison.p == 6 / 16
 
 
 @pytest.mark.parametrize("n", [5, 10])
@@ -89,12 +89,14 @@ def test_flips_whole_groups() -> None:
     a, b = two_models(24, 0.02)
     groups = [f"p{i // 4}" for i in range(24)]
     sums = (a - b).reshape(6, 4).sum(axis=1)
-    found = compare(table(a, b, groups), "A", "B")
-    assert found.p == flip(sums)
-    assert found.difference.groups == 6
-    assert found.p >= 2 / 2**6
+    comparison = compare(table(a, b, groups), "A", "B")
+    assert comparison.p == flip(sums)
+    assert comparison.difference.groups == 6
+    assert comparison.p >= 2 / 2**6
     expected = mean_interval(a - b, groups)
-    assert (found.difference.low, found.difference.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (comparison.difference.low, comparison.difference.high) == pytest.approx(
+        (expected.low, expected.high), abs=1e-12
+    )
 
 
 @given(st.lists(st.tuples(VALUES, VALUES, st.sampled_from("pqrstuvwxyz")), min_size=2, max_size=30), st.randoms())
@@ -120,8 +122,8 @@ def test_swapping_models_mirrors_everything_and_order_of_cases_does_not_matter(r
 @given(st.lists(VALUES, min_size=1, max_size=30))
 @settings(max_examples=8, deadline=None)
 def test_a_model_against_itself_shows_nothing(values: list[float]) -> None:
-    found = compare(table(values, values), "A", "B")
-    assert (found.p, found.tied, found.difference.estimate) == (1.0, 1.0, 0.0)
+    comparison = compare(table(values, values), "A", "B")
+    assert (comparison.p, comparison.tied, comparison.difference.estimate) == (1.0, 1.0, 0.0)
     assert non_inferior(table(values, values), "A", "B", margin=0.01).passed == (len(values) > 1)
     assert not non_inferior(table(values, values), "A", "B", margin=0.0).passed
 
@@ -130,10 +132,10 @@ def test_undefined_differences_are_left_out_and_counted_by_model() -> None:
     a, b = two_models(32, 0.01)
     clean = compare(table(a, b), "A", "B")
     nan, inf = math.nan, math.inf
-    found = compare(table([*a, nan, nan, inf], [*b, nan, 0.5, 0.5]), "A", "B")
-    assert (found.undefined, found.undefined_a, found.undefined_b) == (3, 3, 1)
-    assert (found.p, found.difference.n, found.improved) == (clean.p, 32, clean.improved)
-    assert (found.difference.low, found.difference.high) == (clean.difference.low, clean.difference.high)
+    comparison = compare(table([*a, nan, nan, inf], [*b, nan, 0.5, 0.5]), "A", "B")
+    assert (comparison.undefined, comparison.undefined_a, comparison.undefined_b) == (3, 3, 1)
+    assert (comparison.p, comparison.difference.n, comparison.improved) == (clean.p, 32, clean.improved)
+    assert (comparison.difference.low, comparison.difference.high) == (clean.difference.low, clean.difference.high)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +153,10 @@ def test_nothing_passes_without_a_bound(a: list[float], b: list[float], groups: 
     verdict = non_inferior(table(a, b, groups), "A", "B", margin=1e9)
     assert verdict.passed is False
     assert math.isnan(verdict.bound)
-    found = compare(table(a, b, groups), "A", "B")
-    assert math.isnan(found.difference.low)
-    assert math.isnan(found.detectable)
-    assert not found.p <= 0.05
+    comparison = compare(table(a, b, groups), "A", "B")
+    assert math.isnan(comparison.difference.low)
+    assert math.isnan(comparison.detectable)
+    assert not comparison.p <= 0.05
 
 
 def test_non_inferiority_margin_and_direction() -> None:

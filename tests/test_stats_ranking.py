@@ -27,21 +27,21 @@ def three_models(n: int = 40, seed: int = 0) -> np.ndarray:
 
 def test_a_model_that_always_wins_is_first_in_every_bootstrap() -> None:
     base = np.random.default_rng(0).random(30)
-    found = rank_models([table([base, base + 0.2, base - 0.2])])
-    for ranks in (found.rank, found.low, found.high):
+    ranking = rank_models([table([base, base + 0.2, base - 0.2])])
+    for ranks in (ranking.rank, ranking.low, ranking.high):
         assert ranks.tolist() == [2, 1, 3]
-    assert found.p_first.tolist() == [0, 1, 0]
-    assert found.kendall_tau == 1.0
-    assert found.score == pytest.approx([base.mean(), base.mean() + 0.2, base.mean() - 0.2])
+    assert ranking.p_first.tolist() == [0, 1, 0]
+    assert ranking.kendall_tau == 1.0
+    assert ranking.score == pytest.approx([base.mean(), base.mean() + 0.2, base.mean() - 0.2])
     assert rank_models([table([base, base + 0.2, base - 0.2])], better="lower").rank.tolist() == [2, 3, 1]
 
 
 def test_equal_models_share_ranks_and_first_place() -> None:
     base = np.random.default_rng(0).random(31) * 0.1
     reversed_order = base[::-1].copy()
-    found = rank_models([table([base, base, base - 0.5, base])])
-    assert found.rank.tolist() == [2, 2, 4, 2]
-    assert found.p_first == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
+    ranking = rank_models([table([base, base, base - 0.5, base])])
+    assert ranking.rank.tolist() == [2, 2, 4, 2]
+    assert ranking.p_first == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
     assert rank_models([table([base, reversed_order])]).rank.tolist() == [1.5, 1.5]
     assert math.isnan(rank_models([table([base, base])]).kendall_tau)
 
@@ -50,24 +50,24 @@ def test_two_models_of_equal_merit_are_tied_by_p_first() -> None:
     generator = np.random.default_rng(0)
     noise = generator.normal(0, 0.1, 50)
     noise -= noise.mean()
-    found = rank_models([table([0.8 + noise, 0.8 + generator.permutation(noise)])])
-    assert found.p_first[0] == pytest.approx(0.5, abs=0.1)
-    assert (found.low.tolist(), found.high.tolist()) == ([1, 1], [2, 2])
+    ranking = rank_models([table([0.8 + noise, 0.8 + generator.permutation(noise)])])
+    assert ranking.p_first[0] == pytest.approx(0.5, abs=0.1)
+    assert (ranking.low.tolist(), ranking.high.tolist()) == ([1, 1], [2, 2])
 
 
 def test_bootstrap_ranks_and_tau_against_scipy() -> None:
     values = three_models()
-    found = rank_models([table(values)])
-    assert found.ranks.shape == (1000, 3)
-    assert (found.ranks.sum(axis=1) == 6).all()
-    assert found.p_first.sum() == pytest.approx(1)
-    rows, counts = np.unique(found.ranks, axis=0, return_counts=True)
-    taus = [scipy_stats.kendalltau(found.rank, row).statistic for row in rows]
-    assert found.kendall_tau == pytest.approx(np.average(taus, weights=counts))
+    ranking = rank_models([table(values)])
+    assert ranking.ranks.shape == (1000, 3)
+    assert (ranking.ranks.sum(axis=1) == 6).all()
+    assert ranking.p_first.sum() == pytest.approx(1)
+    rows, counts = np.unique(ranking.ranks, axis=0, return_counts=True)
+    taus = [scipy_stats.kendalltau(ranking.rank, row).statistic for row in rows]
+    assert ranking.kendall_tau == pytest.approx(np.average(taus, weights=counts))
     # Chance that C stays before B, from the normal distribution of the mean difference.
     gain = values[2] - values[1]
     expected = scipy_stats.norm.cdf(gain.mean() / scipy_stats.sem(gain))
-    assert np.mean(found.ranks[:, 2] < found.ranks[:, 1]) == pytest.approx(expected, abs=0.05)
+    assert np.mean(ranking.ranks[:, 2] < ranking.ranks[:, 1]) == pytest.approx(expected, abs=0.05)
 
 
 def test_slices_of_few_volumes_are_less_certain_than_cases() -> None:
@@ -80,8 +80,8 @@ def test_slices_of_few_volumes_are_less_certain_than_cases() -> None:
 def test_means_leave_undefined_values_out() -> None:
     values = three_models()
     values[0, :5] = math.nan
-    found = rank_models([table(values)])
-    assert found.score == pytest.approx(np.nanmean(values, axis=1))
+    ranking = rank_models([table(values)])
+    assert ranking.score == pytest.approx(np.nanmean(values, axis=1))
     values[1] = math.nan
     for better in ("higher", "lower"):  # last where 0 would be the worst mean, and where it would be the best
         nothing = rank_models([table(values)], better=better)
@@ -92,19 +92,19 @@ def test_means_leave_undefined_values_out() -> None:
 
 @pytest.mark.parametrize("values", [np.full((3, 4), math.nan), np.zeros((3, 0))])
 def test_without_any_value_all_models_tie(values: np.ndarray) -> None:
-    found = rank_models([table(values)])
-    assert found.rank.tolist() == [2, 2, 2]
-    assert math.isnan(found.kendall_tau)
+    ranking = rank_models([table(values)])
+    assert ranking.rank.tolist() == [2, 2, 2]
+    assert math.isnan(ranking.kendall_tau)
 
 
 def test_several_data_sets_by_mean_rank() -> None:
     # Data set 1: A, B, C; 2 and 3: C, A, B by mean. Mean ranks 5/3, 8/3, 5/3: A and C tie, although A's mean is higher.
     base = np.random.default_rng(0).random(20) * 0.01
     first, second = table([base + 0.9, base + 0.5, base]), table([base + 0.2, base + 0.1, base + 0.3])
-    found = rank_models([first, second, second])
-    assert found.score == pytest.approx([5 / 3, 8 / 3, 5 / 3])
-    assert found.rank.tolist() == [1.5, 3, 1.5]
-    assert found.p_first == pytest.approx([0.5, 0, 0.5])
+    ranking = rank_models([first, second, second])
+    assert ranking.score == pytest.approx([5 / 3, 8 / 3, 5 / 3])
+    assert ranking.rank.tolist() == [1.5, 3, 1.5]
+    assert ranking.p_first == pytest.approx([0.5, 0, 0.5])
 
 
 def test_wrong_tables_are_refused() -> None:
@@ -119,17 +119,17 @@ def test_wrong_tables_are_refused() -> None:
 def test_order_of_models_and_cases_does_not_matter(order: list[int], random) -> None:
     values = np.random.default_rng(1).random((4, 12)).round(1)
     cases = random.sample(range(12), 12)
-    found = rank_models([table(values)])
+    ranking = rank_models([table(values)])
     runs = {"ABCD"[m]: {f"c{c:03d}": values[m, c] for c in cases} for m in order}
     shuffled = rank_models([case_table(runs)])
-    assert shuffled.rank.tolist() == found.rank[order].tolist()
-    assert shuffled.p_first == pytest.approx(found.p_first[order], abs=1e-12)
-    assert shuffled.kendall_tau == pytest.approx(found.kendall_tau, abs=1e-12)
+    assert shuffled.rank.tolist() == ranking.rank[order].tolist()
+    assert shuffled.p_first == pytest.approx(ranking.p_first[order], abs=1e-12)
+    assert shuffled.kendall_tau == pytest.approx(ranking.kendall_tau, abs=1e-12)
 
 
 @pytest.mark.parametrize("groups", [None, ["one"] * 6])
 def test_one_group_says_nothing_of_how_sure_a_rank_is(groups: list[str] | None) -> None:
     rows = [[0.8], [0.7]] if groups is None else [[0.8] * 6, [0.7] * 6]
-    found = rank_models([table(rows, groups)])
-    assert found.rank.tolist() == [1, 2]
-    assert np.isnan([*found.low, *found.high, *found.p_first, found.kendall_tau]).all()
+    ranking = rank_models([table(rows, groups)])
+    assert ranking.rank.tolist() == [1, 2]
+    assert np.isnan([*ranking.low, *ranking.high, *ranking.p_first, ranking.kendall_tau]).all()

@@ -26,19 +26,19 @@ def simulated(seeds: int, cases: int, draws: int, seed: int = 0) -> np.ndarray:
 
 
 def test_split_recovers_the_parts() -> None:
-    found = split_variance(simulated(100, 150, 4))
+    parts = split_variance(simulated(100, 150, 4))
     for name, sd in SDS.items():
-        assert getattr(found, name) == pytest.approx(sd, rel=0.15), name
-    assert (found.seeds, found.cases, found.draws, found.excluded) == (100, 150, 4, 0)
+        assert getattr(parts, name) == pytest.approx(sd, rel=0.15), name
+    assert (parts.seeds, parts.cases, parts.draws, parts.excluded) == (100, 150, 4, 0)
 
 
 def test_split_by_hand() -> None:
     # Cells 0, 2 for the first seed and 4, 6 for the second, two draws of cell +- 1: variance of draws 2.
     # Mean squares: interaction 0; seeds (means 1, 5) 2*2*8 = 32, so 32/4 = 8; cases (means 2, 4) 2*2*2 = 8, so 8/4 = 2.
     cells = np.array([[0.0, 2.0], [4.0, 6.0]])
-    found = split_variance(cells[:, :, None] + np.array([-1.0, 1.0]))
-    assert (found.seed, found.case) == pytest.approx((math.sqrt(8), math.sqrt(2)))
-    assert (found.seed_case, found.draw) == pytest.approx((0.0, math.sqrt(2)))
+    parts = split_variance(cells[:, :, None] + np.array([-1.0, 1.0]))
+    assert (parts.seed, parts.case) == pytest.approx((math.sqrt(8), math.sqrt(2)))
+    assert (parts.seed_case, parts.draw) == pytest.approx((0.0, math.sqrt(2)))
 
 
 def test_one_seed_or_one_draw_leave_parts_unknown() -> None:
@@ -64,10 +64,10 @@ def test_cases_with_undefined_values_are_excluded_from_the_split_and_counted() -
 
 def test_one_training_run_is_conditional_on_it() -> None:
     values = simulated(1, 40, 3)
-    found = headline(values)
-    assert found.condition == "conditional on one training run"
-    assert found.interval == mean_interval(values[0].mean(axis=1))
-    assert found.seed_means == pytest.approx((values.mean(),))
+    headlined = headline(values)
+    assert headlined.condition == "conditional on one training run"
+    assert headlined.interval == mean_interval(values[0].mean(axis=1))
+    assert headlined.seed_means == pytest.approx((values.mean(),))
 
 
 def test_headline_takes_seeds_into_account_and_never_pools() -> None:
@@ -137,9 +137,9 @@ def test_wrong_tables_are_refused(values: np.ndarray) -> None:
 def test_published_gains_are_false_with_known_probability(
     dataset: str, mean_a: float, mean_b: float, n: int, expected: float
 ) -> None:
-    found = false_claim(mean_a, mean_b, n, 100 * ASSUMED_SD[dataset])
-    assert round(found, 2) == expected
-    assert false_claim(mean_b, mean_a, n, 100 * ASSUMED_SD[dataset]) == pytest.approx(1 - found)
+    chance = false_claim(mean_a, mean_b, n, 100 * ASSUMED_SD[dataset])
+    assert round(chance, 2) == expected
+    assert false_claim(mean_b, mean_a, n, 100 * ASSUMED_SD[dataset]) == pytest.approx(1 - chance)
 
 
 def test_false_claim_is_the_posterior_of_a_paired_t_test() -> None:
@@ -164,8 +164,8 @@ def test_false_claim_without_cases_or_spread_is_undefined() -> None:
 def test_speed_ratio_by_hand_and_its_mirror() -> None:
     generator = np.random.default_rng(0)
     reference = generator.gamma(50, 0.02, 40)
-    found = speed_ratio(reference * 1.5, reference, paired=True)
-    assert found == pytest.approx((1.5, 1.5, 1.5))
+    ratio = speed_ratio(reference * 1.5, reference, paired=True)
+    assert ratio == pytest.approx((1.5, 1.5, 1.5))
     free, back = speed_ratio(reference * 1.5, reference), speed_ratio(reference, reference * 1.5)
     assert free.low < 1.5 < free.high
     assert back.value == pytest.approx(1 / 1.5)
@@ -181,14 +181,14 @@ def test_speed_ratio_is_that_of_scipys_bootstrap() -> None:
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    found = speed_ratio(now, reference)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=0.02)
+    ratio = speed_ratio(now, reference)
+    assert (ratio.low, ratio.high) == pytest.approx((expected.low, expected.high), rel=0.02)
 
 
 def test_no_round_is_dropped_and_one_has_no_interval() -> None:
     rounds = [1.0, 1.1, 1.2, 1.3, 1.4, 9.0]
-    found = speed_ratio(rounds, rounds[:5])
-    assert found.value == pytest.approx(1.25 / 1.2)
+    ratio = speed_ratio(rounds, rounds[:5])
+    assert ratio.value == pytest.approx(1.25 / 1.2)
     single = speed_ratio([2.0], [1.0])
     assert single.value == 2.0
     assert math.isnan(single.low)

@@ -149,9 +149,9 @@ def test_names_of_before_a_refactoring_are_todays() -> None:
     old = {"find": "bench.pairing.find_files", "read_masks": "bench.masks.predictions.PredictedMasks"}
     section = {"target": "baselines.predictions.predictions_segmenter", "options": {**old, "root": "os.system"}}
     today = compose_config(["method=predictions", "method.options.root=x"])["method"]
-    found = todays_names(section)
-    assert {key: found["options"][key] for key in old} == {key: today["options"][key] for key in old}
-    assert (found["target"], found["options"]["root"]) == (today["target"], "os.system")
+    renamed = todays_names(section)
+    assert {key: renamed["options"][key] for key in old} == {key: today["options"][key] for key in old}
+    assert (renamed["target"], renamed["options"]["root"]) == (today["target"], "os.system")
 
 
 def test_entry_points_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:

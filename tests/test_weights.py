@@ -45,8 +45,8 @@ def below(state: State, prefix: str) -> State:
 
 def lsun(state: State) -> State:
     """As `state`'s U-Net would be without the condition: four input channels."""
-    found = {name: tensor for name, tensor in state.items() if name.startswith(UNET)}
-    return found | {f"{UNET}input_blocks.0.0.weight": state[f"{UNET}input_blocks.0.0.weight"][:, :4].clone()}
+    by_name = {name: tensor for name, tensor in state.items() if name.startswith(UNET)}
+    return by_name | {f"{UNET}input_blocks.0.0.weight": state[f"{UNET}input_blocks.0.0.weight"][:, :4].clone()}
 
 
 # names
@@ -76,8 +76,8 @@ def test_paper_size_has_every_released_tensor() -> None:
         model = SDSeg(SDSegConfig(architecture=ARCHITECTURES["paper"]))
     counts = {"model.diffusion_model": 520, "model_ema": 522, "first_stage_model": 248, "cond_stage_model": 108}
     written = to_official(model)
-    found = {prefix: sum(name.startswith(f"{prefix}.") for name in written) for prefix in counts}
-    assert found == counts
+    by_name = {prefix: sum(name.startswith(f"{prefix}.") for name in written) for prefix in counts}
+    assert by_name == counts
     assert len(written) == sum(counts.values()) + 13
 
 

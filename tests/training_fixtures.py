@@ -103,9 +103,9 @@ def train_one(name: str, folder: Path) -> dict[str, Any]:
     forward = model.forward
 
     def recorded(*inputs: Any) -> Any:
-        found = forward(*inputs)
-        losses.append(float(found.total.detach()))
-        return found
+        output = forward(*inputs)
+        losses.append(float(output.total.detach()))
+        return output
 
     model.forward = recorded
     facts = train(model, train_data, val_data, recipe, folder / name, 0, "cpu")

@@ -23,10 +23,10 @@ class Golden(folder.GoldenFolder):
         """The tensors of a file whose names begin with `prefix`, without it."""
         if file not in self._files:
             self._files[file] = super().tensors(file)
-        found = {k.removeprefix(prefix): v for k, v in self._files[file].items() if k.startswith(prefix)}
-        if not found:
+        by_name = {k.removeprefix(prefix): v for k, v in self._files[file].items() if k.startswith(prefix)}
+        if not by_name:
             pytest.skip(f"{prefix}* is not in {file}.safetensors; name the whole golden data in SDSEG_GOLDEN")
-        return found
+        return by_name
 
     def official_state(self, config: str) -> dict[str, torch.Tensor]:
         """A complete procedural checkpoint under the released names."""

@@ -128,10 +128,10 @@ def test_evaluation_of_several_classes(tiny: Golden, multiclass_model: SDSeg) ->
         painted[masks] = label
     assert torch.equal(painted, values["eval_mc.labels"])
     answer = evaluate(tiny, multiclass_model, "eval_mc", slices)
-    found = (answer.mask * torch.tensor([1, 2, 3])[:, None, None]).sum(1)
+    total = (answer.mask * torch.tensor([1, 2, 3])[:, None, None]).sum(1)
     every = torch.cat([1 - answer.score.sum(1, keepdim=True), answer.score], dim=1).sort(dim=1).values
-    differs = found != values["eval_mc.pred"]
+    differs = total != values["eval_mc.pred"]
     log.info("eval_mc: %d pixels differ", int(differs.sum()))
     assert not bool((differs & (every[:, -1] - every[:, -2] > 1e-3)).any())
     for i in range(3):
-        check_overlap(found == i + 1, painted == i + 1, facts["dice"][i], facts["iou"][i])
+        check_overlap(total == i + 1, painted == i + 1, facts["dice"][i], facts["iou"][i])

@@ -51,10 +51,10 @@ def test_every_tensor_comes_back(fast: MedSegDiff) -> None:
 def test_v2_network(fast: MedSegDiff, item: str) -> None:
     values, limits = golden.tensors("net_v2_fast"), golden.tolerance
     t = {"tmix": [0, 999], "tfrac": [960.4, 19.6]}.get(item) or [int(item[1:])] * 2
-    found = fast.network(values["image"], values["x_t"], torch.tensor(t))
-    check(f"v2_fast {item} eps", found.eps, values[f"{item}/eps"], limits["net_eps_v"]["strict"])
-    check(f"v2_fast {item} v", found.v, values[f"{item}/v"], limits["net_eps_v"]["strict"])
-    check("v2_fast cal", found.cal, values["cal"], limits["net_cal"]["strict"])
+    net = fast.network(values["image"], values["x_t"], torch.tensor(t))
+    check(f"v2_fast {item} eps", net.eps, values[f"{item}/eps"], limits["net_eps_v"]["strict"])
+    check(f"v2_fast {item} v", net.v, values[f"{item}/v"], limits["net_eps_v"]["strict"])
+    check("v2_fast cal", net.cal, values["cal"], limits["net_cal"]["strict"])
 
 
 @pytest.mark.parametrize("variant", [pytest.param("plain", marks=LARGE), "amp"])
@@ -105,20 +105,20 @@ def test_losses_and_gradients_of_v2(learner: MedSegDiff, mode: str) -> None:
         medsegdiff_loss(*losses).total.backward()
         return to_official(learner, {n: p.grad for n, p in learner.network.named_parameters() if p.grad is not None})
 
-    found = {name: gradient.clone() for name, gradient in gradients().items()}
+    by_name = {name: gradient.clone() for name, gradient in gradients().items()}
     check_gradients(golden, tag, learner)
     written = {name: tensor.clone() for name, tensor in to_official(learner).items()}
     limit, rounded = golden.tolerance["grad_norms"], dict[str, torch.Tensor]()
     for name, wanted in values.items():
         if name.startswith(f"{tag}/grad/"):
             key, most = name.removeprefix(f"{tag}/grad/"), limit["rel"] * float(wanted.abs().max()) + limit["abs"]
-            if float((found[key] - wanted).abs().max()) > most:
+            if float((by_name[key] - wanted).abs().max()) > most:
                 # The first convolutions lie behind many batch norms: how far two ways to convolve are apart on this
                 # processor is what its rounding does to an element, and no element can be held to less.
                 with torch.backends.mkldnn.flags(enabled=False):
                     rounded = rounded or gradients()
-                most = max(most, 2 * float((found[key] - rounded[key]).abs().max()))
-            check(name, found[key], wanted, most)
+                most = max(most, 2 * float((by_name[key] - rounded[key]).abs().max()))
+            check(name, by_name[key], wanted, most)
     buffers = {n.removeprefix(f"{tag}/buffers/"): x for n, x in values.items() if n.startswith(f"{tag}/buffers/")}
     assert bool(buffers) == (mode != "eval")
     for name, wanted in buffers.items():

@@ -34,12 +34,12 @@ def check_network(model: MedSegDiff, values: dict[str, torch.Tensor], prefix: st
     """Noise, variance logit and calibrated map at one time."""
     image, x_t = golden.image("image", 1, 3, 256, 256), golden.input("x_t", 1, 1, 256, 256)
     with torch.no_grad():
-        found = model.network(image, x_t, torch.tensor([int(time[1:])]))
+        net = model.network(image, x_t, torch.tensor([int(time[1:])]))
     limits = golden.tolerance
     for name in ("eps", "v", "cal"):
         wanted = values.get(f"{prefix}{time}/{name}", values.get(name))
         limit = limits["net_cal" if name == "cal" else "net_eps_v"]["strict"]
-        check(f"{prefix}{time}/{name}", getattr(found, name)[..., ::3, ::3], wanted, limit)
+        check(f"{prefix}{time}/{name}", getattr(net, name)[..., ::3, ::3], wanted, limit)
 
 
 def check_training(model: MedSegDiff, tag: str, time: int) -> None:

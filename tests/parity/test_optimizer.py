@@ -19,11 +19,11 @@ RATES = {"official_warmup": PAPER, "constant_1e-3": Recipe(steps=3, batch_size=4
 
 
 def weights(model: SDSeg, unet_only: bool = False) -> dict[str, torch.Tensor]:
-    found = {UNET + n: t.clone() for n, t in official_unet(model, model.denoiser.unet.state_dict()).items()}
+    by_name = {UNET + n: t.clone() for n, t in official_unet(model, model.denoiser.unet.state_dict()).items()}
     if not unet_only:
         vision = official_vision(model, model.vision_encoder.state_dict())
-        found |= {f"cond_stage_model.{n}": t.clone() for n, t in vision.items()}
-    return found
+        by_name |= {f"cond_stage_model.{n}": t.clone() for n, t in vision.items()}
+    return by_name
 
 
 def check_norms(golden: Golden, item: str, kind: str, now: dict, start: dict, step: dict) -> None:

@@ -22,8 +22,8 @@ DIFF_UNET = golden_diff_unet.Golden()
 
 def values(protocol: Protocol, pair: Pair) -> dict[str, float]:
     names = [metric.name for metric in protocol.metrics]
-    found = protocol.values(pair, protocol.select(names))
-    return {name: mean_defined(units) for name, units in zip(names, found, strict=True)}
+    measured = protocol.values(pair, protocol.select(names))
+    return {name: mean_defined(units) for name, units in zip(names, measured, strict=True)}
 
 
 def drawn(rows: list, shape: list[int]) -> np.ndarray:
@@ -38,12 +38,12 @@ def test_sdseg(tiny: Golden) -> None:
     assert len(facts["dice_iou"]) == 18
     for entry in facts["dice_iou"]:
         pair = Pair(*(drawn(entry[key], entry["shape"]) for key in ("pred", "gt")))
-        found = values(protocol, pair)
-        assert found == {"Dice": entry["dice"], "IoU": entry["iou"]}, entry["name"]
-        planes += [found] if pair.reference.ndim == 2 else []
+        measured = values(protocol, pair)
+        assert measured == {"Dice": entry["dice"], "IoU": entry["iou"]}, entry["name"]
+        planes += [measured] if pair.reference.ndim == 2 else []
     for name, mean in (("Dice", "dice"), ("IoU", "iou")):
         expected = facts["dice_iou_mean_over_all_2d"][mean]
-        assert np.mean([found[name] for found in planes]) == pytest.approx(expected, abs=1e-15)
+        assert np.mean([measured[name] for measured in planes]) == pytest.approx(expected, abs=1e-15)
 
 
 def test_sdseg_on_its_evaluation_loop(tiny: Golden) -> None:
@@ -57,9 +57,9 @@ def test_sdseg_on_its_evaluation_loop(tiny: Golden) -> None:
         "eval_mc": [(classes["pred"] == label, classes["labels"] == label) for label in (1, 2, 3)],
     }
     for name, pairs_of in pairs.items():
-        found = [values(build_protocol("sdseg"), Pair(*pair)) for pair in pairs_of]
-        assert [value["Dice"] for value in found] == facts[name]["dice"], name
-        assert [value["IoU"] for value in found] == facts[name]["iou"], name
+        listed = [values(build_protocol("sdseg"), Pair(*pair)) for pair in pairs_of]
+        assert [value["Dice"] for value in listed] == facts[name]["dice"], name
+        assert [value["IoU"] for value in listed] == facts[name]["iou"], name
 
 
 def test_medsegdiff() -> None:
@@ -83,10 +83,10 @@ def test_medsegdiff() -> None:
 def test_medsegdiff_resizes_references(index: int) -> None:
     pairs, entry = MEDSEGDIFF.tensors("metric_pairs"), MEDSEGDIFF.json("metrics")["pairs_resize"][index]
     target = soft_target(pairs[f"resize{index}/target"].numpy()[None], 256)[0]
-    found = five_thresholds(pairs[f"resize{index}/pred"].numpy(), target)
+    means = five_thresholds(pairs[f"resize{index}/pred"].numpy(), target)
     limit = MEDSEGDIFF.tolerance["metrics"]
-    assert found.dice == pytest.approx(entry["antialias"]["dice"], abs=limit)
-    assert found.iou == pytest.approx(entry["antialias"]["iou"], abs=limit)
+    assert means.dice == pytest.approx(entry["antialias"]["dice"], abs=limit)
+    assert means.iou == pytest.approx(entry["antialias"]["iou"], abs=limit)
 
 
 @pytest.mark.parametrize(("name", "rule"), [("diff_unet", "test_rule"), ("diff_unet_validation", "train_rule")])
@@ -98,11 +98,11 @@ def test_diff_unet(name: str, rule: str) -> None:
         # The release brings its prediction to the reference's grid by nearest neighbour.
         grown = interpolate(predicted[None, None].float(), reference.shape, mode="nearest")[0, 0] > 0
         assert int(torch.count_nonzero(grown)) == entry["voxels_prediction_upsampled"]
-        found = values(protocol, Pair(grown.numpy(), reference.numpy(), (3.0, 0.8, 0.8)))
+        measured = values(protocol, Pair(grown.numpy(), reference.numpy(), (3.0, 0.8, 0.8)))
         expected = {k: math.nan if entry[rule][v] is None else entry[rule][v] for k, v in _KEYS.items()}
         limit = DIFF_UNET.tolerance["metrics"]
-        assert found == pytest.approx(expected, rel=0, abs=limit, nan_ok=True), entry["name"]
-        dices.append(found["Dice"])
+        assert measured == pytest.approx(expected, rel=0, abs=limit, nan_ok=True), entry["name"]
+        dices.append(measured["Dice"])
     if name == "diff_unet":
         assert np.mean(dices) == pytest.approx(facts["mean_over_pairs"]["test_rule_dice"], abs=1e-12)
 
