@@ -198,6 +198,14 @@ def _check_method(parsed: argparse.Namespace, overrides: list[str]) -> int:
     return RUN_FAILED if broken else DONE
 
 
+def _prepare(parsed: argparse.Namespace, _: list[str]) -> int:
+    from bench.command.prepare import prepare_folder
+
+    asked = (parsed.name, parsed.source, parsed.out, parsed.preprocessing, parsed.set, parsed.partial)
+    say("\n".join(prepare_folder(*asked)))
+    return DONE
+
+
 def _doctor(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.command.doctor import doctor_report
 
@@ -219,6 +227,7 @@ VERBS = {
     "gate": _gate,
     "list": _list,
     "check-method": _check_method,
+    "prepare": _prepare,
     "doctor": _doctor,
 }
 

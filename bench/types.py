@@ -19,7 +19,8 @@ class TaskSpec:
     """What a dataset tells a method.
 
     `image_size` is the in-plane size (H, W) a method works at; cases may be of any other size.
-    `intensity` is the range of native values (grey levels, HU) that maps to [-1, 1]; values beyond are clipped.
+    `intensity` is the range of native values (grey levels, HU) that maps to [-1, 1]; values beyond are clipped,
+    unless `clip` is False.
     `orientation` says how volumes are turned on reading, "" where they are taken as stored. `ranges`:
     what the values of images for training may be (`bench.datasets.intensity`), empty where that is not known.
     """
@@ -32,6 +33,7 @@ class TaskSpec:
     label_ids: tuple[tuple[int, ...], ...] = ()  # the values of each label in a label map; empty for a binary mask
     orientation: str = ""
     ranges: tuple[str, ...] = ()
+    clip: bool = True
 
     def facts(self) -> dict[str, Any]:
         """The task as plain values, for `config.yaml`."""

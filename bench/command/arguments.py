@@ -77,6 +77,7 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     what.add_argument("what", choices=LISTED, metavar="WHAT", help=", ".join(LISTED))
     check = add("check-method", "hold a method to its contract on tiny data, in seconds", _SEARCH)
     check.add_argument("name", metavar="NAME", help="a method, see sdseg list methods")
+    _add_prepare(add("prepare", "a raw download of one of the paper's data sets into cases that any method trains on"))
     doctor = add("doctor", "what this machine has, what is missing, how to get it")
     doctor.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     return parser
@@ -85,6 +86,18 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
 def _add_trust(verb: argparse.ArgumentParser) -> None:
     trusted = "run the code that the run's config.yaml names, whatever it is; without, only what is installed"
     verb.add_argument("--trust", action="store_true", help=trusted)
+
+
+def _add_prepare(prepare: argparse.ArgumentParser) -> None:
+    prepare.add_argument("name", metavar="NAME", help="cvc_clinicdb, kvasir_seg, refuge2, btcv, sts3d")
+    raw = "folder, zip or tar of the download, or mini: a small one of the same layout, drawn; default: download it"
+    prepare.add_argument("--source", type=Path, metavar="RAW", help=raw)
+    prepare.add_argument("--out", type=Path, required=True, metavar="DIR")
+    how = "native: original resolution and spacing; paper: what the released code of SDSeg does"
+    prepare.add_argument("--preprocessing", default="native", metavar="HOW", help=how)
+    option = "an option of paper: crop of refuge2, ct_window of btcv (released or test)"
+    prepare.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=option)
+    prepare.add_argument("--partial", action="store_true", help="allow fewer cases than were published")
 
 
 def _add_scoring(score: argparse.ArgumentParser) -> None:

@@ -71,6 +71,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "sdseg check-method mine hydra.searchpath=[conf_of_mine] method.options.width=16",
         "sdseg check-method mine hydra.searchpath=[conf_of_mine] dataset=folder dataset.root=DATA",
     ),
+    "prepare": (
+        "sdseg prepare cvc_clinicdb --source archive.zip --out data/cvc_clinicdb",
+        "sdseg prepare btcv --source RawData.zip --out data/btcv_paper --preprocessing paper",
+        "sdseg prepare refuge2 --source mini --out data/refuge2_mini",
+    ),
     "doctor": ("sdseg doctor", "sdseg doctor --runs runs"),
 }
 

@@ -51,6 +51,8 @@ class Folder:
     Raises InputError for a missing folder, unpaired files and bad options; `check` reads every file.
     """
 
+    _whole_groups = True  # no group may lie in two splits
+
     def __init__(
         self,
         root: str | Path,
@@ -77,12 +79,13 @@ class Folder:
         self._names = tuple(stated.labels or ())
         self._reading = MaskFiles(self.root / "masks", list(self._masks.values()), stated)
         if manifest is not None:
-            self._split_of, self._group_of = read_manifest(Path(manifest), self._images)
+            self._split_of, self._group_of = read_manifest(Path(manifest), self._images, self._whole_groups)
         if manifest is None or group_regex is not None:
             self._group_of = read_groups(self._images, regex=group_regex)
         if manifest is None:
             self._split_of = split_by_hash(self._group_of, split, seed)
-        check_groups(str(manifest or self.root), self._split_of, self._group_of)
+        if self._whole_groups:
+            check_groups(str(manifest or self.root), self._split_of, self._group_of)
         self._plane, self._channels, self._intensity = plane_size(image_size), channels, intensity
         self._resample, self._notes = resample, Notes()
 

@@ -15,10 +15,15 @@ _HALF = 0.5 - 1e-6
 
 
 def to_method_size(image: np.ndarray | torch.Tensor, spec: TaskSpec) -> torch.Tensor:
-    """Native image (C, *S) -> float32 (C, [D,] *spec.image_size) in [-1, 1]; depth is untouched."""
+    """Native image (C, *S) -> float32 (C, [D,] *spec.image_size) in [-1, 1], beyond it where the task does not clip.
+
+    Depth is untouched.
+    """
     low, high = spec.intensity
-    values = torch.as_tensor(image).float().clamp(low, high)
-    return resize((values - low) / (high - low) * 2 - 1, spec.image_size).clamp(-1, 1)
+    values = torch.as_tensor(image).float()
+    if not spec.clip:
+        return resize((values - low) / (high - low) * 2 - 1, spec.image_size)
+    return resize((values.clamp(low, high) - low) / (high - low) * 2 - 1, spec.image_size).clamp(-1, 1)
 
 
 def resample_mask(mask: np.ndarray | torch.Tensor, size: Sequence[int]) -> torch.Tensor:

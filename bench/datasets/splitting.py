@@ -78,8 +78,10 @@ def _take(groups: list[str], members: Mapping[str, list[str]], target: int, spar
     return taken
 
 
-def read_manifest(path: Path, known: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+def read_manifest(path: Path, known: Iterable[str], whole_groups: bool = True) -> tuple[dict[str, str], dict[str, str]]:
     """Split and group per case from a CSV with columns case, split and, if need be, group.
+
+    Without `whole_groups` a group may lie in several splits.
 
     Raises InputError naming the file for missing columns, cases without a row, rows without a case,
     repeated rows, unknown splits, and groups that lie in two splits.
@@ -90,7 +92,8 @@ def read_manifest(path: Path, known: Iterable[str]) -> tuple[dict[str, str], dic
     cases = rows["case"].tolist()
     split_of = dict(zip(cases, rows["split"], strict=True))
     group_of = dict(zip(cases, rows.get("group", rows["case"]), strict=True))
-    check_groups(str(path), split_of, group_of)
+    if whole_groups:
+        check_groups(str(path), split_of, group_of)
     return split_of, group_of
 
 

@@ -23,7 +23,7 @@ class MaskFiles:
 
     The first file that does not makes all of them be looked at, and what they hold together decides; `rule` does so
     right away, and so does the first file where nobody named the labels. After the last file the rule is that of the
-    whole folder in any case. `check` may refuse a decision.
+    whole folder in any case. `check` may refuse a decision. With a `rule` nothing is left to decide.
     """
 
     def __init__(
@@ -32,10 +32,11 @@ class MaskFiles:
         files: Sequence[Path],
         declared: Declared,
         check: Callable[[MaskRule, Levels], None] | None = None,
+        rule: MaskRule | None = None,
     ) -> None:
         self._where, self._files, self.declared, self._check = where, list(files), declared, check
         self._seen: dict[Path, Levels] = {}
-        self._rule: MaskRule | None = None
+        self._rule = rule
 
     @property
     def rule(self) -> MaskRule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ _AIR, _FAT, _MUSCLE, _BONE, _BOWEL = -1000.0, -100.0, 55.0, 380.0, 30.0
 
 
 @dataclass(frozen=True)
-class _Organ:
+class Organ:
     """An ellipsoid in body coordinates -1..1: head to foot, front to back, patient's right to left."""
 
     centre: tuple[float, float, float]
@@ -28,35 +28,39 @@ class _Organ:
 
 # Venous phase; radiological view, so that the liver lies on the left of the image.
 _ATLAS = {
-    "liver": _Organ((-0.35, -0.08, -0.42), (0.52, 0.52, 0.42), 0.22, 112.0),
-    "spleen": _Organ((-0.42, 0.25, 0.58), (0.32, 0.27, 0.17), 0.16, 125.0),
-    "kidney_left": _Organ((0.18, 0.38, 0.42), (0.34, 0.17, 0.15), 0.10, 165.0),
-    "kidney_right": _Organ((0.28, 0.38, -0.42), (0.34, 0.17, 0.15), 0.10, 165.0),
-    "aorta": _Organ((0.0, 0.22, 0.07), (9.0, 0.075, 0.06), 0.02, 150.0),
+    "liver": Organ((-0.35, -0.08, -0.42), (0.52, 0.52, 0.42), 0.22, 112.0),
+    "spleen": Organ((-0.42, 0.25, 0.58), (0.32, 0.27, 0.17), 0.16, 125.0),
+    "kidney_left": Organ((0.18, 0.38, 0.42), (0.34, 0.17, 0.15), 0.10, 165.0),
+    "kidney_right": Organ((0.28, 0.38, -0.42), (0.34, 0.17, 0.15), 0.10, 165.0),
+    "aorta": Organ((0.0, 0.22, 0.07), (9.0, 0.075, 0.06), 0.02, 150.0),
 }
 
 
 def draw_abdomen(
-    rng: np.random.Generator, shape: Sequence[int], spacing_mm: Sequence[float], absent_share: float
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+    absent_share: float,
+    atlas: Mapping[str, Organ] = _ATLAS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One volume: image (D, H, W) float32 in HU and reference (5, D, H, W) bool; labels never overlap.
+    """One volume: image (D, H, W) float32 in HU and reference (L, D, H, W) bool; labels never overlap.
 
-    Each organ but the aorta is absent with probability `absent_share` (removed, or outside the scan).
+    Each organ of the atlas but the aorta is absent with probability `absent_share` (removed, or outside the scan).
     """
     z, y, x, body = _body(rng, shape)
     image = _background(rng, z, y, x, body)
     wander = [_smooth(rng, shape, spacing_mm, 26.0) for _ in range(2)]
     ids = np.zeros(shape, dtype=np.uint8)
     # Small organs last, so that none is swallowed by the liver.
-    for number, name in enumerate(ORGANS, start=1):
+    for number, (name, organ) in enumerate(atlas.items(), start=1):
         present = rng.random() >= absent_share or name == "aorta"
-        inside = _inside(rng, _ATLAS[name], wander, z, y, x) & (body < 0.86)
-        level = _ATLAS[name].hounsfield + rng.normal(0, 14)
+        inside = _inside(rng, organ, wander, z, y, x) & (body < 0.86)
+        level = organ.hounsfield + rng.normal(0, 14)
         if present:
             ids[inside] = number
             image[inside] = level
             _texture(image, name, inside, rng, wander)
-    return _scanner(rng, image, spacing_mm), np.stack([ids == k for k in range(1, len(ORGANS) + 1)])
+    return _scanner(rng, image, spacing_mm), np.stack([ids == k for k in range(1, len(atlas) + 1)])
 
 
 def _body(rng: np.random.Generator, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
@@ -104,7 +108,7 @@ def _smooth(rng: np.random.Generator, shape: Sequence[int], spacing_mm: Sequence
 
 def _inside(
     rng: np.random.Generator,
-    organ: _Organ,
+    organ: Organ,
     wander: Sequence[np.ndarray],
     z: np.ndarray,
     y: np.ndarray,

@@ -1,0 +1,215 @@
+"""BTCV and STS-3D: volumes in NIfTI files, one for the image and one for the labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn.functional import interpolate
+
+from bench.datasets.benchmarks.benchmark import (
+    Benchmark,
+    Cut,
+    Download,
+    Options,
+    Preprocessing,
+    RawCase,
+    child_folders,
+    files_by_stem,
+    paired,
+)
+from bench.datasets.formats import NIFTI, decode, stored_volume
+from bench.datasets.grids import Onto
+from bench.datasets.manifests import manifest
+from bench.errors import InputError
+
+_SIZE = 256
+_TRAIN_HU, _TEST_HU = (-175.0, 250.0), (-125.0, 275.0)
+_TEETH_HU = (-100.0, 1100.0)  # window width 1200, level 500
+_SPECK = 64  # voxels: smaller pieces of a training label are removed, as released
+
+ORGANS = (
+    "spleen",
+    "right_kidney",
+    "left_kidney",
+    "gallbladder",
+    "oesophagus",
+    "liver",
+    "stomach",
+    "aorta",
+    "inferior_vena_cava",
+    "portal_splenic_vein",
+    "pancreas",
+    "right_adrenal",
+    "left_adrenal",
+)
+_EIGHT = (1, 2, 3, 4, 6, 7, 8, 11)  # the organs of TransUNet's lists
+
+
+def find_volumes(root: Path, folders: tuple[str, str], pattern: str, known: Sequence[str], title: str) -> list[RawCase]:
+    """The cases of the first folder that holds both sub-folders; `pattern` has a case's number in its files' names."""
+    homes = child_folders(root, folders)
+    if not homes:
+        raise InputError(f"{root}: no folder with {folders[0]}/ and {folders[1]}/; give the download of {title}")
+    images, masks = ({_number(pattern, p): p for p in _volumes(homes[0] / name, pattern)} for name in folders)
+    strangers = sorted(set(images) - set(known))
+    if strangers:
+        raise InputError(f"{images[strangers[0]]}: no labelled case of {title}; remove it")
+    return [RawCase(name, name, image, mask) for name, (image, mask) in paired(images, masks, homes[0]).items()]
+
+
+def _volumes(folder: Path, pattern: str) -> list[Path]:
+    files = files_by_stem(folder, NIFTI)
+    for stem, path in files.items():
+        if not re.fullmatch(pattern, stem):
+            raise InputError(f"{path}: a name that the data set does not have; rename or remove it")
+    return list(files.values())
+
+
+def _number(pattern: str, path: Path) -> str:
+    match = re.match(pattern, path.name)
+    return match.group(1) if match else ""
+
+
+def _checked(case: RawCase, most: int) -> tuple[np.ndarray, np.ndarray, tuple[float, ...] | None]:
+    """Image and ids (D, H, W) in one orientation and the spacing; InputError where the two disagree."""
+    picture = decode(case.image)
+    if len(picture.values) != 1 or picture.values.ndim != 4:
+        raise InputError(f"{case.image}: shape {picture.values.shape}, expected one volume")
+    if not np.isfinite(picture.values).all():
+        raise InputError(f"{case.image}: holds NaN or infinity; replace the file")
+    labels = decode(case.mask, onto=Onto(picture.grid, f"its image {case.image.name}")).values
+    if labels.shape != picture.values.shape:
+        raise InputError(f"{case.mask}: shape {labels.shape[1:]}, its image {picture.values.shape[1:]}; replace one")
+    strangers = [v for v in np.unique(labels).tolist() if v != int(v) or not 0 <= v <= most]
+    if strangers:
+        raise InputError(f"{case.mask}: holds the label {strangers[0]:g}, which the data set does not have")
+    if not labels.any():
+        raise InputError(f"{case.mask}: every voxel is background; replace the file")
+    return picture.values[0], labels[0].astype(np.uint8), picture.spacing_mm
+
+
+def _as_released(case: RawCase) -> tuple[np.ndarray, np.ndarray]:
+    """Values and ids as the release's loaders index them: (Z, X, Y) of the stored (X, Y, Z), nothing turned."""
+    image, labels = (stored_volume(path).transpose(2, 0, 1) for path in (case.image, case.mask))
+    return image.astype(np.float32), labels.astype(np.uint8)
+
+
+def _zoomed(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """256 x 256 by scipy's zoom, whose grid joins the corner pixels' centres."""
+    factors = (1, _SIZE / image.shape[1], _SIZE / image.shape[2])
+    return ndimage.zoom(image, factors, order=1), ndimage.zoom(ids, factors, order=0)
+
+
+def _half_pixel(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """256 x 256 on the grid of OpenCV: bilinear without smoothing, ids by nearest."""
+    size = (_SIZE, _SIZE)
+    small = interpolate(torch.from_numpy(image)[None], size, mode="bilinear", align_corners=False)[0].numpy()
+    return small, interpolate(torch.from_numpy(ids)[None].float(), size, mode="nearest")[0].numpy().astype(np.uint8)
+
+
+def _min_max(image: np.ndarray) -> np.ndarray:
+    low, high = float(image.min()), float(image.max())
+    return (image - low) / max(high - low, 1e-6) * 2 - 1
+
+
+def _in_plane(spacing_mm: tuple[float, ...] | None, shape: tuple[int, ...]) -> tuple[float, ...] | None:
+    if spacing_mm is None:
+        return None
+    depth, height, width = spacing_mm
+    # stored (X, Y): the released order has X first
+    return depth, width * shape[1] / _SIZE, height * shape[2] / _SIZE
+
+
+def _is_test(name: str, split: str, case: RawCase) -> bool:
+    return dict(zip(*(manifest(name, split)[c] for c in ("case", "split")), strict=True))[case.id] == "test"
+
+
+def _cut_btcv(case: RawCase, preprocessing: Preprocessing, options: Options) -> Cut:
+    values, _, spacing = _checked(case, len(ORGANS))
+    if preprocessing == "native":
+        return Cut(case.image, case.mask)
+    if not ((lowest := float(values.min())) < _TEST_HU[0]):
+        raise InputError(f"{case.image}: no value below {_TEST_HU[0]:g} (lowest {lowest:g}), so these are not HU")
+    image, ids = _as_released(case)
+    shape = image.shape
+    if options["ct_window"] == "released" and not _is_test("btcv", "transunet_18_12", case):
+        window, grid = _TRAIN_HU, "half-pixel"
+        image, ids = _half_pixel((image.clip(*window) + 125) / 200 - 1, ids)
+    else:
+        window, grid = _TEST_HU, "end-point"
+        image, ids = _zoomed(_min_max(image.clip(*window)), ids)
+    return Cut(image, ids, _in_plane(spacing, shape), {"window_hu": list(window), "grid": grid})
+
+
+def _cut_sts3d(case: RawCase, preprocessing: Preprocessing, options: Options) -> Cut:
+    _, _, spacing = _checked(case, 1)
+    if preprocessing == "native":
+        return Cut(case.image, case.mask)
+    image, ids = _as_released(case)
+    shape, cleaned = image.shape, not _is_test("sts3d", "9_3", case)
+    if cleaned:
+        ids = _without_specks(ids)
+    image, ids = _zoomed(_min_max(image.clip(*_TEETH_HU)), ids)
+    facts = {"window_hu": list(_TEETH_HU), "grid": "end-point", "label_cleaned": cleaned}
+    return Cut(image, ids, _in_plane(spacing, shape), facts)
+
+
+def _without_specks(ids: np.ndarray) -> np.ndarray:
+    pieces, _ = ndimage.label(ids, structure=np.ones((3, 3, 3)))
+    small = np.bincount(pieces.ravel()) < _SPECK
+    return np.where(small[pieces], 0, ids).astype(np.uint8)
+
+
+def _find_btcv(root: Path) -> list[RawCase]:
+    """`img/imgXXXX.nii.gz` and `label/labelXXXX.nii.gz` of RawData/Training."""
+    known = list(manifest("btcv", "transunet_18_12")["case"])
+    return find_volumes(root, ("img", "label"), r"(?:img|label)(\d{4})", known, "BTCV")
+
+
+def _find_sts3d(root: Path) -> list[RawCase]:
+    """`image/Teeth_XXXX_0000.nii.gz` and the same below `label/`."""
+    known = list(manifest("sts3d", "9_3")["case"])
+    return find_volumes(root, ("image", "label"), r"Teeth_(\d{4})(?:_0000)?", known, "STS-3D")
+
+
+BTCV = Benchmark(
+    name="btcv",
+    title="BTCV: 30 abdominal CT volumes with 13 organs",
+    download=Download(
+        page="https://www.synapse.org/Synapse:syn3193805 (account and terms of use)",
+        files="Abdomen/RawData.zip, about 1.5 GB; Training/img and Training/label of 30 volumes are read",
+    ),
+    published=30,
+    find=_find_btcv,
+    cut=_cut_btcv,
+    targets={
+        "merged13": {"organs": tuple(range(1, 14))},
+        "merged8": {"organs": _EIGHT},
+        "organs13": {name: (number,) for number, name in enumerate(ORGANS, 1)},
+        "organs8": {ORGANS[number - 1]: (number,) for number in _EIGHT},
+    },
+    intensity={"native": (-175.0, 250.0), "paper": (-1.0, 1.0)},
+    channels=1,
+    dims=3,
+    options={"ct_window": "released"},  # or "test": the window and grid of the test volumes for all
+)
+STS3D = Benchmark(
+    name="sts3d",
+    title="STS-3D (2023): 12 dental volumes with teeth",
+    download=Download(
+        page="https://toothfairychallenges.github.io and https://zenodo.org (STS 2023; registration)",
+        files="labelled.zip: labelled/image and labelled/label of 12 volumes",
+    ),
+    published=12,
+    find=_find_sts3d,
+    cut=_cut_sts3d,
+    targets={"teeth": {"teeth": (1,)}},
+    intensity={"native": _TEETH_HU, "paper": (-1.0, 1.0)},
+    channels=1,
+    dims=3,
+)
