@@ -24,9 +24,9 @@ def prepare_folder(
     else:
         check_apart(out, source)
         options = _options(settings)
-    with locked(out):
+    with locked(out, below=True):
         if source == MINI:
-            source, partial = write_mini(name, out / RAW), True
+            source, partial = write_mini(name, out / RAW / "mini"), True
         info = prepare(name, source, out, preprocessing, options, partial)
     return _said(info, out)
 

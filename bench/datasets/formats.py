@@ -16,7 +16,7 @@ import numpy as np
 from bench.datasets.foreign import FOREIGN, decode_foreign, files_of
 from bench.datasets.grids import Onto, on_grid
 from bench.datasets.limits import UnfitError
-from bench.datasets.nifti import decode_nifti, nifti_grid, stored_nifti
+from bench.datasets.nifti import decode_nifti, nifti_grid
 from bench.datasets.raster import decode_picture, decode_tiff, is_displayed_turned
 from bench.errors import InputError
 from bench.picture import Grid, Picture
@@ -57,12 +57,6 @@ def _decode(path: Path, suffix: str, channels: int, indexed: bool) -> Picture:
         # A map is refused where the file is shorter than its header says, before anything is allocated.
         return Picture(_channels_first(np.array(np.load(path, mmap_mode="r", allow_pickle=False)), channels))
     return decode_tiff(path, indexed) if suffix in TIFF else decode_picture(path, indexed)
-
-
-def stored_volume(path: Path) -> np.ndarray:
-    """Values (X, Y, Z) of a NIfTI file as they are stored; raises InputError naming the file as `decode` does."""
-    with _named(path):
-        return stored_nifti(path)
 
 
 def grid_of(path: Path) -> Grid | None:

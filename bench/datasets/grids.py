@@ -21,7 +21,7 @@ _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 
 class Onto(NamedTuple):
-    """The grid of the file that another one belongs to, what that file is called, and the option that resamples.
+    """The grid of the file that another one belongs to, what that file is called, and the option that resamples or "".
 
     `fill` is the value outside of a resampled file; `smooth` interpolates linearly instead of by nearest neighbour.
     """
@@ -49,7 +49,8 @@ def on_grid(picture: Picture, path: Path, onto: Onto) -> Picture:
     if len(own.grid.shape) != len(onto.grid.shape):
         raise InputError(f"{path}: {difference}; {remedy}")
     if not onto.resample:
-        raise InputError(f"{path}: {difference}; {remedy}, or give {onto.option} to have it resampled")
+        option = f", or give {onto.option} to have it resampled" if onto.option else ""
+        raise InputError(f"{path}: {difference}; {remedy}{option}")
     how = "linearly" if onto.smooth else "by nearest neighbour"
     note(f"{difference}; resampled {how}", path)
     return _resampled(own, onto)

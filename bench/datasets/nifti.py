@@ -42,14 +42,6 @@ def decode_nifti(path: Path) -> Picture:
     return Picture(values, grid.spacing_mm, grid.affine, turn=grid.turn)
 
 
-def stored_nifti(path: Path) -> np.ndarray:
-    """Values (X, Y, Z) in the order in which they are stored, nothing turned; otherwise as `decode_nifti`."""
-    with _opened(path) as (image, stream):
-        values = _plain(image)
-        _read_on(stream)
-    return values.reshape(_shape4(values.shape)[:3])
-
-
 def nifti_grid(path: Path) -> Grid:
     """Where a file's values lie when it is read, from its header alone."""
     with _opened(path) as (image, _):

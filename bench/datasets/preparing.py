@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,7 +26,7 @@ from bench.datasets.manifests import manifest, manifest_digest, manifests, restr
 from bench.datasets.sheet import write_sheet
 from bench.datasets.source import fetch, raw_folder
 from bench.datasets.splitting import SPLITS
-from bench.errors import InputError
+from bench.errors import InputError, RunError
 from bench.files import atomic_path, sha256_of, write_json
 
 INFO = "dataset.json"
@@ -51,18 +52,49 @@ def prepare(
     benchmark = known(name)
     key = _key(benchmark, preprocessing, options or {})
     done = _journal(out, key)
-    root = raw_folder(_downloaded(benchmark, out) if source is None else source, out / RAW)
+    source = _downloaded(benchmark, out) if source is None else source
+    root = raw_folder(source, out / RAW / "archive")
+    with _named(source, root):
+        cases = _cases(benchmark, root, partial)
+        if not done:
+            with atomic_path(out / _JOURNAL) as part:
+                part.write_text(json.dumps(key) + "\n", encoding="utf-8")
+        written = {}
+        for number, case in enumerate(cases, 1):
+            written[case.id] = _prepared(case, benchmark, key, out, done.get(case.id))
+            progress.report(f"preparing {name}", number, len(cases))
+    return _finish(out, benchmark, key, written)
+
+
+@contextmanager
+def _named(source: Path, root: Path) -> Iterator[None]:
+    """Errors name the archive that a file came from, and a file or folder that the system refuses to read."""
+    try:
+        yield
+    except InputError as error:
+        if root == source:
+            raise
+        raise InputError(
+            str(error).replace(f"{root}{os.sep}", f"{source}: ").replace(str(root), str(source))
+        ) from error
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise InputError(f"{error.filename}: {error.strerror}; make it readable, or replace it") from error
+
+
+def _cases(benchmark: Benchmark, root: Path, partial: bool) -> list[RawCase]:
     cases = benchmark.find(root)
     if not cases or (len(cases) < benchmark.published and not partial):
         raise InputError(
-            f"{root}: {len(cases)} of the {benchmark.published} cases of {name}; complete the download, or give "
-            "--partial to prepare those that are there"
+            f"{root}: {len(cases)} of the {benchmark.published} cases of {benchmark.name}; complete the download, or "
+            "give --partial to prepare those that are there"
         )
-    written = {}
-    for number, case in enumerate(cases, 1):
-        written[case.id] = _prepared(case, benchmark, key, out, done.get(case.id))
-        progress.report(f"preparing {name}", number, len(cases))
-    return _finish(out, benchmark, key, written)
+    known = set(manifest(benchmark.name, manifests(benchmark.name)[0])["case"])
+    for case in cases:
+        if case.id not in known:
+            raise InputError(f"{case.image}: no labelled case of {benchmark.title}; remove it")
+    return cases
 
 
 def known(name: str) -> Benchmark:
@@ -79,6 +111,10 @@ def _key(benchmark: Benchmark, preprocessing: str, options: Mapping[str, Any]) -
     if strangers:
         has = ", ".join(benchmark.options) or "none"
         raise InputError(f"--set {strangers[0]}: {benchmark.name} has no such option; it has {has}")
+    for name, value in options.items():
+        usual = benchmark.options[name]
+        if preprocessing != "paper" or type(value) is not type(usual) or value == 0:
+            raise InputError(f"--set {name}={value}: expected a value such as {usual}, with --preprocessing paper")
     chosen = {**benchmark.options, **options} if preprocessing == "paper" else {}
     stated = {"name": benchmark.name, "version": benchmark.version, "preprocessing": preprocessing}
     return {**stated, "options": chosen}
@@ -88,20 +124,19 @@ def _downloaded(benchmark: Benchmark, out: Path) -> Path:
     download = benchmark.download
     if download.url is None:
         raise InputError(
-            f"{benchmark.name}: get {download.files} from {download.page}, then give --source FILE_OR_FOLDER"
+            f"{benchmark.name}: needs an account; get {download.files} from {download.page}, then give --source "
+            "FILE_OR_FOLDER"
         )
     return fetch(download.url, out / _DOWNLOADS / download.url.rsplit("/", 1)[-1], download.sha256)
 
 
 def _journal(out: Path, key: Mapping[str, Any]) -> dict[str, Any]:
-    """The cases that an interrupted or finished call left in `out`; makes the folder."""
+    """The cases that an interrupted or finished call left in `out`."""
     found = out / INFO if (out / INFO).is_file() else out / _JOURNAL
     if not found.is_file():
         strangers = sorted(p for p in out.iterdir() if not p.name.startswith(".")) if out.exists() else []
         if strangers:
             raise InputError(f"{out}: holds {strangers[0].name}; give --out an empty or a new folder")
-        with atomic_path(out / _JOURNAL) as part:
-            part.write_text(json.dumps(key) + "\n", encoding="utf-8")
         return {}
     try:
         text = found.read_text(encoding="utf-8")
@@ -110,7 +145,7 @@ def _journal(out: Path, key: Mapping[str, Any]) -> dict[str, Any]:
         cases = rows[0]["cases"] if found.name == INFO else {row["id"]: row for row in rows[1:]}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{found}: cannot be read; delete the folder {out} to prepare it again") from error
-    if before != dict(key):
+    if cases and before != dict(key):
         raise InputError(f"{out}: holds {_said(before)}, not {_said(key)}; give another --out, or delete it")
     return cases
 
@@ -120,7 +155,7 @@ def _rows(text: str) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except ValueError:  # cut short by a kill
-            return
+            continue
 
 
 def _said(key: Mapping[str, Any]) -> str:
@@ -132,25 +167,25 @@ def _prepared(
     case: RawCase, benchmark: Benchmark, key: Mapping[str, Any], out: Path, done: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The row of a case in `dataset.json`; the case is written unless it is there from the same raw files."""
-    raw = {"image": sha256_of_raw(case.image), "mask": sha256_of_raw(case.mask)}
-    if done and done["raw"] == raw and all(_is_whole(out, done[what]) for what in ("image", "mask")):
+    raw = {"image": sha256_of(case.image), "mask": sha256_of(case.mask)}
+    if done and done.get("raw") == raw and all(_is_whole(out, done[what]) for what in ("image", "mask")):
         return {name: value for name, value in done.items() if name != "id"}
     cut = benchmark.cut(case, key["preprocessing"], key["options"])
     files = {"image": _write(cut, "images", case, out), "mask": _write(cut, "masks", case, out)}
     row = {"group": case.group, "raw": raw, **files, **({"facts": dict(cut.facts)} if cut.facts else {})}
-    with (out / _JOURNAL).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"id": case.id, **row}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    _append(out / _JOURNAL, {"id": case.id, **row})
     return row
 
 
-def sha256_of_raw(path: Path) -> str:
-    """sha256 of a raw file; raises InputError where it cannot be read."""
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    """A line of its own, also after one that a kill or a full disk cut short."""
     try:
-        return sha256_of(path)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(row))
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); make it readable, or replace it") from error
+        raise RunError(f"{path}: {error.strerror}; make room there, then the same command goes on") from error
 
 
 def _is_whole(out: Path, file: Mapping[str, str]) -> bool:
@@ -224,7 +259,7 @@ def _remove_others(out: Path, written: Mapping[str, Any]) -> None:
     ours = {out / row[what]["path"] for row in written.values() for what in ("image", "mask")}
     for folder in ("images", "masks"):
         for path in (out / folder).iterdir():
-            if path not in ours:
+            if path not in ours and path.is_file():
                 path.unlink()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.datasets.formats import Picture, decode, format_suffix
+from bench.datasets.formats import Picture, decode, format_suffix, is_turned
+from bench.datasets.source import archives_in
 from bench.errors import InputError
 
 Preprocessing = Literal["native", "paper"]
 Options = Mapping[str, Any]
 _CUT = 128  # masks of photographs: grey levels above it are the label
+_COLOUR = 16  # levels by which JPEG may take the channels of a grey mask apart
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,33 @@ class Benchmark:
     version: int = 1  # raise it with any change that alters a prepared file
 
 
-def child_folders(root: Path, names: Sequence[str]) -> list[Path]:
-    """The folders at or below `root` that hold sub-folders of all these names, the nearest first."""
-    every = [root, *sorted((p for p in root.rglob("*") if p.is_dir()), key=lambda p: (len(p.parts), str(p)))]
-    return [folder for folder in every if all((folder / name).is_dir() for name in names)]
+def child_folders(root: Path, names: Sequence[str], title: str) -> list[Path]:
+    """The folders at or below `root` that hold sub-folders of all these names, the nearest first.
+
+    Raises InputError where there is none, OSError for a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    homes = []
+    for folder, below, _ in os.walk(root, onerror=refuse):
+        below[:] = [name for name in below if name != "__MACOSX" and not name.startswith(".")]
+        if all((Path(folder) / name).is_dir() for name in names):
+            homes.append(Path(folder))
+    if homes:
+        return sorted(homes, key=lambda path: (len(path.parts), str(path)))
+    packed = archives_in(root)
+    remedy = f"unpack {packed[0]} and give its folder" if packed else f"give the download of {title}"
+    raise InputError(f"{root}: no folder with {'/ and '.join(names)}/ in it; {remedy}")
+
+
+def only_folder(root: Path, names: Sequence[str], title: str) -> Path:
+    """The one folder of `child_folders`; raises InputError for a second copy of the data set too."""
+    home, *others = child_folders(root, names, title)
+    if others:
+        raise InputError(f"{others[0]}: a second copy beside {home}; remove one of them, or give one as --source")
+    return home
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
@@ -120,8 +146,8 @@ def in_order(name: str) -> tuple[int, str]:
 def photograph(path: Path) -> np.ndarray:
     """A picture (3, H, W) uint8, turned as it is displayed; raises InputError naming a file that is none."""
     values = decode(path, 3).values
-    if values.dtype != np.uint8 or len(values) not in (1, 3, 4):
-        raise InputError(f"{path}: {values.dtype} of {len(values)} channels, expected 8 bits in grey or RGB")
+    if values.dtype != np.uint8 or values.ndim != 3 or len(values) not in (1, 3, 4):
+        raise InputError(f"{path}: {values.dtype} of shape {values.shape}, not 8 bits in grey or RGB; replace the file")
     return np.ascontiguousarray(np.broadcast_to(values, (3, *values.shape[1:])) if len(values) == 1 else values[:3])
 
 
@@ -129,21 +155,29 @@ def grey(path: Path) -> np.ndarray:
     """The grey levels (H, W) of a mask's file; raises InputError naming one that holds colours."""
     picture: Picture = decode(path, 1, indexed=False)
     values = picture.values[:3]
-    if values.dtype != np.uint8 or (len(values) == 3 and np.ptp(values.astype(int), axis=0).max() > 16):
-        raise InputError(f"{path}: a mask in colours or of {values.dtype}; expected grey levels of 8 bits")
+    if values.dtype != np.uint8 or values.ndim != 3:
+        raise InputError(f"{path}: {values.dtype} of shape {values.shape}, not grey levels of 8 bits; replace the file")
+    if len(values) == 3 and np.ptp(values.astype(int), axis=0).max() > _COLOUR:
+        raise InputError(f"{path}: a mask in colours, not in grey levels; replace the file")
     return values[0]
 
 
 def binary(path: Path) -> np.ndarray:
-    """The label of a black and white mask (H, W) bool: grey levels above 128, since JPEG leaves some between."""
+    """The label of a black and white mask (H, W) bool: grey levels above 128, since JPEG leaves some between.
+
+    Raises InputError naming a file without any: every picture of these data sets shows something.
+    """
     values = grey(path)
-    if 0 < values.max() <= _CUT:
-        raise InputError(f"{path}: its largest grey level is {values.max()}, expected black and white (0 and 255)")
+    if values.max() <= _CUT:
+        raise InputError(f"{path}: no label in it, its largest grey level is {values.max()} of 255; replace the file")
     return values > _CUT
 
 
-def same_size(image: np.ndarray, mask: np.ndarray, case: RawCase) -> None:
-    """Raises InputError where a mask has not the size of its image."""
+def same_view(image: np.ndarray, mask: np.ndarray, case: RawCase) -> None:
+    """Raises InputError where a mask has not the size of its image, or only one of them is turned by an EXIF tag."""
+    turned, upright = (case.image, case.mask) if is_turned(case.image) else (case.mask, case.image)
+    if is_turned(turned) != is_turned(upright):
+        raise InputError(f"{turned}: turned by its EXIF tag, but not {upright.name}; save both upright")
     if image.shape[-mask.ndim :] != mask.shape:
         sizes = (" x ".join(map(str, shape)) for shape in (mask.shape, image.shape[-mask.ndim :]))
         raise InputError("{}: {}, its image {}; replace one of them".format(case.mask, *sizes))

@@ -17,9 +17,10 @@ from bench.datasets.benchmarks.benchmark import (
     RawCase,
     binary,
     child_folders,
+    only_folder,
     paired_files,
     photograph,
-    same_size,
+    same_view,
 )
 from bench.datasets.manifests.sequences import cvc_sequence
 from bench.errors import InputError
@@ -38,7 +39,7 @@ def resized(image: np.ndarray, mask: np.ndarray, resample: Image.Resampling) -> 
 
 def _cut(case: RawCase, preprocessing: Preprocessing, resample: Image.Resampling) -> Cut:
     image, mask = photograph(case.image), binary(case.mask).astype(np.uint8)
-    same_size(image, mask, case)
+    same_view(image, mask, case)
     if preprocessing == "native":
         return Cut(case.image, mask)
     return Cut(*resized(image, mask, resample))
@@ -54,21 +55,28 @@ def _cut_kvasir(case: RawCase, preprocessing: Preprocessing, options: Options) -
 
 def _find_cvc(root: Path) -> list[RawCase]:
     """`Original/` and `Ground Truth/` of PNG or TIFF files, alone or as the twins `PNG/` and `TIF/`."""
-    folders = child_folders(root, ("Original", "Ground Truth"))
-    if not folders:
-        raise InputError(f"{root}: no folder with Original/ and 'Ground Truth/'; give the CVC-ClinicDB download")
-    kept = next((folder for folder in folders if folder.name.upper() == "PNG"), folders[0])
-    pairs = paired_files(kept, ("Original", "Ground Truth"), (".png", ".tif", ".tiff"))
+    names = ("Original", "Ground Truth")
+    homes = child_folders(root, names, "CVC-ClinicDB")
+    if sorted(folder.name.upper() for folder in homes) != ["PNG", "TIF"]:
+        homes = [only_folder(root, names, "CVC-ClinicDB")]
+    homes.sort(key=lambda folder: folder.name.upper())
+    pairs, *twins = (paired_files(folder, names, (".png", ".tif", ".tiff")) for folder in homes)
+    for twin in twins:
+        for name in pairs.keys() ^ twin.keys():
+            lone, _ = pairs.get(name) or twin[name]
+            raise InputError(f"{lone}: not there as both PNG and TIF; complete the download, or remove one of the two")
     stated = _metadata(next(iter(sorted(root.rglob("metadata.csv"))), None))
     return [RawCase(name, _sequence(name, image, stated), image, mask) for name, (image, mask) in pairs.items()]
 
 
 def _sequence(name: str, image: Path, stated: dict[str, int]) -> str:
     if not name.isdecimal() or not 1 <= int(name) <= 612:
-        raise InputError(f"{image}: no frame of CVC-ClinicDB, which are called 1 to 612")
+        raise InputError(f"{image}: no frame of CVC-ClinicDB, which are called 1 to 612; remove it")
     group = cvc_sequence(name)
     if name in stated and stated[name] != int(group.rpartition("-")[2]):
-        raise InputError(f"metadata.csv: frame {name} in sequence {stated[name]}, known as {group}; not the data set")
+        raise InputError(
+            f"{image}: metadata.csv has frame {name} in sequence {stated[name]}, known as {group}; correct that file"
+        )
     return group
 
 
@@ -76,20 +84,19 @@ def _metadata(path: Path | None) -> dict[str, int]:
     """The sequence of each frame where the download says it."""
     if path is None:
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     try:
-        return {Path(row["png_image_path"]).stem: int(row["sequence_id"]) for row in rows}
-    except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: expected the columns sequence_id and png_image_path ({error})") from error
+        with path.open(encoding="utf-8", newline="") as file:
+            return {Path(row["png_image_path"]).stem: int(row["sequence_id"]) for row in csv.DictReader(file)}
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{path}: no table with the columns sequence_id and png_image_path ({error}); replace or delete it"
+        ) from error
 
 
 def _find_kvasir(root: Path) -> list[RawCase]:
     """`images/` and `masks/` of JPEG files."""
-    folders = child_folders(root, ("images", "masks"))
-    if not folders:
-        raise InputError(f"{root}: no folder with images/ and masks/; give the Kvasir-SEG download")
-    pairs = paired_files(folders[0], ("images", "masks"), (".jpg", ".jpeg"))
+    home = only_folder(root, ("images", "masks"), "Kvasir-SEG")
+    pairs = paired_files(home, ("images", "masks"), (".jpg", ".jpeg"))
     return [RawCase(name, name, image, mask) for name, (image, mask) in pairs.items()]
 
 

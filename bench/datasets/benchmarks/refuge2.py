@@ -18,7 +18,7 @@ from bench.datasets.benchmarks.benchmark import (
     grey,
     paired_files,
     photograph,
-    same_size,
+    same_view,
 )
 from bench.datasets.benchmarks.polyps import resized
 from bench.errors import InputError
@@ -29,11 +29,8 @@ RIM_ID, CUP_ID = 1, 2  # ids as they are written
 
 def _find(root: Path) -> list[RawCase]:
     """`{train,val,test}/images/*.jpg` with `mask/*.bmp` or `*.png` beside them."""
-    folders = child_folders(root, ("images", "mask"))
-    if not folders:
-        raise InputError(f"{root}: no folders with images/ and mask/, such as train/; give the REFUGE2 download")
     cases: dict[str, RawCase] = {}
-    for folder in folders:
+    for folder in child_folders(root, ("images", "mask"), "REFUGE2"):
         pairs = paired_files(folder, ("images", "mask"), (".jpg", ".jpeg", ".bmp", ".png"))
         for name, (image, mask) in pairs.items():
             if name in cases:
@@ -44,12 +41,15 @@ def _find(root: Path) -> list[RawCase]:
 
 def coded(levels: np.ndarray, path: Path) -> np.ndarray:
     """Ids (H, W) of a mask's grey levels: 1 the rim of the disc, 2 the cup; InputError for another coding."""
+    edge = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    if (edge == _CUP).mean() > 0.5:
+        raise InputError(f"{path}: its edge is 0, the level of the cup, so its coding is inverted; save 255 minus it")
     strangers = sorted(set(np.unique(levels).tolist()) - {_CUP, _RIM, _BACKGROUND})
     if strangers:
-        raise InputError(f"{path}: holds grey level {strangers[0]}; expected 0 (cup), 128 (rim), 255 (background)")
-    edge = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
-    if (edge == _CUP).mean() > 0.5 or not (levels == _BACKGROUND).any():
-        raise InputError(f"{path}: its edge is 0, the level of the cup, so its coding is inverted; save 255 minus it")
+        raise InputError(
+            f"{path}: holds grey level {strangers[0]}; expected 0 (cup), 128 (rim), 255 (background), as BMP and PNG "
+            "keep them; replace the file"
+        )
     if not (levels != _BACKGROUND).any():
         raise InputError(f"{path}: no disc in it; replace the file")
     return np.select([levels == _CUP, levels == _RIM], [CUP_ID, RIM_ID], 0).astype(np.uint8)
@@ -57,7 +57,7 @@ def coded(levels: np.ndarray, path: Path) -> np.ndarray:
 
 def _cut(case: RawCase, preprocessing: Preprocessing, options: Options) -> Cut:
     image, ids = photograph(case.image), coded(grey(case.mask), case.mask)
-    same_size(image, ids, case)
+    same_view(image, ids, case)
     if preprocessing == "native":
         return Cut(case.image, ids)
     side = int(options["crop"])

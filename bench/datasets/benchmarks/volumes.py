@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +17,19 @@ from bench.datasets.benchmarks.benchmark import (
     Options,
     Preprocessing,
     RawCase,
-    child_folders,
     files_by_stem,
+    only_folder,
     paired,
 )
-from bench.datasets.formats import NIFTI, decode, stored_volume
-from bench.datasets.grids import Onto
+from bench.datasets.formats import NIFTI, Picture, decode
+from bench.datasets.grids import Onto, as_stored
 from bench.datasets.manifests import manifest
 from bench.errors import InputError
 
 _SIZE = 256
 _TRAIN_HU, _TEST_HU = (-175.0, 250.0), (-125.0, 275.0)
 _TEETH_HU = (-100.0, 1100.0)  # window width 1200, level 500
+_PICTURE = 255  # values up to here and none below 0 are a picture's, or scaled to [0, 1]
 _SPECK = 64  # voxels: smaller pieces of a training label are removed, as released
 
 ORGANS = (
@@ -50,53 +50,51 @@ ORGANS = (
 _EIGHT = (1, 2, 3, 4, 6, 7, 8, 11)  # the organs of TransUNet's lists
 
 
-def find_volumes(root: Path, folders: tuple[str, str], pattern: str, known: Sequence[str], title: str) -> list[RawCase]:
-    """The cases of the first folder that holds both sub-folders; `pattern` has a case's number in its files' names."""
-    homes = child_folders(root, folders)
-    if not homes:
-        raise InputError(f"{root}: no folder with {folders[0]}/ and {folders[1]}/; give the download of {title}")
-    images, masks = ({_number(pattern, p): p for p in _volumes(homes[0] / name, pattern)} for name in folders)
-    strangers = sorted(set(images) - set(known))
-    if strangers:
-        raise InputError(f"{images[strangers[0]]}: no labelled case of {title}; remove it")
-    return [RawCase(name, name, image, mask) for name, (image, mask) in paired(images, masks, homes[0]).items()]
+def find_volumes(root: Path, folders: tuple[str, str], pattern: str, title: str) -> list[RawCase]:
+    """The cases of the folder that holds both sub-folders; `pattern` has a case's number in its files' names."""
+    home = only_folder(root, folders, title)
+    images, masks = (_volumes(home / name, pattern) for name in folders)
+    return [RawCase(name, name, image, mask) for name, (image, mask) in paired(images, masks, home).items()]
 
 
-def _volumes(folder: Path, pattern: str) -> list[Path]:
-    files = files_by_stem(folder, NIFTI)
-    for stem, path in files.items():
-        if not re.fullmatch(pattern, stem):
+def _volumes(folder: Path, pattern: str) -> dict[str, Path]:
+    volumes: dict[str, Path] = {}
+    for stem, path in files_by_stem(folder, NIFTI).items():
+        match = re.fullmatch(pattern, stem)
+        if match is None:
             raise InputError(f"{path}: a name that the data set does not have; rename or remove it")
-    return list(files.values())
+        if match[1] in volumes:
+            raise InputError(f"{path}: the case {match[1]} twice, also as {volumes[match[1]].name}; remove one of them")
+        volumes[match[1]] = path
+    return volumes
 
 
-def _number(pattern: str, path: Path) -> str:
-    match = re.match(pattern, path.name)
-    return match.group(1) if match else ""
-
-
-def _checked(case: RawCase, most: int) -> tuple[np.ndarray, np.ndarray, tuple[float, ...] | None]:
-    """Image and ids (D, H, W) in one orientation and the spacing; InputError where the two disagree."""
-    picture = decode(case.image)
-    if len(picture.values) != 1 or picture.values.ndim != 4:
-        raise InputError(f"{case.image}: shape {picture.values.shape}, expected one volume")
-    if not np.isfinite(picture.values).all():
+def _checked(case: RawCase, most: int) -> tuple[Picture, Picture]:
+    """Image and label ids (1, D, H, W) in one orientation; InputError where the two disagree or are no CT and ids."""
+    image = decode(case.image)
+    if len(image.values) != 1 or image.values.ndim != 4:
+        raise InputError(f"{case.image}: shape {image.values.shape}, not one volume; replace the file")
+    low, high = float(image.values.min()), float(image.values.max())
+    if not np.isfinite(low + high):
         raise InputError(f"{case.image}: holds NaN or infinity; replace the file")
-    labels = decode(case.mask, onto=Onto(picture.grid, f"its image {case.image.name}")).values
-    if labels.shape != picture.values.shape:
-        raise InputError(f"{case.mask}: shape {labels.shape[1:]}, its image {picture.values.shape[1:]}; replace one")
-    strangers = [v for v in np.unique(labels).tolist() if v != int(v) or not 0 <= v <= most]
+    if low >= 0 and high <= _PICTURE:
+        raise InputError(f"{case.image}: values from {low:g} to {high:g}, which are no HU; take the file as downloaded")
+    labels = decode(case.mask, onto=Onto(image.grid, f"its image {case.image.name}", option=""))
+    if labels.values.shape != image.values.shape:
+        shapes = labels.values.shape[1:], image.values.shape[1:]
+        raise InputError("{}: shape {}, its image {}; replace one of them".format(case.mask, *shapes))
+    strangers = [v for v in np.unique(labels.values).tolist() if v not in range(most + 1)]
     if strangers:
-        raise InputError(f"{case.mask}: holds the label {strangers[0]:g}, which the data set does not have")
-    if not labels.any():
+        raise InputError(f"{case.mask}: holds {strangers[0]:g}, no label of the data set; replace the file")
+    if not labels.values.any():
         raise InputError(f"{case.mask}: every voxel is background; replace the file")
-    return picture.values[0], labels[0].astype(np.uint8), picture.spacing_mm
+    return image, labels
 
 
-def _as_released(case: RawCase) -> tuple[np.ndarray, np.ndarray]:
-    """Values and ids as the release's loaders index them: (Z, X, Y) of the stored (X, Y, Z), nothing turned."""
-    image, labels = (stored_volume(path).transpose(2, 0, 1) for path in (case.image, case.mask))
-    return image.astype(np.float32), labels.astype(np.uint8)
+def _as_released(image: Picture, labels: Picture) -> tuple[np.ndarray, np.ndarray]:
+    """Values and ids as the release's loaders index them: (Z, X, Y) of the image's stored (X, Y, Z), nothing turned."""
+    values, ids = (as_stored(picture).values[0].swapaxes(1, 2) for picture in (image, labels))
+    return values.astype(np.float32), ids.astype(np.uint8)
 
 
 def _zoomed(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,12 +128,16 @@ def _is_test(name: str, split: str, case: RawCase) -> bool:
 
 
 def _cut_btcv(case: RawCase, preprocessing: Preprocessing, options: Options) -> Cut:
-    values, _, spacing = _checked(case, len(ORGANS))
+    picture, labels = _checked(case, len(ORGANS))
+    if not (lowest := float(picture.values.min())) < _TEST_HU[0]:
+        raise InputError(
+            f"{case.image}: no value below {_TEST_HU[0]:g} (lowest {lowest:g}), so no HU; take the file as downloaded"
+        )
     if preprocessing == "native":
         return Cut(case.image, case.mask)
-    if not ((lowest := float(values.min())) < _TEST_HU[0]):
-        raise InputError(f"{case.image}: no value below {_TEST_HU[0]:g} (lowest {lowest:g}), so these are not HU")
-    image, ids = _as_released(case)
+    if options["ct_window"] not in ("released", "test"):
+        raise InputError(f"--set ct_window={options['ct_window']}: use released or test")
+    image, ids = _as_released(picture, labels)
     shape = image.shape
     if options["ct_window"] == "released" and not _is_test("btcv", "transunet_18_12", case):
         window, grid = _TRAIN_HU, "half-pixel"
@@ -143,20 +145,20 @@ def _cut_btcv(case: RawCase, preprocessing: Preprocessing, options: Options) -> 
     else:
         window, grid = _TEST_HU, "end-point"
         image, ids = _zoomed(_min_max(image.clip(*window)), ids)
-    return Cut(image, ids, _in_plane(spacing, shape), {"window_hu": list(window), "grid": grid})
+    return Cut(image, ids, _in_plane(picture.spacing_mm, shape), {"window_hu": list(window), "grid": grid})
 
 
 def _cut_sts3d(case: RawCase, preprocessing: Preprocessing, options: Options) -> Cut:
-    _, _, spacing = _checked(case, 1)
+    picture, labels = _checked(case, 1)
     if preprocessing == "native":
         return Cut(case.image, case.mask)
-    image, ids = _as_released(case)
+    image, ids = _as_released(picture, labels)
     shape, cleaned = image.shape, not _is_test("sts3d", "9_3", case)
     if cleaned:
         ids = _without_specks(ids)
     image, ids = _zoomed(_min_max(image.clip(*_TEETH_HU)), ids)
     facts = {"window_hu": list(_TEETH_HU), "grid": "end-point", "label_cleaned": cleaned}
-    return Cut(image, ids, _in_plane(spacing, shape), facts)
+    return Cut(image, ids, _in_plane(picture.spacing_mm, shape), facts)
 
 
 def _without_specks(ids: np.ndarray) -> np.ndarray:
@@ -167,14 +169,12 @@ def _without_specks(ids: np.ndarray) -> np.ndarray:
 
 def _find_btcv(root: Path) -> list[RawCase]:
     """`img/imgXXXX.nii.gz` and `label/labelXXXX.nii.gz` of RawData/Training."""
-    known = list(manifest("btcv", "transunet_18_12")["case"])
-    return find_volumes(root, ("img", "label"), r"(?:img|label)(\d{4})", known, "BTCV")
+    return find_volumes(root, ("img", "label"), r"(?:img|label)(\d{4})", "BTCV")
 
 
 def _find_sts3d(root: Path) -> list[RawCase]:
     """`image/Teeth_XXXX_0000.nii.gz` and the same below `label/`."""
-    known = list(manifest("sts3d", "9_3")["case"])
-    return find_volumes(root, ("image", "label"), r"Teeth_(\d{4})(?:_0000)?", known, "STS-3D")
+    return find_volumes(root, ("image", "label"), r"Teeth_(\d{4})(?:_0000)?", "STS-3D")
 
 
 BTCV = Benchmark(
