@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import nibabel as nib
@@ -34,18 +35,19 @@ _ATLAS = {
 }
 
 
-def write_btcv(folder: Path) -> None:
+def write_btcv(folder: Path, cases: Collection[str] | None = None) -> None:
     """`Abdomen/RawData/Training/{img,label}/*.nii.gz`: 18 and 5 volumes of 28 slices of 96 x 96."""
     home = folder / "Abdomen" / "RawData" / "Training"
     # The drawing runs to the patient's left, back and feet.
     affine = np.diag([-_SPACING[2], -_SPACING[1], -_SPACING[0], 1.0])
     affine[:3, 3] = 170.0, 170.0, 900.0
-    for done, number in enumerate(_CASES, 1):
+    chosen = [number for number in _CASES if cases is None or f"{number:04d}" in cases]
+    for done, number in enumerate(chosen, 1):
         image, labels = draw_abdomen(generator(_SEED, number), _SHAPE, _SPACING, 0.04, _ATLAS)
         ids = (labels * np.arange(1, len(labels) + 1)[:, None, None, None]).sum(0)
         for path, values, kind in (("img", image, np.int16), ("label", ids, np.uint8)):
             save_volume(home / path / f"{path}{number:04d}.nii.gz", np.rint(values).astype(kind), affine)
-        progress.report("drawing btcv", done, len(_CASES))
+        progress.report("drawing btcv", done, len(chosen))
 
 
 def save_volume(path: Path, values: np.ndarray, affine: np.ndarray) -> None:

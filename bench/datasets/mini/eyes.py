@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,12 @@ _PARTS = {
 }
 
 
-def write_refuge2(folder: Path) -> None:
+def write_refuge2(folder: Path, cases: Collection[str] | None = None) -> None:
     """`REFUGE2/{train,val,test}/images/*.jpg` and `mask/*.bmp` or `*.png`: 40, 20 and 20 photographs."""
     for number, (part, (names, size, suffix)) in enumerate(_PARTS.items()):
         for index, name in enumerate(names):
+            if cases is not None and name not in cases:
+                continue
             image, levels = _draw(generator(_SEED, number, index), size, name.startswith("g"))
             home = folder / "REFUGE2" / part
             save_picture(home / "images" / f"{name}.jpg", image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ _SLICES = {"0003": 48, "0007": 48, "0009": 72}  # the others have 32, as the tru
 _AIR, _SOFT, _BONE, _DENTINE, _ENAMEL = -1000.0, 60.0, 650.0, 1300.0, 2200.0
 
 
-def write_sts3d(folder: Path) -> None:
+def write_sts3d(folder: Path, cases: Collection[str] | None = None) -> None:
     """`labelled/{image,label}/Teeth_XXXX_0000.nii.gz`: 12 volumes of 80 x 80."""
     affine = np.diag([_SPACING, _SPACING, _SPACING, 1.0])
     for number in range(1, 13):
         name = f"{number:04d}"
+        if cases is not None and name not in cases:
+            continue
         image, teeth = _draw(generator(_SEED, number), _SLICES.get(name, 32))
         for kind, values in (("image", np.rint(image).astype(np.int16)), ("label", teeth.astype(np.uint8))):
             save_volume(folder / "labelled" / kind / f"Teeth_{name}_0000.nii.gz", values, affine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import accumulate
 from pathlib import Path
 
@@ -44,13 +45,14 @@ def _grey_levels(mask: np.ndarray) -> np.ndarray:
     return mask.astype(np.uint8) * 255
 
 
-def write_cvc_clinicdb(folder: Path) -> None:
+def write_cvc_clinicdb(folder: Path, cases: Collection[str] | None = None) -> None:
     """`PNG/` and `TIF/` with `Original/` and `Ground Truth/`, and `metadata.csv`: 6 frames of each of 29 sequences."""
     rows, top = [], (_WIDTH - _HEIGHT) // 2
     starts = accumulate(LENGTHS, initial=1)
     for number, first in enumerate(list(starts)[:-1], 1):
-        scene = _scene(11, number, _WIDTH, top)
-        for frame in range(first, first + _FRAMES):
+        wanted = [n for n in range(first, first + _FRAMES) if cases is None or str(n) in cases]
+        scene = _scene(11, number, _WIDTH, top) if wanted else None
+        for frame in wanted if scene else ():
             image, mask = render(scene, generator(_SEED, 11, number, frame), _WIDTH)
             picture = np.moveaxis(image, 0, -1).astype(np.uint8)[top:-top]
             levels = _grey_levels(mask[top:-top])
@@ -70,11 +72,13 @@ def write_cvc_clinicdb(folder: Path) -> None:
         pd.DataFrame(rows).to_csv(part, index=False)
 
 
-def write_kvasir_seg(folder: Path) -> None:
+def write_kvasir_seg(folder: Path, cases: Collection[str] | None = None) -> None:
     """`Kvasir-SEG/images/` and `masks/`: 80 JPEG photographs of different sizes, and JPEG masks."""
     rows = manifest("kvasir_seg", "800_100_100")
     names = [name for split, every in _EVERY.items() for name in rows["case"][rows["split"] == split][::every]]
     for number, name in enumerate(names):
+        if cases is not None and name not in cases:
+            continue
         size = int(generator(_SEED, 12, number).integers(110, 190))
         top = int(generator(_SEED, 13, number).integers(1, size // 6))
         scene = _scene(12, number, size, top)
