@@ -51,8 +51,10 @@ def write_cvc_clinicdb(folder: Path, cases: Collection[str] | None = None) -> No
     starts = accumulate(LENGTHS, initial=1)
     for number, first in enumerate(list(starts)[:-1], 1):
         wanted = [n for n in range(first, first + _FRAMES) if cases is None or str(n) in cases]
-        scene = _scene(11, number, _WIDTH, top) if wanted else None
-        for frame in wanted if scene else ():
+        if not wanted:
+            continue
+        scene = _scene(11, number, _WIDTH, top)
+        for frame in wanted:
             image, mask = render(scene, generator(_SEED, 11, number, frame), _WIDTH)
             picture = np.moveaxis(image, 0, -1).astype(np.uint8)[top:-top]
             levels = _grey_levels(mask[top:-top])
