@@ -44,7 +44,7 @@ def dice(method: str, kind: str) -> dict[str, float]:
     for fold in range(FOLDS):
         runs = HOME / f"{kind}{fold}"
         words = [f"method={method}", "dataset=cvc_clinicdb", f"dataset.root={DATA}", f"runs_dir={runs}"]
-        words += [f"dataset.manifest={HOME / f'{kind}{fold}.csv'}", "metrics=[Dice]", "draws=1"]
+        words += [f"dataset.manifest={HOME / f'{kind}{fold}.csv'}", "metrics=[Dice]", "draws=1", "threads=1"]
         subprocess.run([sys.executable, "-m", "bench.cli", "run", *words], check=True)
         rows += [pd.read_parquet(path) for path in runs.glob(f"cvc_clinicdb/{method}/*/scores.parquet")]
     scores = pd.concat(rows)

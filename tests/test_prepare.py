@@ -248,6 +248,24 @@ def test_what_cannot_be_prepared_is_said_in_one_line(
     assert line in error
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"benchmark": "btcv"}, "holds sts3d, not btcv; set dataset.root to another"),
+        ({"labels": "molars"}, "sts3d: dataset.labels=molars: unknown; use one of teeth"),
+        ({"split": "half"}, "sts3d: dataset.split=half: unknown; use one of 9_3"),
+        ({"folder": "elsewhere"}, "no prepared data set; run: sdseg prepare sts3d --source RAW --out"),
+    ],
+)
+def test_what_a_prepared_folder_does_not_have_is_said(
+    raw: dict[str, Path], tmp_path: Path, changes: dict[str, str], line: str
+) -> None:
+    source = some(raw["sts3d"], tmp_path / "raw", "*000[12]_0000.nii.gz")
+    prepare("sts3d", source, tmp_path / "out", partial=True)
+    with pytest.raises(InputError, match=line):
+        dataset(tmp_path / changes.pop("folder", "out"), "sts3d", **changes)
+
+
 def test_a_part_of_the_download_is_refused_unless_it_is_wanted(raw: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="23 of the 30 cases of btcv; complete the download, or give --partial"):
         prepare("btcv", raw["btcv"], tmp_path / "out")

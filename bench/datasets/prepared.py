@@ -36,12 +36,12 @@ class Prepared(Folder):
         manifest: str | None = None,
     ) -> None:
         root = Path(root)
-        remedy = f"run: sdseg prepare {benchmark} --source RAW --out {root}"
-        self._info = read_json(root / INFO, dict, remedy)
+        how = f"run: sdseg prepare {benchmark} --source RAW --out {root}, or set dataset.root"
+        if not (root / INFO).is_file():
+            raise InputError(f"{root}: no prepared data set; {how}")
+        self._info = read_json(root / INFO, dict, how)
         if self._info.get("name") != benchmark:
-            raise InputError(
-                f"{root}: holds {self._info.get('name')}, not {benchmark}; {remedy.replace('--out', 'to')}"
-            )
+            raise InputError(f"{root}: holds {self._info.get('name')}, not {benchmark}; set dataset.root to another")
         self._split_name = split if manifest is None else Path(manifest).name
         self._target = labels
         chosen = _choose(self._info["targets"], labels, f"{benchmark}: dataset.labels")
