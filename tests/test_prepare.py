@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from bench.cli import main
+from bench.datasets.benchmarks.volumes import half_pixel, without_specks
 from bench.datasets.mini import write_mini
 from bench.datasets.prepared import Prepared
 from bench.datasets.preparing import prepare
@@ -117,6 +118,22 @@ def test_the_two_windows_of_btcv(raw: dict[str, Path], tmp_path: Path) -> None:
     assert (test.min(), test.max()) == (-1, 1)
     assert dataset(alike, "btcv").case("0005").image.min() == -1
     assert np.array_equal(dataset(alike, "btcv").case("0001").image, test)
+
+
+def test_training_slices_lie_on_opencv_s_grid() -> None:
+    """From 512 to 256 its bilinear grid is the mean of two by two pixels, and its nearest takes every second one."""
+    image = np.random.default_rng(0).normal(size=(2, 512, 512)).astype(np.float32)
+    ids = (image > 1).astype(np.uint8)
+    small, labels = half_pixel(image, ids)
+    assert np.allclose(small, image.reshape(2, 256, 2, 256, 2).mean((2, 4)), atol=1e-6)
+    assert np.array_equal(labels, ids[:, ::2, ::2])
+
+
+def test_small_pieces_leave_the_label() -> None:
+    ids = np.zeros((6, 12, 12), np.uint8)
+    ids[:4, :4, :4] = 1  # 64 voxels
+    ids[5, 5:12, 5:12] = 1  # 49, touched by nothing
+    assert without_specks(ids).sum() == 64
 
 
 def test_native_volumes_keep_their_file(raw: dict[str, Path], tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _zoomed(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return ndimage.zoom(image, factors, order=1), ndimage.zoom(ids, factors, order=0)
 
 
-def _half_pixel(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def half_pixel(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """256 x 256 on the grid of OpenCV: bilinear without smoothing, ids by nearest."""
     size = (_SIZE, _SIZE)
     small = interpolate(torch.from_numpy(image)[None], size, mode="bilinear", align_corners=False)[0].numpy()
@@ -141,7 +141,7 @@ def _cut_btcv(case: RawCase, preprocessing: Preprocessing, options: Options) -> 
     shape = image.shape
     if options["ct_window"] == "released" and not _is_test("btcv", "transunet_18_12", case):
         window, grid = _TRAIN_HU, "half-pixel"
-        image, ids = _half_pixel((image.clip(*window) + 125) / 200 - 1, ids)
+        image, ids = half_pixel((image.clip(*window) + 125) / 200 - 1, ids)
     else:
         window, grid = _TEST_HU, "end-point"
         image, ids = _zoomed(_min_max(image.clip(*window)), ids)
@@ -155,13 +155,14 @@ def _cut_sts3d(case: RawCase, preprocessing: Preprocessing, options: Options) ->
     image, ids = _as_released(picture, labels)
     shape, cleaned = image.shape, not _is_test("sts3d", "9_3", case)
     if cleaned:
-        ids = _without_specks(ids)
+        ids = without_specks(ids)
     image, ids = _zoomed(_min_max(image.clip(*_TEETH_HU)), ids)
     facts = {"window_hu": list(_TEETH_HU), "grid": "end-point", "label_cleaned": cleaned}
     return Cut(image, ids, _in_plane(picture.spacing_mm, shape), facts)
 
 
-def _without_specks(ids: np.ndarray) -> np.ndarray:
+def without_specks(ids: np.ndarray) -> np.ndarray:
+    """Labels (D, H, W) without pieces of fewer than 64 voxels, which touch by faces, edges or corners."""
     pieces, _ = ndimage.label(ids, structure=np.ones((3, 3, 3)))
     small = np.bincount(pieces.ravel()) < _SPECK
     return np.where(small[pieces], 0, ids).astype(np.uint8)
