@@ -84,11 +84,11 @@ def test_a_miniature_becomes_cases(
 def test_a_prepared_folder_tells_the_record_what_was_done(raw: dict[str, Path], tmp_path: Path) -> None:
     prepare("refuge2", raw["refuge2"], tmp_path / "out", "paper", {"crop": 90}, partial=True)
     data = dataset(tmp_path / "out", "refuge2", labels="cup", split="400_400_400")
-    assert data.facts() == {
-        "preprocessing": "paper crop=90 (version 1)",
-        "target": "cup",
-        "manifest": "400_400_400",
-    }
+    facts = data.facts()
+    assert facts.pop("preprocessing").startswith(
+        "paper crop=90 (version 1): a square of `crop` pixels around the middle"
+    )
+    assert facts == {"target": "cup", "manifest": "400_400_400"}
     info = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert info["cases"]["n0001"]["facts"]["crop"][2:] == [90, 90]
 

@@ -72,7 +72,7 @@ def test_every_data_set_goes_from_its_download_to_the_table(runs: Path, capsys: 
     record = json.loads((scored["refuge2/unet"] / "record.json").read_text())
     assert record["data"]["manifest"] == "800_400"
     assert record["data"]["target"] == "cup"
-    assert record["data"]["preprocessing"] == "native (version 1)"
+    assert record["data"]["preprocessing"] == "native (version 1): original resolution and spacing"
     assert all((folder / "scores.parquet").is_file() for folder in scored.values())
 
 

@@ -76,8 +76,8 @@ class Prepared(Folder):
 
     def facts(self) -> dict[str, str]:
         """What was done to the cases, what is scored and who is in which split, for the record."""
-        options = " ".join(f"{name}={value}" for name, value in self._info["options"].items())
-        said = f"{self._info['preprocessing']} {options} (version {self._info['version']})".replace("  ", " ")
+        options = "".join(f" {name}={value}" for name, value in self._info["options"].items())
+        said = f"{self._info['preprocessing']}{options} (version {self._info['version']}): {self._info['how']}"
         return {"preprocessing": said, "target": self._target, "manifest": self._split_name}
 
     def notes(self) -> list[str]:

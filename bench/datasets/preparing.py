@@ -239,6 +239,7 @@ def _finish(out: Path, benchmark: Benchmark, key: dict[str, Any], written: dict[
     info = {
         **key,
         "title": benchmark.title,
+        "how": benchmark.paper if key["preprocessing"] == "paper" else "original resolution and spacing",
         "published_cases": benchmark.published,
         "channels": benchmark.channels,
         "dims": benchmark.dims,

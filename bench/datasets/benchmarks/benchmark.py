@@ -72,6 +72,7 @@ class Benchmark:
     cut: Callable[[RawCase, Preprocessing, Options], Cut]
     targets: Mapping[str, Mapping[str, tuple[int, ...]]]
     intensity: Mapping[Preprocessing, tuple[float, float]]
+    paper: str  # what the preprocessing `paper` does, in words for the record
     channels: int = 3
     dims: int = 2
     options: Options = field(default_factory=dict)

@@ -112,6 +112,7 @@ CVC_CLINICDB = Benchmark(
     cut=_cut_cvc,
     targets=_POLYP,
     intensity=_GREYS,
+    paper="256 x 256, images bilinear and masks by nearest neighbour (Pillow)",
 )
 KVASIR_SEG = Benchmark(
     name="kvasir_seg",
@@ -126,4 +127,5 @@ KVASIR_SEG = Benchmark(
     cut=_cut_kvasir,
     targets=_POLYP,
     intensity=_GREYS,
+    paper="256 x 256, images bicubic and masks by nearest neighbour (Pillow)",
 )

@@ -64,8 +64,7 @@ def _cut(case: RawCase, preprocessing: Preprocessing, options: Options) -> Cut:
     rows, columns = np.nonzero(ids)
     top, left = (int(axis.min() + axis.max() + 1 - side) // 2 for axis in (rows, columns))
     image, ids = (_window(values, top, left, side) for values in (image, ids))
-    facts = {"crop": [top, left, side, side], "centre": "middle of the reference disc (an oracle)"}
-    return Cut(*resized(image, ids, Image.Resampling.BILINEAR), facts=facts)
+    return Cut(*resized(image, ids, Image.Resampling.BILINEAR), facts={"crop": [top, left, side, side]})
 
 
 def _window(values: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
@@ -89,6 +88,7 @@ REFUGE2 = Benchmark(
     cut=_cut,
     targets={"cup": {"cup": (CUP_ID,)}, "cup_disc": {"cup": (CUP_ID,), "disc": (RIM_ID, CUP_ID)}},
     intensity={"native": (0.0, 255.0), "paper": (0.0, 255.0)},
+    paper="a square of `crop` pixels around the middle of the reference disc (an oracle), to 256 x 256 as CVC-ClinicDB",
     options={"crop": 700},  # the authors no longer know theirs, and speak of 600 to 800
     mini={"crop": 120},
 )

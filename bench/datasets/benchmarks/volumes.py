@@ -195,6 +195,8 @@ BTCV = Benchmark(
         "organs8": {ORGANS[number - 1]: (number,) for number in _EIGHT},
     },
     intensity={"native": (-175.0, 250.0), "paper": (-1.0, 1.0)},
+    paper="256 x 256, nothing turned; training HU -175 to 250 as (HU + 125) / 200 - 1 on the half-pixel grid, test HU "
+    "-125 to 275 from lowest to highest on the end-point grid; with ct_window=test all volumes as the test ones",
     channels=1,
     dims=3,
     options={"ct_window": "released"},  # or "test": the window and grid of the test volumes for all
@@ -211,6 +213,8 @@ STS3D = Benchmark(
     cut=_cut_sts3d,
     targets={"teeth": {"teeth": (1,)}},
     intensity={"native": _TEETH_HU, "paper": (-1.0, 1.0)},
+    paper="256 x 256, nothing turned; HU -100 to 1100 from lowest to highest on the end-point grid; training labels "
+    "without pieces of fewer than 64 voxels",
     channels=1,
     dims=3,
 )
