@@ -18,6 +18,7 @@ from bench.datasets.benchmarks.volumes import half_pixel, without_specks
 from bench.datasets.mini import write_mini
 from bench.datasets.prepared import Prepared
 from bench.datasets.preparing import prepare
+from bench.datasets.splitting import SPLITS
 from bench.errors import InputError
 from bench.files import sha256_of
 
@@ -54,7 +55,6 @@ def dataset(folder: Path, name: str, **changes: Any) -> Prepared:
     return Prepared(folder, **{"benchmark": name, "image_size": 64, "split": split, "labels": labels, **changes})
 
 
-@pytest.mark.parametrize("how", ["native", "paper"])
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
@@ -66,19 +66,27 @@ def dataset(folder: Path, name: str, **changes: Any) -> Prepared:
     ],
 )
 def test_a_miniature_becomes_cases(
-    raw: dict[str, Path], tmp_path: Path, name: str, counts: tuple[int, int, int], how: str
+    raw: dict[str, Path], tmp_path: Path, name: str, counts: tuple[int, int, int]
 ) -> None:
-    info = prepare(name, raw[name], tmp_path / "out", how, partial=True)
+    info = prepare(name, raw[name], tmp_path / "out", partial=True)
     data = dataset(tmp_path / "out", name)
     data.check()
-    assert tuple(len(data.case_ids(split)) for split in ("train", "val", "test")) == counts
-    for case_id in (data.case_ids("train")[0], data.case_ids("test")[-1]):
-        case = data.case(case_id)
-        assert case.reference.shape == (len(data.spec.labels), *case.image.shape[1:])
-        assert case.reference.any()
-        assert how == "native" or case.image.shape[-2:] == (256, 256)
+    assert tuple(len(data.case_ids(split)) for split in SPLITS) == counts
+    assert set(info["cases"]) == {case for split in SPLITS for case in data.case_ids(split)}
     assert Image.open(tmp_path / "out" / "sheet.png").width > 1000
-    assert set(info["cases"]) == {c for split in ("train", "val", "test") for c in data.case_ids(split)}
+    case = data.case(data.case_ids("test")[0])
+    assert case.reference.shape == (len(data.spec.labels), *case.image.shape[1:])
+    assert case.reference.any()
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_the_release_s_preprocessing_is_256_by_256(raw: dict[str, Path], tmp_path: Path, name: str) -> None:
+    source = some(raw[name], tmp_path / "raw", "10[45].tif", "cju0*", "[gT]0001.*", "*0001.nii.gz", "*_0001_*")
+    prepare(name, source, tmp_path / "out", "paper", partial=True)
+    data = dataset(tmp_path / "out", name)
+    case = data.case(next(case for split in SPLITS for case in data.case_ids(split)))
+    assert case.image.shape[-2:] == case.reference.shape[-2:] == (256, 256)
+    assert case.reference.any()
 
 
 def test_a_prepared_folder_tells_the_record_what_was_done(raw: dict[str, Path], tmp_path: Path) -> None:
