@@ -31,6 +31,9 @@ DEFAULTS = {
 }
 
 
+PAPER = ["--source", "mini", "--preprocessing", "paper"]
+
+
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: write_mini(name, tmp_path_factory.mktemp(name)) for name in DEFAULTS}
@@ -261,7 +264,10 @@ def test_a_split_through_groups_is_said(raw: dict[str, Path], tmp_path: Path) ->
         (["sts3d", "--source", "nowhere"], "nowhere: no such file or folder"),
         (["sts3d", "--source", "mini", "--preprocessing", "fast"], "--preprocessing fast: use one of native, paper"),
         (["refuge2", "--source", "mini", "--set", "crop"], "--set crop: expected KEY=VALUE"),
-        (["sts3d", "--source", "mini", "--set", "crop=3"], "--set crop: sts3d has no such option; it has none"),
+        (["sts3d", "--source", "mini", "--set", "crop=3"], "--set crop: an option of --preprocessing paper"),
+        ([*PAPER, "sts3d", "--set", "crop=3"], "--set crop: sts3d has no such option; it has none"),
+        ([*PAPER, "refuge2", "--set", "crop=wide"], "--set crop=wide: expected a number above 0"),
+        ([*PAPER, "btcv", "--set", "ct_window=lung"], "--set ct_window=lung: expected one of released, test"),
     ],
 )
 def test_what_cannot_be_prepared_is_said_in_one_line(

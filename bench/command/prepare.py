@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.datasets.mini import write_mini
-from bench.datasets.preparing import RAW, known, prepare
+from bench.datasets.preparing import RAW, key_of, known, prepare
 from bench.errors import InputError
 from bench.results.locking import locked
 from bench.results.outputs import check_apart
@@ -18,12 +18,12 @@ def prepare_folder(
     name: str, source: Path | None, out: Path, preprocessing: str, settings: list[str], partial: bool
 ) -> list[str]:
     """Prepare and return what to say, a line each; the options of `settings` are KEY=VALUE."""
-    benchmark = known(name)
-    if source == MINI:
-        options = {**benchmark.mini, **_options(settings)} if preprocessing == "paper" else _options(settings)
-    else:
+    benchmark, options = known(name), _options(settings)
+    if source == MINI and preprocessing == "paper":
+        options = {**benchmark.mini, **options}
+    key_of(benchmark, preprocessing, options)  # refuses before anything is drawn
+    if source != MINI:
         check_apart(out, source)
-        options = _options(settings)
     with locked(out, below=True):
         if source == MINI:
             source, partial = write_mini(name, out / RAW / "mini"), True

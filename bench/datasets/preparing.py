@@ -50,7 +50,7 @@ def prepare(
     cases that were written before stay.
     """
     benchmark = known(name)
-    key = _key(benchmark, preprocessing, options or {})
+    key = key_of(benchmark, preprocessing, options or {})
     done = _journal(out, key)
     source = _downloaded(benchmark, out) if source is None else source
     root = raw_folder(source, out / RAW / "archive")
@@ -104,18 +104,20 @@ def known(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
-def _key(benchmark: Benchmark, preprocessing: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def key_of(benchmark: Benchmark, preprocessing: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a prepared folder was made for; raises InputError for an unknown preprocessing or option."""
     if preprocessing not in get_args(Preprocessing):
         raise InputError(f"--preprocessing {preprocessing}: use one of {', '.join(get_args(Preprocessing))}")
-    strangers = [key for key in options if key not in benchmark.options]
-    if strangers:
-        has = ", ".join(benchmark.options) or "none"
-        raise InputError(f"--set {strangers[0]}: {benchmark.name} has no such option; it has {has}")
-    for name, value in options.items():
-        usual = benchmark.options[name]
-        if preprocessing != "paper" or type(value) is not type(usual) or value == 0:
-            raise InputError(f"--set {name}={value}: expected a value such as {usual}, with --preprocessing paper")
-    chosen = {**benchmark.options, **options} if preprocessing == "paper" else {}
+    if options and preprocessing != "paper":
+        raise InputError(f"--set {next(iter(options))}: an option of --preprocessing paper")
+    known = {key: value if isinstance(value, tuple) else (value,) for key, value in benchmark.options.items()}
+    for key, value in options.items():
+        if key not in known:
+            raise InputError(f"--set {key}: {benchmark.name} has no such option; it has {', '.join(known) or 'none'}")
+        if value not in known[key] and not (isinstance(known[key][0], int) and isinstance(value, int) and value > 0):
+            expected = "a number above 0" if isinstance(known[key][0], int) else f"one of {', '.join(known[key])}"
+            raise InputError(f"--set {key}={value}: expected {expected}")
+    chosen = {key: options.get(key, values[0]) for key, values in known.items()} if preprocessing == "paper" else {}
     stated = {"name": benchmark.name, "version": benchmark.version, "preprocessing": preprocessing}
     return {**stated, "options": chosen}
 

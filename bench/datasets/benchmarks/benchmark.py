@@ -60,8 +60,8 @@ class Benchmark:
 
     `find` lists the cases of a raw download; `cut` makes one of them ready, for a preprocessing and options.
     `targets` name what is scored: labels with the ids they join. `intensity` is the range that becomes [-1, 1], by
-    preprocessing. `options` are those of `cut` with their usual values, `mini` those of the miniature download.
-    `published` counts the cases.
+    preprocessing. `options` are those of `cut`: a number, or the words to choose from, the usual one first; `mini` are
+    those of the miniature download. `published` counts the cases.
     """
 
     name: str

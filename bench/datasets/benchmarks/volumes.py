@@ -199,7 +199,7 @@ BTCV = Benchmark(
     "-125 to 275 from lowest to highest on the end-point grid; with ct_window=test all volumes as the test ones",
     channels=1,
     dims=3,
-    options={"ct_window": "released"},  # or "test": the window and grid of the test volumes for all
+    options={"ct_window": ("released", "test")},  # test: the window and grid of the test volumes for all
 )
 STS3D = Benchmark(
     name="sts3d",
