@@ -18,6 +18,9 @@ from bench.files import read_json, sha256_of
 from bench.types import TaskSpec
 
 
+_KEYS = ("name", "how", "channels", "dims", "intensity", "targets", "splits", "cases", "options", "version")
+
+
 class Prepared(Folder):
     """Cases of one of the paper's data sets, under a split manifest and for a target.
 
@@ -40,8 +43,13 @@ class Prepared(Folder):
         if not (root / INFO).is_file():
             raise InputError(f"{root}: no prepared data set; {how}")
         self._info = read_json(root / INFO, dict, how)
-        if self._info.get("name") != benchmark:
-            raise InputError(f"{root}: holds {self._info.get('name')}, not {benchmark}; set dataset.root to another")
+        missing = [key for key in _KEYS if key not in self._info]
+        if missing:
+            raise InputError(
+                f"{root / INFO}: has no {missing[0]}, so another version wrote it; delete {root} and {how}"
+            )
+        if self._info["name"] != benchmark:
+            raise InputError(f"{root}: holds {self._info['name']}, not {benchmark}; set dataset.root to another")
         self._split_name = split if manifest is None else Path(manifest).name
         self._target = labels
         chosen = _choose(self._info["targets"], labels, f"{benchmark}: dataset.labels")
