@@ -17,7 +17,6 @@ from bench.errors import InputError
 from bench.files import read_json, sha256_of
 from bench.types import TaskSpec
 
-
 _KEYS = ("name", "how", "channels", "dims", "intensity", "targets", "splits", "cases", "options", "version")
 
 
