@@ -252,3 +252,14 @@ def test_what_systems_and_owners_leave_beside_the_files(dataset: str, whole: Who
     (raw / b"caf\xe9".decode(errors="surrogateescape")).mkdir()
     assert call(dataset, tmp_path / "raw", tmp_path / "out") == 0
     assert visible(tmp_path / "out") == whole.files(dataset)
+
+
+def test_a_label_stored_in_another_order_still_lies_on_its_image(whole: Whole, tmp_path: Path) -> None:
+    """The release's loaders index what is stored; a label that says it is stored mirrored is turned first."""
+    raw, out, words = write_raw("btcv", tmp_path / "raw"), tmp_path / "out", ("--preprocessing", "paper")
+    mirrored = nib.load(raw / CT_LABEL).as_reoriented([[0, -1], [1, 1], [2, -1]])
+    nib.save(nib.Nifti1Image(np.array(mirrored.dataobj), mirrored.affine), raw / CT_LABEL)
+    assert call("btcv", raw, out, *words) == 0
+    expected = whole.files("btcv", *words)
+    assert visible(out)["masks/0001.nii"] == expected["masks/0001.nii"]
+    assert visible(out)["images/0001.nii"] == expected["images/0001.nii"]

@@ -148,7 +148,6 @@ def fetch(url: str, path: Path, sha256: str | None = None) -> Path:
     if not path.is_file():
         part = path.with_name(path.name + ".download")
         try:
-            part.parent.mkdir(parents=True, exist_ok=True)
             _append(url, part)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -174,6 +173,7 @@ def _append(url: str, part: Path) -> None:
     goes_on = answer.status == 206
     if goes_on and not (answer.headers.get("Content-Range") or "").startswith(f"bytes {done}-"):
         raise ValueError("the server sends another part than was asked for")
+    part.parent.mkdir(parents=True, exist_ok=True)
     with answer, part.open("ab" if goes_on else "wb", buffering=0) as file:
         left = int(answer.headers.get("Content-Length") or 0)
         total = file.tell() + left

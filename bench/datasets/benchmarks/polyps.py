@@ -104,8 +104,8 @@ CVC_CLINICDB = Benchmark(
     name="cvc_clinicdb",
     title="CVC-ClinicDB: 612 frames of 29 colonoscopy sequences",
     download=Download(
-        page="https://polyp.grand-challenge.org/CVCClinicDB/ or Kaggle balraj98/cvcclinicdb (account)",
-        files="CVC-ClinicDB.rar or archive.zip, about 0.3 GB",
+        page="https://www.kaggle.com/datasets/balraj98/cvcclinicdb or https://polyp.grand-challenge.org/CVCClinicDB",
+        files="archive.zip or CVC-ClinicDB.rar (to be unpacked), some hundred MB",
     ),
     published=612,
     find=_find_cvc,
@@ -119,8 +119,10 @@ KVASIR_SEG = Benchmark(
     title="Kvasir-SEG: 1000 photographs of polyps",
     download=Download(
         page="https://datasets.simula.no/kvasir-seg/",
-        files="kvasir-seg.zip, about 46 MB",
+        files="kvasir-seg.zip, 46,227,172 bytes",
         url="https://datasets.simula.no/downloads/kvasir-seg.zip",
+        # as constantinpape/torch-em and other public loaders have it
+        sha256="03b30e21d584e04facf49397a2576738fd626815771afbbf788f74a7153478f7",
     ),
     published=1000,
     find=_find_kvasir,

@@ -80,8 +80,8 @@ REFUGE2 = Benchmark(
     name="refuge2",
     title="REFUGE2: 1200 photographs with optic disc and cup",
     download=Download(
-        page="Kaggle victorlemosml/refuge2 (account), or https://refuge.grand-challenge.org (registration)",
-        files="REFUGE2.zip: train, val and test of 400 images each, about 1.5 GB",
+        page="https://www.kaggle.com/datasets/victorlemosml/refuge2",
+        files="archive.zip with REFUGE2/{train,val,test}, 400 images each, some GB",
     ),
     published=1200,
     find=_find,

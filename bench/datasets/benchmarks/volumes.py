@@ -182,8 +182,8 @@ BTCV = Benchmark(
     name="btcv",
     title="BTCV: 30 abdominal CT volumes with 13 organs",
     download=Download(
-        page="https://www.synapse.org/Synapse:syn3193805 (account and terms of use)",
-        files="Abdomen/RawData.zip, about 1.5 GB; Training/img and Training/label of 30 volumes are read",
+        page="https://www.synapse.org/Synapse:syn3193805/wiki/217789 (and accept the terms of use)",
+        files="Abdomen/RawData.zip, 1.6 GB, with Training/img and Training/label of 30 volumes",
     ),
     published=30,
     find=_find_btcv,
@@ -205,8 +205,8 @@ STS3D = Benchmark(
     name="sts3d",
     title="STS-3D (2023): 12 dental volumes with teeth",
     download=Download(
-        page="https://toothfairychallenges.github.io and https://zenodo.org (STS 2023; registration)",
-        files="labelled.zip: labelled/image and labelled/label of 12 volumes",
+        page="https://tianchi.aliyun.com/competition/entrance/532087 (STS 2023, 3-D; not Zenodo's STS-3D-Tooth)",
+        files="labelled.zip with labelled/image and labelled/label of 12 volumes",
     ),
     published=12,
     find=_find_sts3d,
