@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_output()
     try:
         parsed, rest = build_parser(VERBS).parse_known_args(arguments)
-        takes_overrides = parsed.verb in (*STEPS, "gate", "check-method")
+        takes_overrides = parsed.verb in (*STEPS, "gate", "check-method", "audit")
         if parsed.verb in ("segment", "export", "list"):
             takes_overrides = all(x.startswith("hydra.searchpath=") for x in rest)
         stray = [x for x in rest if not takes_overrides or (x.startswith("-") and x not in ("-m", "--multirun"))]
@@ -206,6 +206,14 @@ def _prepare(parsed: argparse.Namespace, _: list[str]) -> int:
     return DONE
 
 
+def _audit(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from bench.command.audit import audit_data
+
+    done, page = audit_data(parsed.what, overrides, parsed.manifest, parsed.split, parsed.out)
+    say("\n".join([*done.lines(), f"page: {page}"]))
+    return DONE if done.passed else GATE_FAILED
+
+
 def _doctor(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.command.doctor import doctor_report
 
@@ -228,6 +236,7 @@ VERBS = {
     "list": _list,
     "check-method": _check_method,
     "prepare": _prepare,
+    "audit": _audit,
     "doctor": _doctor,
 }
 

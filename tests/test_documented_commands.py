@@ -87,6 +87,8 @@ def test_sdseg_understands(command: str, place: Path) -> None:
         assert all(composed(*job) for job in sweep_jobs(rest[1:]))
     elif parsed.verb in (*STEPS, "gate"):
         assert composed(*(word for word in rest if "=" in word))
+    elif parsed.verb == "audit":
+        assert composed(*([f"dataset={parsed.what}"] if rest else []), *rest)
     elif parsed.verb == "check-method":
         assert composed(f"method={parsed.name}", *rest)
     else:

@@ -17,6 +17,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 _SEARCH = "hydra.searchpath=[DIR] names the configuration of methods of your own"
+_AUDITED = "with a NAME, KEY=VALUE overrides say more of the data set: dataset.root=DIR dataset.split=NAME"
 LISTED = ("methods", "datasets", "profiles", "metrics", "protocols")
 STEPS: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (
@@ -78,6 +79,7 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     check = add("check-method", "hold a method to its contract on tiny data, in seconds", _SEARCH)
     check.add_argument("name", metavar="NAME", help="a method, see sdseg list methods")
     _add_prepare(add("prepare", "a raw download of one of the paper's data sets into cases that any method trains on"))
+    _add_audit(add("audit", "what makes numbers on a data set untrustworthy: leaks, bad masks, wrong counts", _AUDITED))
     doctor = add("doctor", "what this machine has, what is missing, how to get it")
     doctor.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     return parser
@@ -98,6 +100,14 @@ def _add_prepare(prepare: argparse.ArgumentParser) -> None:
     option = "an option of paper: crop of refuge2, ct_window of btcv (released or test)"
     prepare.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=option)
     prepare.add_argument("--partial", action="store_true", help="allow fewer cases than were published")
+
+
+def _add_audit(audit: argparse.ArgumentParser) -> None:
+    what = "a prepared folder, a folder with images/ and masks/, or a data set's name"
+    audit.add_argument("what", metavar="DATASET|FOLDER", help=what)
+    audit.add_argument("--manifest", type=Path, metavar="FILE", help="CSV: case, split[, group]; default: as in a run")
+    audit.add_argument("--split", metavar="NAME", help="one manifest of a prepared folder; default: all of them")
+    audit.add_argument("--out", type=Path, metavar="DIR", help="default: runs/audit/NAME")
 
 
 def _add_scoring(score: argparse.ArgumentParser) -> None:

@@ -76,6 +76,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "sdseg prepare btcv --source RawData.zip --out data/btcv_paper --preprocessing paper",
         "sdseg prepare refuge2 --source mini --out data/refuge2_mini",
     ),
+    "audit": (
+        "sdseg audit data/cvc_clinicdb --split sequence",
+        "sdseg audit DATA --manifest splits.csv",
+        "sdseg audit cvc_clinicdb dataset.root=data/cvc_clinicdb dataset.split=frame_488_62",
+    ),
     "doctor": ("sdseg doctor", "sdseg doctor --runs runs"),
 }
 

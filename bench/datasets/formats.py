@@ -17,7 +17,7 @@ from bench.datasets.foreign import FOREIGN, decode_foreign, files_of
 from bench.datasets.grids import Onto, on_grid
 from bench.datasets.limits import UnfitError
 from bench.datasets.nifti import decode_nifti, nifti_grid
-from bench.datasets.raster import decode_picture, decode_tiff, is_displayed_turned
+from bench.datasets.raster import decode_picture, decode_tiff, displayed_turn
 from bench.errors import InputError
 from bench.picture import Grid, Picture
 
@@ -73,11 +73,18 @@ def grid_of(path: Path) -> Grid | None:
 
 def is_turned(path: Path) -> bool:
     """Whether a file is read in another order than it is stored in: a volume that is not RAS, a turned photograph."""
-    if format_suffix(path) in (*PICTURES, *TIFF):
-        with _named(path):
-            return is_displayed_turned(path)
+    if displayed(path) != 1:
+        return True
     grid = grid_of(path)
     return grid is not None and grid.turn is not None and bool((grid.turn != [[0, 1], [1, 1], [2, 1]]).any())
+
+
+def displayed(path: Path) -> int:
+    """How a photograph is turned to be displayed, by its EXIF or TIFF code; 1 for one that is not, and other files."""
+    if format_suffix(path) not in (*PICTURES, *TIFF):
+        return 1
+    with _named(path):
+        return displayed_turn(path)
 
 
 def files_read(path: Path) -> list[Path]:

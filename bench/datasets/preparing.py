@@ -23,6 +23,7 @@ from bench.datasets.benchmarks import BENCHMARKS, Benchmark, Cut, RawCase
 from bench.datasets.benchmarks.benchmark import Preprocessing
 from bench.datasets.formats import format_suffix
 from bench.datasets.manifests import manifest, manifest_digest, manifests, restricted
+from bench.datasets.mini import WHOLE
 from bench.datasets.sheet import write_sheet
 from bench.datasets.source import fetch, raw_folder
 from bench.datasets.splitting import SPLITS
@@ -63,7 +64,7 @@ def prepare(
         for number, case in enumerate(cases, 1):
             written[case.id] = _prepared(case, benchmark, key, out, done.get(case.id))
             progress.report(f"preparing {name}", number, len(cases))
-    return _finish(out, benchmark, key, written)
+    return _finish(out, benchmark, key, written, (root / WHOLE).exists())
 
 
 @contextmanager
@@ -232,7 +233,9 @@ def _save_volume(path: Path, values: np.ndarray, spacing_mm: Sequence[float] | N
     nib.save(image, path)
 
 
-def _finish(out: Path, benchmark: Benchmark, key: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
+def _finish(
+    out: Path, benchmark: Benchmark, key: dict[str, Any], written: dict[str, Any], miniature: bool
+) -> dict[str, Any]:
     _remove_others(out, written)
     splits = {name: _write_split(out, benchmark.name, name, written) for name in manifests(benchmark.name)}
     intensity = benchmark.intensity[key["preprocessing"]]
@@ -243,6 +246,7 @@ def _finish(out: Path, benchmark: Benchmark, key: dict[str, Any], written: dict[
         "title": benchmark.title,
         "how": benchmark.paper if key["preprocessing"] == "paper" else "original resolution and spacing",
         "published_cases": benchmark.published,
+        "miniature": miniature,
         "channels": benchmark.channels,
         "dims": benchmark.dims,
         "intensity": list(intensity),

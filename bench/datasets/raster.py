@@ -108,14 +108,14 @@ def _check_claim(image: Image.Image, frames: int, path: Path) -> None:
     check_image(pixels, pixels * len(image.getbands()), stored)
 
 
-def is_displayed_turned(path: Path) -> bool:
-    """Whether a picture or a TIFF file is displayed in another view than it is stored in."""
+def displayed_turn(path: Path) -> int:
+    """The code of EXIF and TIFF for how a file is turned to be displayed: 1 as it is stored, from 5 on lying."""
     try:
         with _opened(path) as image:
-            return _orientation(image) not in (0, 1)
+            return _orientation(image) or 1
     except UnidentifiedImageError:  # a TIFF that only tifffile reads
         with tifffile.TiffFile(path) as file:
-            return int(file.pages.first.tags.valueof("Orientation") or 1) != 1
+            return int(file.pages.first.tags.valueof("Orientation") or 1)
 
 
 def _orientation(image: Image.Image) -> int:

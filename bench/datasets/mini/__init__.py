@@ -17,7 +17,7 @@ _WRITERS: dict[str, Callable[[Path, Collection[str] | None], None]] = {
     "btcv": write_btcv,
     "sts3d": write_sts3d,
 }
-_WHOLE = ".whole"
+WHOLE = ".whole"  # a file that marks a miniature
 
 
 def write_mini(name: str, folder: Path, cases: Collection[str] | None = None) -> Path:
@@ -25,7 +25,7 @@ def write_mini(name: str, folder: Path, cases: Collection[str] | None = None) ->
 
     `cases`: ids of the only ones to draw, which look as they do among the others.
     """
-    if not (folder / _WHOLE).exists():
+    if not (folder / WHOLE).exists():
         _WRITERS[name](folder, cases)
-        (folder / _WHOLE).touch()
+        (folder / WHOLE).touch()
     return folder
