@@ -112,7 +112,10 @@ def of_prepared(root: Path, split: str | None = None, manifest: str | Path | Non
 
     Raises InputError for a folder that is none, and an unknown split.
     """
-    info = read_json(root / INFO, dict, "run sdseg prepare")
+    remedy = f"run: sdseg prepare NAME --source RAW --out {root}"
+    info = read_json(root / INFO, dict, remedy)
+    if not {"name", "cases", "splits", "targets", "channels", "published_cases"} <= info.keys():
+        raise InputError(f"{root / INFO}: not of a prepared data set; {remedy}")
     rows: dict[str, Any] = info["cases"]
     if manifest is None and split is not None and split not in info["splits"]:
         raise InputError(f"{root}: no split {split!r}; use one of {', '.join(info['splits'])}")
