@@ -68,6 +68,12 @@ def cut(archive: Path) -> None:
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
 
 
+def cut_between(archive: Path) -> None:
+    with tarfile.open(archive) as tape:
+        end = tape.getmembers()[-2].offset
+    archive.write_bytes(archive.read_bytes()[:end])
+
+
 def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Callable[[Path], None]:
     """Adds a member to a tar archive."""
 
@@ -106,6 +112,7 @@ ROWS: list[tuple[str, str, Callable[[Path], Any], str]] = [
     ("tar hardlink", "raw.tar", entry("x.bmp", tarfile.LNKTYPE, "../../y"), "{}: the member 'x.bmp' is a link"),
     ("tar device", "raw.tar", entry("x.bmp", tarfile.CHRTYPE), "{}: the member 'x.bmp' is a link or a device"),
     ("tar pipe", "raw.tar", entry("x.bmp", tarfile.FIFOTYPE), "{}: the member 'x.bmp' is a link or a device"),
+    ("a tar without its last members", "raw.tar", cut_between, "{}: cannot be unpacked .its end is missing.; download"),
     ("half a tar", "raw.tar", cut, "{}: cannot be unpacked .*; download it again"),
     ("half a tar.gz", "raw.tar.gz", cut, "{}: cannot be unpacked .*; download it again"),
 ]  # fmt: skip

@@ -80,6 +80,10 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:
     for info in archive:
         if not info.isdir():
             yield _Member(info.name, info.size, info.isreg(), partial(archive.extractfile, info))
+    if archive.fileobj is not None:  # tarfile takes one that is cut between two members for whole
+        archive.fileobj.seek(archive.offset)
+        if len(archive.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+            raise ValueError("its end is missing")
 
 
 def _unpacked(source: Path, members: Iterator[_Member], work: Path) -> Path:
