@@ -100,7 +100,7 @@ def kinds(done: Audit) -> dict[str, list[str]]:
 def test_clean_data_passes(pictures: Path, prepared: Path) -> None:
     assert kinds(of_pictures(pictures)) == {}
     done = audit(of_prepared(prepared))
-    assert kinds(done) == {"miniature": ["12 cases"]}
+    assert kinds(done) == {"miniature": ["12 of 1000 cases"]}
     assert done.passed
     assert len(done.counts) == 5
 
@@ -263,7 +263,7 @@ def test_prepared_folders_are_held_to_what_was_published(prepared: Path) -> None
         "unknown label": [first],
         "changed": [f"masks/{first}.png", "images/more.png"],
         "manifest": ["fcbformer.csv", "pranet.csv"],
-        "counts": ["12 cases"],
+        "counts": ["12 of 1000 cases"],
     }
     assert {t.split for t in done.troubles if t.kind == "manifest"} == {"fcbformer", "pranet"}
     assert kinds(audit(of_prepared(prepared, "effisegnet"))).keys() == {"unknown label", "changed", "counts"}
@@ -346,7 +346,8 @@ def test_phantoms_pass(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["nowhere"], "nowhere"),
+        (["nowhere"], "nowhere: neither a folder nor a data set"),
+        (["phantom/polyp", "dataset.frames=1"], "Could not override 'dataset.frames'"),
         (["."], "neither a prepared folder (dataset.json) nor one with images/ and masks/"),
         (["OTHER"], "dataset.json: not of a prepared data set; run: sdseg prepare"),
         (["DATA", "--split", "sequence"], "--split sequence: is of prepared folders"),

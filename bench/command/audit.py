@@ -53,7 +53,12 @@ def _folder(root: Path, manifest: Path | None, split: str | None) -> Subject:
 def _named(name: str, overrides: list[str], manifest: Path | None, split: str | None) -> Subject:
     chosen = [f"dataset={name}", *overrides]
     chosen += [f"dataset.{key}={value}" for key, value in (("manifest", manifest), ("split", split)) if value]
-    config = compose_config(chosen)
+    try:
+        config = compose_config(chosen)
+    except InputError as error:
+        if f"dataset/{name}'" in str(error):
+            raise InputError(f"{name}: neither a folder nor a data set; see sdseg list datasets") from error
+        raise
     section = {k: v for k, v in config["dataset"].items() if k not in ("name", "target", "files", "code")}
     target = import_by_name(config["dataset"]["target"])
     if target is Prepared:

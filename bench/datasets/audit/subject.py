@@ -147,7 +147,7 @@ def _counts(info: Mapping[str, Any]) -> list[Trouble]:
     if here == published:
         return []
     kind = "miniature" if info.get("miniature") else "counts"
-    return [Trouble(kind, f"{here} cases", f"{published} were published")]
+    return [Trouble(kind, f"{here} of {published} cases")]
 
 
 def _changed(root: Path, rows: Mapping[str, Any]) -> list[Trouble]:
