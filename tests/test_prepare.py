@@ -266,6 +266,7 @@ def test_a_split_through_groups_is_said(raw: dict[str, Path], tmp_path: Path) ->
         (["refuge2", "--source", "mini", "--set", "crop"], "--set crop: expected KEY=VALUE"),
         (["sts3d", "--source", "mini", "--set", "crop=3"], "--set crop: an option of --preprocessing paper"),
         ([*PAPER, "sts3d", "--set", "crop=3"], "--set crop: sts3d has no such option; it has none"),
+        ([*PAPER, "refuge2", "--set", "crop=0"], "--set crop=0: expected a number above 0"),
         ([*PAPER, "refuge2", "--set", "crop=wide"], "--set crop=wide: expected a number above 0"),
         ([*PAPER, "btcv", "--set", "ct_window=lung"], "--set ct_window=lung: expected one of released, test"),
     ],

@@ -143,19 +143,6 @@ def test_settings_of_a_call_that_wrote_nothing_are_forgotten(whole: Whole, tmp_p
     assert visible(tmp_path / "out") == whole.files("refuge2")
 
 
-@pytest.mark.parametrize(
-    "words", [("--set", "crop=0"), ("--set", "crop=many"), ("--set", "crop=-3"), ("--preprocessing", "native")]
-)
-def test_an_option_without_a_meaning(
-    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    raw = write_raw("refuge2", tmp_path / "raw")
-    words = ("--preprocessing", "paper", *words) if words[0] == "--set" else (*words, "--set", "crop=9")
-    assert call("refuge2", raw, tmp_path / "out", *words) == 2
-    assert capsys.readouterr().err.startswith("error: --set crop=")
-    assert not (tmp_path / "out").exists()
-
-
 @contextmanager
 def file_limit(count: int) -> Iterator[None]:
     """No file of this process may grow beyond so many bytes, as on a disk that is full."""
