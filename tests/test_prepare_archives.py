@@ -259,3 +259,4 @@ def test_the_one_data_set_without_an_account_is_downloaded(
     assert prepared(sha256=sha256_of(tmp_path / "kvasir.zip")) == 0
     assert visible(tmp_path / "out") == whole.files("kvasir_seg")
     assert len(whole.files("kvasir_seg")) > 2 * len(KVASIR)
+    assert prepared(url="http://127.0.0.1:9/kvasir-seg.zip") == 0  # whole: nothing is downloaded again

@@ -28,12 +28,12 @@ from bench.datasets.sheet import write_sheet
 from bench.datasets.source import fetch, raw_folder
 from bench.datasets.splitting import SPLITS
 from bench.errors import InputError, RunError
-from bench.files import atomic_path, sha256_of, write_json
+from bench.files import atomic_path, read_json, sha256_of, write_json
 
 INFO = "dataset.json"
 RAW = ".raw"  # below a folder that is being prepared: what was unpacked
 _JOURNAL, _DOWNLOADS = ".prepare.jsonl", ".download"
-_FOLDERS = ("images", "masks", "splits")
+_PARTS = ("image", "mask")
 
 
 def prepare(
@@ -53,6 +53,12 @@ def prepare(
     benchmark = known(name)
     key = key_of(benchmark, preprocessing, options or {})
     done = _journal(out, key)
+    if (
+        source is None
+        and (out / INFO).is_file()
+        and all(_is_whole(out, row[w]) for row in done.values() for w in _PARTS)
+    ):
+        return read_json(out / INFO, dict, f"delete the folder {out} to prepare it again")  # nothing to download
     source = _downloaded(benchmark, out) if source is None else source
     root = raw_folder(source, out / RAW / "archive")
     with _named(source, root):
@@ -171,7 +177,7 @@ def _prepared(
 ) -> dict[str, Any]:
     """The row of a case in `dataset.json`; the case is written unless it is there from the same raw files."""
     raw = {"image": sha256_of(case.image), "mask": sha256_of(case.mask)}
-    if done and done.get("raw") == raw and all(_is_whole(out, done[what]) for what in ("image", "mask")):
+    if done and done.get("raw") == raw and all(_is_whole(out, done[what]) for what in _PARTS):
         return {name: value for name, value in done.items() if name != "id"}
     cut = benchmark.cut(case, key["preprocessing"], key["options"])
     files = {"image": _write(cut, "images", case, out), "mask": _write(cut, "masks", case, out)}
@@ -263,7 +269,7 @@ def _finish(
 
 def _remove_others(out: Path, written: Mapping[str, Any]) -> None:
     """Files of cases that an earlier call wrote and that the raw download no longer has."""
-    ours = {out / row[what]["path"] for row in written.values() for what in ("image", "mask")}
+    ours = {out / row[what]["path"] for row in written.values() for what in _PARTS}
     for folder in ("images", "masks"):
         for path in (out / folder).iterdir():
             if path not in ours and path.is_file():
