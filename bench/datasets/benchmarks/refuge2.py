@@ -60,7 +60,7 @@ def _cut(case: RawCase, preprocessing: Preprocessing, options: Options) -> Cut:
     same_view(image, ids, case)
     if preprocessing == "native":
         return Cut(case.image, ids)
-    side = int(options["crop"])
+    side = options["crop"]
     rows, columns = np.nonzero(ids)
     top, left = (int(axis.min() + axis.max() + 1 - side) // 2 for axis in (rows, columns))
     image, ids = (_window(values, top, left, side) for values in (image, ids))

@@ -135,8 +135,6 @@ def _cut_btcv(case: RawCase, preprocessing: Preprocessing, options: Options) -> 
         )
     if preprocessing == "native":
         return Cut(case.image, case.mask)
-    if options["ct_window"] not in ("released", "test"):
-        raise InputError(f"--set ct_window={options['ct_window']}: use released or test")
     image, ids = _as_released(picture, labels)
     shape = image.shape
     if options["ct_window"] == "released" and not _is_test("btcv", "transunet_18_12", case):
