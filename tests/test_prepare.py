@@ -243,7 +243,15 @@ def test_a_folder_keeps_what_it_was_made_for(raw: dict[str, Path], tmp_path: Pat
     (tmp_path / "images" / "0003.nii").write_bytes(b"other")
     with pytest.raises(InputError, match=r"0003.nii: not as it was prepared; run sdseg prepare sts3d again"):
         dataset(tmp_path, "sts3d").check()
+    table = tmp_path / "splits" / "9_3.csv"
+    table.write_text(table.read_text().replace("0010,0010,test", "0010,0010,train"))
+    with pytest.raises(InputError, match=r"9_3.csv: not as it was prepared; .* dataset.manifest"):
+        dataset(tmp_path, "sts3d").check()
+    own = tmp_path / "images" / "notes.txt"
+    own.write_text("mine")
     prepare("sts3d", raw["sts3d"], tmp_path, partial=True)
+    assert own.read_text() == "mine"
+    own.unlink()
     assert files_of(tmp_path) == before
 
 
@@ -252,7 +260,7 @@ def test_a_split_through_groups_is_said(raw: dict[str, Path], tmp_path: Path) ->
     prepare("cvc_clinicdb", source, tmp_path := tmp_path / "out", partial=True)
     assert dataset(tmp_path, "cvc_clinicdb").notes() == []
     assert dataset(tmp_path, "cvc_clinicdb", split="frame_488_62").notes() == [
-        "split frame_488_62: 19 of 19 test cases have others of their group in training"
+        "split frame_488_62: 19 of 19 test cases have others of their group in training or validation"
     ]
 
 

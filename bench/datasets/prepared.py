@@ -94,10 +94,17 @@ class Prepared(Folder):
         known = sum(self._group_of[case] in seen for case in test)
         if not known:
             return []
-        return [f"split {self._split_name}: {known} of {len(test)} test cases have others of their group in training"]
+        said = f"{known} of {len(test)} test cases have others of their group in training or validation"
+        return [f"split {self._split_name}: {said}"]
 
     def check(self) -> None:
-        """Compare every file with the hash it was prepared with; raises InputError naming the first that differs."""
+        """Compare the split and every file with the hashes they were prepared with; InputError names what differs."""
+        ours = not self._whole_groups
+        if ours and self._info["splits"][self._split_name]["sha256"] != self.fingerprint()["split"]:
+            raise InputError(
+                f"{self.root / 'splits' / self._split_name}.csv: not as it was prepared; run sdseg prepare "
+                f"{self._info['name']} again, or give a list of your own as dataset.manifest"
+            )
         rows: dict[str, Any] = self._info["cases"]
         for done, row in enumerate(rows.values(), 1):
             for file in (row["image"], row["mask"]):

@@ -28,7 +28,7 @@ from bench.datasets.sheet import write_sheet
 from bench.datasets.source import fetch, raw_folder
 from bench.datasets.splitting import SPLITS
 from bench.errors import InputError, RunError
-from bench.files import atomic_path, read_json, sha256_of, write_json
+from bench.files import atomic_path, sha256_of, write_json
 
 INFO = "dataset.json"
 RAW = ".raw"  # below a folder that is being prepared: what was unpacked
@@ -53,12 +53,9 @@ def prepare(
     benchmark = known(name)
     key = key_of(benchmark, preprocessing, options or {})
     done = _journal(out, key)
-    if (
-        source is None
-        and (out / INFO).is_file()
-        and all(_is_whole(out, row[w]) for row in done.values() for w in _PARTS)
-    ):
-        return read_json(out / INFO, dict, f"delete the folder {out} to prepare it again")  # nothing to download
+    files = [row[what] for row in done.values() for what in _PARTS]
+    if source is None and (out / INFO).is_file() and all(_is_whole(out, file) for file in files):  # nothing to download
+        return _finish(out, benchmark, key, done, miniature=False)
     source = _downloaded(benchmark, out) if source is None else source
     root = raw_folder(source, out / RAW / "archive")
     with _named(source, root):
@@ -70,6 +67,7 @@ def prepare(
         for number, case in enumerate(cases, 1):
             written[case.id] = _prepared(case, benchmark, key, out, done.get(case.id))
             progress.report(f"preparing {name}", number, len(cases))
+    _remove_former(out, done, written)
     return _finish(out, benchmark, key, written, (root / WHOLE).exists())
 
 
@@ -242,7 +240,6 @@ def _save_volume(path: Path, values: np.ndarray, spacing_mm: Sequence[float] | N
 def _finish(
     out: Path, benchmark: Benchmark, key: dict[str, Any], written: dict[str, Any], miniature: bool
 ) -> dict[str, Any]:
-    _remove_others(out, written)
     splits = {name: _write_split(out, benchmark.name, name, written) for name in manifests(benchmark.name)}
     intensity = benchmark.intensity[key["preprocessing"]]
     pairs = {name: (out / row["image"]["path"], out / row["mask"]["path"]) for name, row in written.items()}
@@ -267,13 +264,11 @@ def _finish(
     return info
 
 
-def _remove_others(out: Path, written: Mapping[str, Any]) -> None:
-    """Files of cases that an earlier call wrote and that the raw download no longer has."""
-    ours = {out / row[what]["path"] for row in written.values() for what in _PARTS}
-    for folder in ("images", "masks"):
-        for path in (out / folder).iterdir():
-            if path not in ours and path.is_file():
-                path.unlink()
+def _remove_former(out: Path, done: Mapping[str, Any], written: Mapping[str, Any]) -> None:
+    """Files that an earlier call wrote and this one did not; a file of the user's stays."""
+    former, ours = ({out / row[what]["path"] for row in rows.values() for what in _PARTS} for rows in (done, written))
+    for path in former - ours:
+        path.unlink(missing_ok=True)
 
 
 def _write_split(out: Path, dataset: str, name: str, cases: Mapping[str, Any]) -> dict[str, Any]:
