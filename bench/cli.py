@@ -130,7 +130,11 @@ def _report(parsed: argparse.Namespace, _: list[str]) -> int:
     own = parsed.out is None or parsed.out.resolve() == (parsed.runs / "report").resolve()
     writer = {} if own else {"write": OutputFolder(parsed.out).put}
     sweep_parts(parsed.out or parsed.runs / "report")
-    result = import_by_name("reports.build.build_report")(parsed.runs, parsed.out, **writer)
+    try:
+        build = import_by_name("reports.build.build_report")
+        result = build(parsed.runs, parsed.out, published=parsed.published, **writer)
+    except ValueError as error:  # of a ledger
+        raise InputError(str(error)) from error
     for warning in result.warnings:
         complain(f"warning: {warning}")
     say(result.text)

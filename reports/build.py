@@ -9,7 +9,6 @@ from pathlib import Path
 from reports.figures import build_figures
 from reports.files import write_atomic
 from reports.frame import REPORT_FOLDER, read_frame
-from reports.published import read_ledger
 from reports.site.page import render_page
 from reports.site.pictures import read_galleries
 from reports.table import Table
@@ -30,15 +29,18 @@ class ReportResult:
 
 
 def build_report(
-    runs_dir: Path, out_dir: Path | None = None, write: Callable[[Path, str | bytes], None] = write_atomic
+    runs_dir: Path,
+    out_dir: Path | None = None,
+    write: Callable[[Path, str | bytes], None] = write_atomic,
+    published: Sequence[Path] = (),
 ) -> ReportResult:
     """Write tables, figures and the page for all runs under `runs_dir`, by default to `runs_dir`/report.
 
-    `write` puts a file in its place. Unreadable runs become warnings; raises OSError where the output folder cannot
-    be written.
+    `write` puts a file in its place, `published` are further ledgers. Unreadable runs become warnings; raises
+    ValueError for a ledger that is broken, OSError where the output folder cannot be written.
     """
     out = out_dir or runs_dir / REPORT_FOLDER
-    frame = read_frame(runs_dir)
+    frame = read_frame(runs_dir, published=published)
     tables = build_tables(frame)
     written = []
     for table in tables:
@@ -51,7 +53,7 @@ def build_report(
         write(out / f"{drawing.name}.png", drawing.png)
     galleries = read_galleries(frame, frame.warnings)
     index = out / "index.html"
-    write(index, render_page(frame, tables, drawings, galleries, read_ledger()))
+    write(index, render_page(frame, tables, drawings, galleries))
     return ReportResult(index, written, frame.warnings, _text(tables, frame.warnings))
 
 

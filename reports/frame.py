@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.record import BadRecordError, RunRecord, read_record
 from bench.scores import RunScores, read_run_scores
 from reports.provenance import commit, versions
+from reports.published import Published, read_ledgers
 from reports.rows import Row, Run
 from reports.variants import content_hashes, flag, settings_of, variant_labels
 
@@ -24,12 +25,14 @@ _DEPTH = 5  # folders below those of the runs folder
 class Frame:
     """All runs of a report.
 
-    `runs` are rows of tables; `points` belong to a sweep (over DDIM steps) and appear in its figure only.
+    `runs` are rows of tables; `points` belong to a sweep (over DDIM steps) and appear in its figure only; `ledger`
+    holds what others print.
     """
 
     runs: list[Run]
     warnings: list[str] = field(default_factory=list)
     points: list[Run] = field(default_factory=list)
+    ledger: list[Published] = field(default_factory=read_ledgers)
 
     @property
     def all_runs(self) -> list[Run]:
@@ -50,8 +53,12 @@ class Frame:
             yield dataset, list(rows)
 
 
-def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None) -> Frame:
-    """Read every run under `runs_dir`, or only the given folders; what cannot be read becomes a warning."""
+def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None, published: Sequence[Path] = ()) -> Frame:
+    """Read every run under `runs_dir`, or only the given folders; what cannot be read becomes a warning.
+
+    `published` are further ledgers; raises ValueError naming file and line where one is broken.
+    """
+    ledger = read_ledgers(published)
     warnings: list[str] = []
     folders = sorted(set(runs)) if runs is not None else _run_folders(runs_dir, warnings)
     records = [(folder, record) for folder in folders if (record := _record(folder, warnings)) is not None]
@@ -62,7 +69,7 @@ def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None) -> Frame:
         for (path, record), label in zip(kept, labels, strict=True)
     ]
     plain, points = ([run for run in named if is_point(run.record) == point] for point in (False, True))
-    return Frame(plain, warnings, points)
+    return Frame(plain, warnings, points, ledger)
 
 
 def is_point(record: RunRecord) -> bool:

@@ -81,8 +81,20 @@ def test_the_example_is_as_its_snapshot(report: ReportResult) -> None:
 
 def test_report_writes_tables_figures_and_page(report: ReportResult) -> None:
     names = {path.name for path in report.index.parent.iterdir()}
-    wanted = ("table1", "table2", "labels", "ranking", "table4", "table5", "variance", "table6", "claims", "figure3")
-    tables = {f"{name}.{kind}" for name in wanted for kind in ("md", "csv", "tex")}
+    wanted = (
+        "table1",
+        "table2",
+        "labels",
+        "ranking",
+        "table4",
+        "table5",
+        "variance",
+        "table6",
+        "claims",
+        "later",
+        "figure3",
+    )
+    tables = {f"{name}.{kind}" for name in (*wanted, "later", "figure3") for kind in ("md", "csv", "tex")}
     figures = {f"figure_{name}.{kind}" for name in ("accuracy", "cost", "ranking") for kind in ("svg", "png")}
     figures |= {"figure3.svg", "figure3.png"}
     assert names == tables | figures | {"index.html"}

@@ -101,7 +101,7 @@ def test_published_rows_carry_the_paper_s_switches(tmp_path: Path) -> None:
         ("no", "yes", "yes", pytest.approx(0.9189)),
         ("yes", "yes", "yes", pytest.approx(0.9276)),
     ]
-    assert all("[published, not comparable]" in row["method"] for row in published)
+    assert all("[published, not comparable" in row["method"] for row in published)
     assert len({entry.method for entry in read_ledger() if entry.table == "6"}) == len(ablation.PAPER)
 
 

@@ -60,6 +60,8 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     report = add("report", "tables, figures and the page from the records")
     report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
+    more = "numbers of other papers: value,dataset,method,metric and more (docs/reports.md)"
+    report.add_argument("--published", type=Path, action="append", default=[], metavar="FILE.csv", help=more)
     compare = add("compare", "are two runs different? by how much?")
     compare.add_argument("a", metavar="RUN_A", help="run folder, method with one run, or DIR of score-folder")
     compare.add_argument("b", metavar="RUN_B")

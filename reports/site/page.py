@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from reports.figures.style import Drawing
 from reports.frame import Frame
 from reports.provenance import commit, device, part, threads, versions
-from reports.published import Published
+from reports.published import SDSEG_PAPER, Published, lint
 from reports.rows import Run
 from reports.site.pictures import Gallery
 from reports.table import MISSING, Table, cell, number
@@ -39,7 +39,6 @@ def render_page(
     tables: list[Table],
     drawings: list[Drawing],
     galleries: list[Gallery],
-    ledger: list[Published],
 ) -> str:
     """The whole page as HTML text; everything from the runs is escaped."""
     environment = Environment(
@@ -58,7 +57,7 @@ def render_page(
         figures=[_figure(drawing) for drawing in drawings],
         beside=BESIDE,
         galleries=galleries,
-        ledger=_ledger(ledger),
+        ledger=_ledger(frame.ledger),
         runs=[_run(run) for run in frame.all_runs],
         warnings=frame.warnings,
         number=number,
@@ -168,9 +167,17 @@ def _figure(drawing: Drawing) -> dict[str, Any]:
     return {"drawing": drawing, "uri": f"data:image/svg+xml;base64,{encoded}"}
 
 
-def _ledger(ledger: list[Published]) -> list[tuple[str, list[Published]]]:
-    numbers = sorted({entry.table for entry in ledger})
-    return [(LEDGER_TITLES.get(n, f"Table {n}"), [entry for entry in ledger if entry.table == n]) for n in numbers]
+def _ledger(ledger: list[Published]) -> dict[str, list[tuple[Published, list[str]]]]:
+    """Entries by the seed paper's table or by source, each with what the lint says of it."""
+    said: dict[Published, list[str]] = {}
+    for finding in lint(ledger):
+        for entry in finding.entries:
+            said.setdefault(entry, []).append(f"{finding.kind}: {finding.text}")
+    titled: dict[str, list[tuple[Published, list[str]]]] = {}
+    for entry in ledger:
+        title = LEDGER_TITLES[entry.table] if entry.source == SDSEG_PAPER else entry.source
+        titled.setdefault(title, []).append((entry, said.get(entry, [])))
+    return titled
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -21,6 +21,7 @@ ORDER = (
     "conventions",
     "table6",
     "claims",
+    "later",
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from bench.scores import Summary
 from bench.stats import SMALLEST_INTERVAL, mean_interval
 from reports.frame import Frame
-from reports.published import published_rows, read_ledger
+from reports.published import numbers_of_paper, published_rows
 from reports.rows import Row, plain
 from reports.summary import reliability_notes
 from reports.table import Column, Table, number
@@ -74,7 +74,7 @@ def build(frame: Frame) -> Table | None:
     notes: list[str] = []
     order: list[str] = []
     small: list[tuple[str, Summary]] = []
-    ledger = [entry for entry in read_ledger() if entry.table == "6"]
+    ledger = numbers_of_paper(frame.ledger, ["6"])
     ablations = _ablations(frame)
     for dataset in sorted({dataset for dataset, _ in ablations}):
         protocols: set[str] = set()

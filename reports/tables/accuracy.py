@@ -9,7 +9,7 @@ import numpy as np
 from bench.scores import Summary
 from bench.stats import SMALLEST_INTERVAL, median_interval
 from reports.frame import Frame
-from reports.published import published_rows, read_ledger
+from reports.published import numbers_of_paper, published_rows
 from reports.rows import Row, means, of, plain
 from reports.summary import reliability_notes
 from reports.table import Column, Table
@@ -43,7 +43,7 @@ def build(frame: Frame) -> Table:
     notes: list[str] = []
     small: list[tuple[str, Summary]] = []
     # Table 4 prints the Dice of diffusion methods that Table 2 leaves out.
-    ledger = [entry for entry in read_ledger() if entry.table in ("2", "3", "4") and entry.metric in METRICS]
+    ledger = [entry for entry in numbers_of_paper(frame.ledger, "234") if entry.metric in METRICS]
     for dataset, members in frame.by_dataset():
         for member in members:
             rows += measured_rows(member, notes, small)

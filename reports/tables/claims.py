@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.stats import ASSUMED_CORRELATION, ASSUMED_SD, false_claim
 from reports.frame import Frame
-from reports.published import Published, read_ledger
+from reports.published import Published, numbers_of_paper
 from reports.rows import plain
 from reports.table import Column, Table
 
@@ -39,7 +39,7 @@ def build(frame: Frame) -> Table | None:
     """One row per printed comparison; None where no row was measured, since the ledger alone is no report."""
     if not frame.runs:
         return None
-    printed = [entry for entry in read_ledger() if entry.metric == METRIC and entry.dataset in ASSUMED_SD]
+    printed = [e for e in numbers_of_paper(frame.ledger, "23456") if e.metric == METRIC and e.dataset in ASSUMED_SD]
     ours = {(entry.dataset, entry.table): entry for entry in printed if entry.method == CLAIMANT}
     others = [e for e in printed if not e.method.startswith(CLAIMANT) and (e.dataset, e.table) in ours]
     rows = [_row(ours[other.dataset, other.table], other) for other in others]

@@ -8,7 +8,7 @@ from typing import Any
 
 from reports.frame import Frame
 from reports.provenance import device, threads
-from reports.published import published_rows, read_ledger, same_dataset
+from reports.published import Published, numbers_of_paper, published_rows, same_dataset
 from reports.rows import Row, Run, plain
 from reports.summary import Missing, missing_notes, reason
 from reports.table import Column, Table
@@ -76,7 +76,7 @@ def build(frame: Frame) -> Table:
         for member in members:
             rows.append(_row(member))
             _collect_missing(rows[-1], member, missing)
-        rows += _published(dataset, notes)
+        rows += _published(dataset, frame.ledger, notes)
     if len({(row.get("device"), row.get("threads")) for row in rows if not row.get("published")}) > 1:
         notes.append("Rows come from more than one device or thread count: compare times only within one of them.")
     return Table("table4", "Table 4 · Cost", CAPTION, COLUMNS, rows, missing_notes(missing) + notes)
@@ -138,8 +138,9 @@ def _collect_missing(row: dict[str, Any], of: Row, missing: Missing) -> None:
         missing.setdefault(titles[key], []).append((of.where, reason(of.runs, key) or _UNMEASURED))
 
 
-def _published(dataset: str, notes: list[str]) -> list[dict[str, Any]]:
-    ledger = [e for e in read_ledger() if e.table == "4" and e.metric != "Dice" and same_dataset(dataset, e.dataset)]
+def _published(dataset: str, entries: list[Published], notes: list[str]) -> list[dict[str, Any]]:
+    printed = numbers_of_paper(entries, ["4"])
+    ledger = [e for e in printed if e.metric != "Dice" and same_dataset(dataset, e.dataset)]
     told: dict[tuple[str, str], list[str]] = {}
     for entry in ledger:
         if entry.metric in _TOLD:

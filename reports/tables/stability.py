@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from bench.scores import Summary
 from reports.frame import Frame
-from reports.published import published_rows, read_ledger
+from reports.published import numbers_of_paper, published_rows
 from reports.rows import Row, beside, cells_of, plain
 from reports.summary import Missing, counts, missing_notes, reason, reliability_notes
 from reports.table import Column, Level, Table
@@ -67,7 +67,7 @@ def build(frame: Frame) -> Table:
     notes: list[str] = []
     scored: list[tuple[str, dict[str, Summary]]] = []
     missing: Missing = {}
-    ledger = [entry for entry in read_ledger() if entry.table == "5"]
+    ledger = numbers_of_paper(frame.ledger, ["5"])
     for dataset, members in frame.by_dataset():
         for member in members:
             summaries = {column.key: member.agreement(column.key) for column in METRIC_COLUMNS}
