@@ -19,7 +19,7 @@ _POSITIVE = frozenset(
         *("draws", "image_size", "predict_batch_size", "threads", "rounds", "batch_sizes", "seconds"),
         *("steps", "features", "width", "channel_mult", "blocks", "samples", "max_batch"),
         *("norm_groups", "attention_px", "attention_window", "feature_size", "window", "divisor", "sw_batch_size"),
-        *("channels", "shape", "spacing_mm", "gpu_memory_gb", "tile_step_size"),
+        *("channels", "shape", "input_size", "spacing_mm", "gpu_memory_gb", "tile_step_size"),
     )
 )
 _BELOW_ONE = frozenset(("overlap", "ema_decay"))

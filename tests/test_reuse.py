@@ -97,6 +97,15 @@ def test_methods_of_the_project_count_by_their_declared_version() -> None:
     assert {"code", "version"}.isdisjoint(identity)
     (workers,) = expand(["method=unet", "dataset=phantom/polyp", "seed=0", "train.workers=3"])
     assert fit_identity(workers, FACTS) == identity
+    adamw = ["train.optimizer=adamw", "train.momentum=0.9"]  # as trained before there was a choice
+    (stated,) = expand(["method=unet", "dataset=phantom/polyp", "seed=0", *adamw])
+    assert fit_identity(stated, FACTS) == identity
+    assert {"optimizer", "momentum"}.isdisjoint(identity["recipe"])
+    for other in ("train.optimizer=sgd", "train.momentum=0.8"):
+        (changed,) = expand(["method=unet", "dataset=phantom/polyp", "seed=0", other])
+        assert fit_identity(changed, FACTS) != identity
+    own_kind = Cell({**cell.config, "method": {**cell.config["method"], "recipe": {"optimizer": "adamw", "epochs": 3}}})
+    assert fit_identity(own_kind, FACTS)["recipe"] == {"optimizer": "adamw", "epochs": 3}
     second = Cell({**cell.config, "method": {**cell.config["method"], "version": 2}})
     assert fit_identity(second, FACTS) == {**identity, "version": 2}
 

@@ -221,7 +221,7 @@ def test_a_name_is_downloaded_and_a_failed_download_says_how_to_use_a_file(
     ("options", "message"),
     [
         ({"options": {"encoder": "resnet5"}}, r"encoder=resnet5: Wrong encoder name `resnet5`; resnet50 and"),
-        ({"options": {"normalise": "mean"}}, "normalise=mean: known are none, imagenet"),
+        ({"options": {"normalise": "mean"}}, "normalise=mean: known are none, unit, imagenet"),
         ({"task": SimpleNamespace(**{**vars(IMAGES), "channels": 4})}, "normalise=imagenet: for 1 or 3 channels"),
         ({"dims": 3}, "dims=3 needs volumes"),
         ({"task": VOLUMES}, "dims=3: these encoders see images"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -145,6 +146,24 @@ def test_ema_follows_the_released_rule() -> None:
 def test_warm_up_then_cosine(step: int, factor: float) -> None:
     recipe = Recipe(steps=100, batch_size=1, lr=1, warmup=10, decay="cosine")
     assert recipe.lr_factor(step) == pytest.approx(factor, rel=1e-3)
+
+
+@pytest.mark.parametrize(("step", "factor"), [(4, 0.8), (5, 1.0), (6, 1.0), (7, 0.9**0.9), (14, 0.2**0.9)])
+def test_poly_lags_one_step_behind_and_is_counted_after_the_warm_up(step: int, factor: float) -> None:
+    recipe = Recipe(steps=15, batch_size=1, lr=1, warmup=5, decay="poly")
+    assert recipe.lr_factor(step) == pytest.approx(factor, rel=1e-6)
+
+
+def test_sgd_with_momentum_by_hand(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.1, "warmup": 0})
+    model = Toy(dropout=0.0)
+    loop, weight = TrainingLoop(model, items(), recipe, tmp_path, 0, "cpu"), model.layer[0].weight
+    velocity = torch.zeros_like(weight)
+    for batch in islice(training_batches(items(), recipe, 0, 0), 3):
+        before = weight.detach().clone()
+        loop.step(batch)
+        velocity = 0.5 * velocity + weight.grad + 0.1 * before
+        torch.testing.assert_close(weight.detach(), before - recipe.lr * velocity)
 
 
 def test_interrupted_sdseg_with_cached_latents_ends_bit_identical(tmp_path: Path) -> None:

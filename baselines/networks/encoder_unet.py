@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, get_args
 
 import torch
 from torch import nn
 
+from baselines.normalising import Normalise, check_normalise, normalised
 from sdseg.weights import read_state_dict
 from sdseg.weights.pretrained import fill, part
 
-Normalise = Literal["none", "imagenet"]
-
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Where the classifiers of torchvision, timm and EfficientNet-PyTorch begin, which a U-Net does without.
 _CLASSIFIERS = ("fc.", "_fc.", "classifier.", "head.", "conv_head.", "bn2.")
 
@@ -31,14 +28,11 @@ def _library() -> ModuleType:
 class EncoderUNet(nn.Module):
     """Logits (B, L, H, W) of images (B, C, H, W) in [-1, 1], of any size.
 
-    Grey images are shown as RGB, so that weights of RGB images fit. normalise "imagenet" brings images to [0, 1] and
-    standardises them as ImageNet's weights expect; "none" leaves [-1, 1]. `norm_momentum` is the share of a step's
+    Grey images are shown as RGB, so that weights of RGB images fit. `normalise`: which values the encoder expects
+    (`baselines.normalising`; ImageNet's weights "imagenet"). `norm_momentum` is the share of a step's
     statistics in those that batch norms predict with; None leaves the encoder's own, which for an EfficientNet is 0.01
     and takes thousands of steps. Raises ValueError naming the option.
     """
-
-    mean: torch.Tensor
-    std: torch.Tensor
 
     def __init__(
         self,
@@ -52,17 +46,9 @@ class EncoderUNet(nn.Module):
         super().__init__()
         if spatial_dims != 2:
             raise ValueError(f"method.options.dims={spatial_dims}: these encoders see images; use dims=2")
-        if normalise not in get_args(Normalise):
-            raise ValueError(f"method.options.options.normalise={normalise}: known are none, imagenet")
+        check_normalise(normalise, in_channels, "method.options.options.normalise")
         self.channels = 3 if in_channels == 1 else in_channels
-        if normalise == "imagenet" and self.channels != 3:
-            raise ValueError(
-                f"method.options.options.normalise=imagenet: for 1 or 3 channels, this dataset has {in_channels}; "
-                "use none"
-            )
         self.encoder_name, self.normalise = encoder, normalise
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
         library = _library()
         try:
             self.unet = library.Unet(encoder, encoder_weights=None, in_channels=self.channels, classes=out_channels)
@@ -78,10 +64,7 @@ class EncoderUNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits at the image's size."""
-        shown = image.expand(-1, self.channels, -1, -1)
-        if self.normalise == "imagenet":
-            shown = ((shown + 1) / 2 - self.mean) / self.std
-        return self.unet(shown)
+        return self.unet(normalised(image.expand(-1, self.channels, -1, -1), self.normalise))
 
     def load_pretrained(self, weights: str) -> None:
         """Start from `weights`: a name that the library downloads (imagenet), or a file, read as data.

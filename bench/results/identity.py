@@ -20,7 +20,12 @@ LATER_OPTIONS = {
     "background": 0,
     "suffix": None,
     "mask_suffix": None,
+    "objective": "dice_bce",
+    "input_size": None,
+    "normalise": "none",
 }
+# Keys of the recipe, likewise.
+LATER_RECIPE_KEYS = {"optimizer": "adamw", "momentum": 0.9}
 
 
 def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
@@ -33,6 +38,8 @@ def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     # Where the data lies does not matter, what it is does.
     unseen = {"name", "code", "files"} | file_keys("dataset", dataset)
     recipe = method.get("recipe", {})
+    # A method's recipe of its own kind has not all of them, and is left alone.
+    recipe = _used(recipe, LATER_RECIPE_KEYS) if recipe and LATER_RECIPE_KEYS.keys() <= recipe.keys() else recipe
     # Batches are the same whoever reads them; 0 and not left out, so that hashes stay what they were.
     recipe = {**recipe, "workers": 0} if "workers" in recipe else recipe
     data_options = {k: v for k, v in _used(dataset).items() if k not in unseen}
@@ -50,9 +57,9 @@ def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     return {**identity, **({"code": code} if code else {}), **declared}
 
 
-def _used(options: dict[str, Any]) -> dict[str, Any]:
+def _used(options: dict[str, Any], later: dict[str, Any] = LATER_OPTIONS) -> dict[str, Any]:
     """Without what is not asked for: options that came later leave older identities alone."""
-    return {k: v for k, v in options.items() if k not in LATER_OPTIONS or v != LATER_OPTIONS[k]}
+    return {k: v for k, v in options.items() if k not in later or v != later[k]}
 
 
 def _by_name(section: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 # The released schedule's first factor; it rises from here to 1.
 _WARMUP_START = 1e-6
+_POLY_EXPONENT = 0.9
 
 
 class Recipe(BaseModel):
@@ -22,9 +23,12 @@ class Recipe(BaseModel):
     batch_size: int = Field(gt=0)
     accumulate: int = Field(default=1, gt=0)
     lr: float = Field(gt=0)
+    # AdamW, or SGD with momentum (not Nesterov's); `momentum` is of SGD alone.
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: int = Field(default=0, ge=0)
-    decay: Literal["constant", "cosine"] = "constant"
+    decay: Literal["constant", "cosine", "poly"] = "constant"
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     max_grad_norm: float | None = Field(default=None, gt=0)
     flips: tuple[Literal["horizontal", "vertical"], ...] = ("horizontal", "vertical")
@@ -54,10 +58,17 @@ class Recipe(BaseModel):
         return (*size[:-2], *(min(self.crop, edge) for edge in size[-2:]))
 
     def lr_factor(self, step: int) -> float:
-        """Multiple of `lr` in the step with this index: the released linear warm-up, then constant or cosine to 0."""
+        """Multiple of `lr` in the step with this index: the released linear warm-up, then constant, cosine or poly.
+
+        Cosine ends at 0. Poly is (1 - i / n)^0.9 of the n steps after the warm-up, where i lags one step behind, as in
+        the released TransU-Net and its descendants: the first two steps have the whole rate.
+        """
         if step < self.warmup:
             return _WARMUP_START + (1 - _WARMUP_START) * step / self.warmup
         if self.decay == "constant":
             return 1.0
-        share = (step - self.warmup) / max(1, self.steps - self.warmup)
+        done, steps = step - self.warmup, max(1, self.steps - self.warmup)
+        if self.decay == "poly":
+            return (1 - max(0, done - 1) / steps) ** _POLY_EXPONENT
+        share = done / steps
         return 0.5 * (1 + math.cos(math.pi * share))

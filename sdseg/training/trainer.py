@@ -69,6 +69,13 @@ def train(
     return loop.finish()
 
 
+def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=recipe.momentum, **shared)
+    return torch.optim.AdamW(groups, **shared)
+
+
 class TrainingLoop:
     """A model in training: its optimiser, its average and where it stands; continues from what `workdir` holds.
 
@@ -89,8 +96,7 @@ class TrainingLoop:
             self._prepare_model(train_data)
         groups = model.parameter_groups()
         self.parameters = [p for group in groups for p in group["params"]]
-        optimizer = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-        self.forward, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.forward, self.optimizer = self.accelerator.prepare(model, _optimizer(groups, recipe))
         self.ema = Ema(model.averaged, recipe.ema_decay)
         self.parts = {"model": model, "optimizer": self.optimizer, "ema": self.ema}
         if self.accelerator.scaler is not None:
