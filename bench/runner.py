@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from importlib.util import find_spec
@@ -148,23 +150,29 @@ class Run:
         wanted, notes = self.predictions(), Notes()
         # The tests of the project hold its methods to it; anybody else's are asked once a run.
         ask: Ask = answer_checked if outside(self._method) else answer
+        seconds = []  # of an answer, an image or a slice, in every call
         for start in range(0, len(wanted), size):
             part = wanted[start : start + size]
             if missing.isdisjoint(part):
                 continue
             case_of = {case_id: self.dataset.case(case_id) for case_id in dict.fromkeys(c for c, _ in part)}
             cases, draws = [case_of[case_id] for case_id, _ in part], [draw for _, draw in part]
+            start_time = time.perf_counter()
             with heard(notes):
                 answers, ask = predict_cases(segmenter, task, cases, draws, self.cell.config, ask), answer
+            slices = sum(case.image.shape[1] if task.dims == 3 else 1 for case in cases)
+            seconds.append((time.perf_counter() - start_time) / slices)
             for case, draw, answered in zip(cases, draws, answers, strict=True):
                 self.folder.write_prediction(draw, case.id, *(np.asarray(x) for x in answered))
             progress.report("predicting", min(start + size, len(wanted)), len(wanted))
         describe = getattr(segmenter, "describe", None)
         with errors_of(self._method, "describe"):
             facts = {} if describe is None else plain_facts(describe())
+        known = self.folder.inference_facts()
         if notes.lines():
-            known = self.folder.inference_facts().get("notes", [])
-            facts = {**facts, "notes": sorted({*known, *notes.lines()})}
+            facts = {**facts, "notes": sorted({*known.get("notes", []), *notes.lines()})}
+        facts["samples"] = segmenter.samples
+        facts["seconds_per_answer"] = statistics.median(seconds) if seconds else known.get("seconds_per_answer")
         facts["made_on"] = device_facts(self.device().type)
         self.folder.write_inference_facts(facts)
 

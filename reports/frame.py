@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.record import BadRecordError, RunRecord, read_record
 from bench.scores import RunScores, read_run_scores
-from reports.provenance import commit, versions
+from reports.provenance import commit, sampling, versions
 from reports.published import Published, read_ledgers
 from reports.rows import Row, Run
 from reports.variants import content_hashes, flag, settings_of, variant_labels
@@ -25,8 +25,8 @@ _DEPTH = 5  # folders below those of the runs folder
 class Frame:
     """All runs of a report.
 
-    `runs` are rows of tables; `points` belong to a sweep (over DDIM steps) and appear in its figure only; `ledger`
-    holds what others print.
+    `runs` are rows of tables; `points` belong to a sweep over steps and samples and appear in its figure only;
+    `ledger` holds what others print.
     """
 
     runs: list[Run]
@@ -73,10 +73,9 @@ def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None, published: Se
 
 
 def is_point(record: RunRecord) -> bool:
-    """Whether a run was made as a point of a sweep over steps."""
-    method = record.config.get("method") or {}
-    inference = method.get("inference") or {}
-    return method.get("sweep") == "steps" and "steps" in inference and int(inference["steps"]) > 0
+    """Whether a run was made as a point of a sweep over steps or samples."""
+    chosen = sampling(record)
+    return bool((record.config.get("method") or {}).get("sweep")) and chosen is not None and min(chosen) > 0
 
 
 def comparison_key(record: RunRecord) -> str:

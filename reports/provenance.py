@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from bench.record import RunRecord
@@ -28,6 +29,23 @@ def threads(record: RunRecord) -> int | None:
     """CPU threads torch was given, None where unrecorded."""
     value = record.environment.get("threads", part(record, "torch").get("threads"))
     return value if isinstance(value, int) else None
+
+
+def sampling(record: RunRecord) -> tuple[int, int] | None:
+    """Steps and samples of an answer; None for a method that knows neither."""
+    inference = (record.config.get("method") or {}).get("inference") or {}
+    if inference.keys().isdisjoint(("steps", "samples", "runs")):
+        return None
+    # Left open, the method chose. Runs made earlier say `runs`, or nothing where there was one.
+    stated = inference.get("samples") or inference.get("runs")
+    return int(inference.get("steps") or 1), int(stated or record.inference.get("samples") or 1)
+
+
+def answer_seconds(record: RunRecord) -> tuple[float, float]:
+    """Seconds of an answer (image or slice): timed at batch 1, as Table 4 shows, and as `predict` took; NaN without."""
+    slices = record.score("slices_per_call")
+    timed = record.score("latency_ms_p50") / 1000 / (slices if math.isfinite(slices) else 1)
+    return timed, float(record.inference.get("seconds_per_answer") or math.nan)
 
 
 def commit(record: RunRecord) -> str:

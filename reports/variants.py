@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.record import RunRecord
-from reports.provenance import device, threads
+from reports.provenance import device, sampling, threads
 
 # Names and places, which change no number.
 PLACES = {"name", "pretrained", "fidelity", "dataset.root", "dataset.manifest"}
@@ -57,7 +57,11 @@ def settings_of(record: RunRecord) -> dict[str, str]:
     config = {key: record.config.get(key) for key in ("method", "dataset")}
     facts: dict[str, Any] = {"profile": record.profile, "protocol": record.protocol, "draws": record.draws}
     facts |= {"data": content_hashes(record), "device": device(record), "threads": threads(record)}
-    return _flatten({**config, **facts})
+    settings = _flatten({**config, **facts})
+    if (chosen := sampling(record)) is not None:  # one word for what runs made earlier say otherwise
+        settings.pop("method.inference.runs", None)
+        settings["method.inference.samples"] = str(chosen[1])
+    return settings
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -37,16 +37,26 @@ def choose_class(mask: torch.Tensor, u: torch.Tensor, config: SDSegConfig) -> to
 
 
 def combine(pixels: torch.Tensor, config: SDSegConfig) -> Prediction:
-    """Score and mask of decoded maps (B, K, 3, H, W), about [-1, 1].
+    """Score and mask of decoded maps (B, K, 3, H, W), about [-1, 1], both as released."""
+    return decide(class_scores(pixels, config), config)
 
-    Each label on its own: clamp first, then the mean of the three channels, cut at one half. "softmax": mean of the
-    unclamped channels, the union's sign flipped into a background, softmax and argmax. Both as released.
+
+def class_scores(pixels: torch.Tensor, config: SDSegConfig) -> torch.Tensor:
+    """Soft scores (B, K, H, W) of decoded maps (B, K, 3, H, W).
+
+    Each label on its own: clamp first, then the mean of the three channels. "softmax": mean of the unclamped channels,
+    the union's sign flipped into a background, softmax.
     """
     if not config.classes or config.multiclass == "independent":
-        score = ((pixels + 1) / 2).clamp(0, 1).mean(dim=2)
-        return Prediction(score, score > 0.5)
+        return ((pixels + 1) / 2).clamp(0, 1).mean(dim=2)
     logits = pixels.mean(dim=2)
-    score = torch.cat([-logits[:, :1], logits[:, 1:]], dim=1).softmax(dim=1)
+    return torch.cat([-logits[:, :1], logits[:, 1:]], dim=1).softmax(dim=1)
+
+
+def decide(score: torch.Tensor, config: SDSegConfig) -> Prediction:
+    """The labels' scores and masks of what `class_scores` gives: cut at one half, or argmax with "softmax"."""
+    if not config.classes or config.multiclass == "independent":
+        return Prediction(score, score > 0.5)
     best = score.argmax(dim=1, keepdim=True)
     labels = torch.arange(1, score.shape[1], device=score.device).view(1, -1, 1, 1)
     return Prediction(score[:, 1:], best == labels)

@@ -20,13 +20,16 @@ from sdseg.architecture import ARCHITECTURES
 from sdseg.config import SDSegConfig
 from sdseg.denoiser import Denoiser
 from sdseg.files import write_atomically
-from sdseg.labels import Prediction, choose_class, class_masks, combine
+from sdseg.labels import Prediction, choose_class, class_masks, class_scores, decide
 from sdseg.loss import Losses, pixel_loss, sdseg_loss
 from sdseg.mask_codec import MaskCodec, build_autoencoder, load_autoencoder, load_tiny_codec
 from sdseg.sampling import ddim, single_step
 from sdseg.schedule import NoiseSchedule
 from sdseg.vision_encoder import VisionEncoder
 from sdseg.weights import load_denoiser, load_vision_encoder
+
+# Rows of one call to the networks, where several samples of an image share it.
+_TOGETHER = 32
 
 
 class Draws(NamedTuple):
@@ -187,21 +190,30 @@ class SDSeg(nn.Module):
         eta: float = 0.0,
         spacing: Literal["trailing", "leading"] = "trailing",
         noise: Literal["gaussian", "zeros"] | None = None,
+        samples: int = 1,
     ) -> Prediction:
         """Segment images (B, C, H, W); the noise of image i comes from `generators[i]` alone.
 
         `steps` = 1 is the paper's single step, more is DDIM with `eta` and `spacing`. `noise` is the start z_T, by
-        default as in training. All labels of an image share its noise, as in the released multi-class code.
+        default as in training. All labels of an image share its noise, as in the released multi-class code. The mean
+        score of `samples` is what decides; the first of them is the single one.
         """
-        start = self._noise_each(image, generators)
-        z_T = start if (noise or self.config.noise) == "gaussian" else torch.zeros_like(start)
-        if steps == 1:
-            return self.single_step(image, z_T)
-        drawn = [self._noise_each(image, generators) for _ in range(steps)] if eta else None
-        denoise, repeat = self._reverse(image)
-        step_noise = None if drawn is None else [repeat(n) for n in drawn]
-        z0 = ddim(denoise, repeat(z_T), self.schedule, steps, eta, spacing, step_noise)
-        return self.answer(image, z0)
+        condition, scores = self.condition(image), []
+        each = max(1, _TOGETHER // len(image))
+        for first in range(0, samples, each):
+            count = min(each, samples - first)
+            later = steps if eta and steps > 1 else 0
+            drawn = [[self._noise_each(image, generators) for _ in range(1 + later)] for _ in range(count)]
+            z_T, *step_noise = (torch.cat(one) for one in zip(*drawn, strict=True))
+            z_T = z_T if (noise or self.config.noise) == "gaussian" else torch.zeros_like(z_T)
+            denoise, repeat = self._reverse(condition.repeat(count, 1, 1, 1))
+            if steps == 1:
+                z0 = single_step(denoise, repeat(z_T), self.schedule)
+            else:
+                fresh = [repeat(n) for n in step_noise] or None
+                z0 = ddim(denoise, repeat(z_T), self.schedule, steps, eta, spacing, fresh)
+            scores.append(self._scores(z0).unflatten(0, (count, -1)))
+        return decide(torch.cat(scores).mean(dim=0), self.config)
 
     @torch.no_grad()
     def single_step(self, image: torch.Tensor, z_T: torch.Tensor) -> Prediction:
@@ -211,18 +223,18 @@ class SDSeg(nn.Module):
     @torch.no_grad()
     def estimate(self, image: torch.Tensor, z_T: torch.Tensor) -> torch.Tensor:
         """The clean latent (B * K, c, h, w) that one step from z_T finds, before it is decoded."""
-        denoise, repeat = self._reverse(image)
+        denoise, repeat = self._reverse(self.condition(image))
         return single_step(denoise, repeat(z_T), self.schedule)
 
-    def _reverse(self, image: torch.Tensor) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
-        # The U-Net with its conditions as a function of (z_t, t) -> z0, for K classes of every image.
+    def _reverse(self, condition: torch.Tensor) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
+        # The U-Net with its conditions (B, c, h, w) as a function of (z_t, t) -> z0, for K classes of every image.
         classes = max(1, self.config.classes)
 
         def repeat(x: torch.Tensor) -> torch.Tensor:
             return x.repeat_interleave(classes, dim=0)
 
-        condition = repeat(self.condition(image))
-        label = torch.arange(classes, device=image.device).repeat(len(image))
+        label = torch.arange(classes, device=condition.device).repeat(len(condition))
+        condition = repeat(condition)
 
         def denoise(z_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             output = self.denoise(z_t, condition, t, label)
@@ -232,8 +244,11 @@ class SDSeg(nn.Module):
 
     def answer(self, image: torch.Tensor, z0: torch.Tensor) -> Prediction:
         """Score and mask of images (B, C, H, W) from their clean latents (B * K, c, h, w)."""
+        return decide(self._scores(z0), self.config)
+
+    def _scores(self, z0: torch.Tensor) -> torch.Tensor:
         pixels = self.codec.decode(z0)
-        return combine(pixels.view(len(image), -1, *pixels.shape[1:]), self.config)
+        return class_scores(pixels.unflatten(0, (-1, max(1, self.config.classes))), self.config)
 
     def _noise_each(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
         if len(generators) != len(image):

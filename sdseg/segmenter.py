@@ -27,6 +27,7 @@ class SDSegSegmenter(TrainedSegmenter):
         self, model: SDSeg, recipe: Recipe, seed: int, device: str, settings: InferenceSettings, **options: Any
     ) -> None:
         super().__init__(model, recipe, seed, device, **options)
+        self.samples = self.inference["samples"]
         self.settings = settings
         policy(model, settings, self.device)
         if settings.decoder == "light":
@@ -120,14 +121,22 @@ def _inference(options: dict[str, Any]) -> dict[str, Any]:
     """What SDSegSegmenter needs to predict, taken out of `options`."""
     options.pop("fold", None)  # of runs made earlier: whether the time step was folded into the weights
     steps, start = options.pop("steps", 1), options.pop("start", None)
-    spacing = options.pop("spacing", "trailing")
+    spacing, samples = options.pop("spacing", "trailing"), options.pop("samples", 1)
+    if samples < 1:
+        raise ValueError(f"method.inference.samples={samples}: expected at least 1")
     if start not in (None, "gaussian", "zeros", "shared"):
         raise ValueError(f"method.inference.start={start}: known are gaussian, zeros, shared")
     noise = "gaussian" if start == "shared" else start
     settings = {key: options.pop(key) for key in InferenceSettings.model_fields if key in options}
     return {
         "evaluations": len(ddim_timesteps(1000, steps, spacing)[0]),
-        "inference": {"steps": steps, "eta": options.pop("eta", 0.0), "spacing": spacing, "noise": noise},
+        "inference": {
+            "steps": steps,
+            "samples": samples,
+            "eta": options.pop("eta", 0.0),
+            "spacing": spacing,
+            "noise": noise,
+        },
         "shared_noise": start == "shared",
         "settings": InferenceSettings.model_validate(settings),
     }

@@ -98,7 +98,7 @@ def test_windows_that_share_a_call_change_nothing() -> None:
     assert not torch.allclose(alone[0], predict(segmenter, shown[:1], 4), atol=1e-2)
 
 
-def test_every_window_and_run_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_window_and_sample_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     starts: list[torch.Tensor] = []
 
     def remember(denoise: Any, start: torch.Tensor, *_: Any) -> torch.Tensor:
@@ -106,9 +106,9 @@ def test_every_window_and_run_has_noise_of_its_own(monkeypatch: pytest.MonkeyPat
         return start[0]
 
     monkeypatch.setattr("baselines.diff_unet.model.fused_map", remember)
-    predict(build(), image(), 0, runs=2, sw_batch_size=2)
+    predict(build(), image(), 0, samples=2, sw_batch_size=2)
     noise = torch.cat([start.flatten(0, 1) for start in starts])
-    assert noise.shape == (2 * 4, 2, 16, 16, 32)  # 2 x 2 windows of two runs
+    assert noise.shape == (2 * 4, 2, 16, 16, 32)  # 2 x 2 windows of two samples
     assert len({round(float(x.sum()), 4) for x in noise}) == 8
     assert abs(float(noise.std()) - 1) < 0.01
 
@@ -117,7 +117,7 @@ def test_the_image_is_encoded_once_per_window() -> None:
     segmenter, calls = build(), []
     segmenter.model.network.embed_model.register_forward_hook(lambda *_: calls.append("image"))
     segmenter.model.network.model.register_forward_hook(lambda *_: calls.append("mask"))
-    predict(segmenter, image(), 0, sw_batch_size=8, steps=3, runs=2, fusion="uncertainty")
+    predict(segmenter, image(), 0, sw_batch_size=8, steps=3, samples=2, fusion="uncertainty")
     assert calls == ["image", "mask", "mask", "mask"]
 
 
@@ -159,7 +159,7 @@ BAD = {
     "blend": ({"blend": "mean"}, "blend=mean"),
     "steps": ({"steps": 0}, "steps=0"),
     "overlap": ({"overlap": 1.0}, r"overlap=1\.0"),
-    "runs": ({"runs": 0}, "runs=0"),
+    "samples": ({"samples": 0}, "samples=0"),
     "windows per call": ({"sw_batch_size": 0}, "sw_batch_size=0"),
     "dims": ({"dims": 4}, "dims=4"),
     "volumes asked of images": ({"task": IMAGES, "dims": 3}, "dims=3 needs volumes"),
@@ -177,7 +177,8 @@ def test_an_option_that_does_not_fit_is_named(case: str) -> None:
         build(**options)
 
 
-def test_uncertainty_means_four_runs() -> None:
+def test_uncertainty_means_four_samples() -> None:
     assert build(fusion="uncertainty").samples == 4
-    assert build(fusion="uncertainty", runs=2).inference["runs"] == 2
+    assert build(fusion="uncertainty", samples=2).inference["samples"] == 2
+    assert build(runs=2).samples == 2  # as runs of earlier versions say it
     assert build().samples == 1

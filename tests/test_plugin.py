@@ -79,7 +79,8 @@ def test_all_steps_share_one_training_in_folders_of_their_own() -> None:
     from suites.test_convergence import column
 
     plain, one, ten = (
-        expand(["profile=smoke", *c])[0] for c in (["method=sdseg"], column("sdseg", 1), column("sdseg", 10))
+        expand(["profile=smoke", *c])[0]
+        for c in (["method=sdseg"], *(column("sdseg", "draws=1", steps=s) for s in (1, 10)))
     )
     data = {"data": "d", "split": "s"}
     assert fit_identity(plain, data) == fit_identity(one, data) == fit_identity(ten, data)

@@ -114,7 +114,7 @@ def test_page_stands_alone_and_describes_its_pictures(report: ReportResult) -> N
     assert len(images) == 6 * 2 * 4 + 4
     assert all(re.search(r'alt="[^"]{8,}"', image) for image in images)
     assert "published, not comparable" in page
-    assert "phantom/ablation, no latent loss: 0." in page  # what Figure 3 tells those who do not see it
+    assert "phantom/ablation, no_latent, no latent loss: 0." in page  # what Figure 3 tells those who do not see it
     assert page.index('id="figure3"') > page.index('id="table6"')
 
 

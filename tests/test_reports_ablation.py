@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,11 +132,54 @@ def test_trainings_of_two_profiles_are_two_lines(tmp_path: Path) -> None:
             write_run(tmp_path, name, scores=dice_rows({"a": 0.5}), config=config, draws=1, profile=profile)
     table = convergence.build(read_frame(tmp_path))
     assert [(row["method"], row["steps"]) for row in table.rows] == [
-        ("with latent loss (profile=cpu)", 1),
-        ("with latent loss (profile=cpu)", 5),
-        ("with latent loss (profile=smoke)", 1),
-        ("with latent loss (profile=smoke)", 5),
+        ("sdseg (profile=cpu)", 1),
+        ("sdseg (profile=cpu)", 5),
+        ("sdseg (profile=smoke)", 1),
+        ("sdseg (profile=smoke)", 5),
     ]
+
+
+def write_point(runs_dir: Path, steps: int, samples: int, seconds: float, point: bool = True, **record: Any) -> None:
+    name = f"sdseg.steps{steps}.samples{samples}" if point else "sdseg"
+    config = method_config(name, steps, sweep=point)
+    config["method"]["inference"]["samples"] = samples
+    scores = made_up_scores(0.8 + steps * samples / 500, 16)
+    write_run(runs_dir, name, scores=scores, config=config, inference={"seconds_per_answer": seconds}, **record)
+
+
+def test_points_know_their_agreement_and_the_time_of_an_answer(tmp_path: Path) -> None:
+    write_point(tmp_path, 1, 1, 0.1, point=False)  # what the method does anyway has a row elsewhere too
+    write_point(tmp_path, 10, 1, 0.9)
+    write_point(tmp_path, 10, 5, 4.5)
+    write_run(tmp_path, "unet", scores=made_up_scores(0.9, 16), config={"method": {"name": "unet", "inference": {}}})
+    frame = read_frame(tmp_path)
+    assert [row.method for row in frame.rows] == ["sdseg", "unet"]
+    table = convergence.build(frame)
+    at = [(row["steps"], row["samples"], row["seconds"], row["clock"]) for row in table.rows]
+    assert at == [(1, 1, 0.1, "in batches"), (10, 1, 0.9, "in batches"), (10, 5, 4.5, "in batches")]
+    assert all(0.9 < row["Dice/pairs"] < 1 and row["LPIPS/score"] > 0 for row in table.rows)
+    assert "10 steps of 5 samples, in 45.0 times the time" in table.notes[0]
+    drawing = figure.build(frame)
+    points = "0.100 at 1 \u00d7 1, 0.900 at 10 \u00d7 1, 4.500 at 10 \u00d7 5"
+    assert f"time of an answer (s) on phantom/polyp, sdseg: {points}" in drawing.alt
+    assert "in batches" in drawing.caption
+
+
+def test_times_of_points_are_of_one_kind(tmp_path: Path) -> None:
+    for steps, score in ((1, {"latency_ms_p50": 200.0}), (5, {"latency_ms_p50": 800.0}), (10, {})):
+        write_point(tmp_path, steps, 1, 0.1 * steps, run_scores=score)
+        rows = convergence.build(read_frame(tmp_path)).rows
+        assert {row["clock"] for row in rows} == {"one by one" if score else "in batches"}
+        assert rows[0]["seconds"] == pytest.approx(0.2 if score else 0.1)
+
+
+def test_earlier_runs_of_one_sample_are_rows_with_those_of_today(tmp_path: Path) -> None:
+    for seed, samples in ((0, None), (1, 1), (2, 5)):
+        config = method_config("sdseg")
+        config["method"]["inference"] |= {"samples": samples} if samples else {}
+        write_run(tmp_path, seed=seed, scores=dice_rows({"a": 0.5}), config=config)
+    rows = read_frame(tmp_path).rows
+    assert [(row.method, row.seeds) for row in rows] == [("sdseg (samples=1)", "0, 1"), ("sdseg (samples=5)", "2")]
 
 
 # --- what a row is -----------------------------------------------------------------------------------

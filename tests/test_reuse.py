@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,24 @@ def test_the_committed_reference_is_of_the_runs_that_are_made_today() -> None:
         (cell,) = expand([*given, f"method={run['method']}"])
         data = build_dataset(cell.config).fingerprint()
         assert digest(run_identity(cell, data)) == run["hash"], run["method"]
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "named"),
+    [
+        ("sdseg", [], {}),
+        ("sdseg", ["method.inference.samples=5"], {"samples": 5}),
+        ("diff_unet", [], {"runs": None}),
+        ("diff_unet", ["method.inference.samples=5"], {"runs": 5}),
+        ("medsegdiff_v2", ["method.inference.samples=1"], {"samples": 1}),
+    ],
+)
+def test_runs_made_before_all_methods_drew_samples_keep_their_names(
+    method: str, given: list[str], named: dict[str, Any]
+) -> None:
+    (cell,) = expand([f"method={method}", "dataset=phantom/polyp", "seed=0", *given])
+    inference = run_identity(cell, FACTS)["inference"]
+    assert {key: inference[key] for key in ("samples", "runs") if key in inference} == named
 
 
 def test_a_file_that_an_option_names_counts_by_its_content(own_code: OwnCode, tmp_path: Path) -> None:

@@ -118,8 +118,8 @@ class Drawn(torch.Generator):
 
 def test_one_noise_for_all_cases_of_a_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter, seen = build(start="shared"), []
-    step = segmenter.model.single_step
-    monkeypatch.setattr(segmenter.model, "single_step", lambda image, z_T: seen.append(z_T) or step(image, z_T))
+    denoise = segmenter.model.denoise
+    monkeypatch.setattr(segmenter.model, "denoise", lambda z_T, *rest: seen.append(z_T) or denoise(z_T, *rest))
     for draw in (0, 1):
         generators = [Drawn().manual_seed(i) for i in (1, 2)]
         for generator in generators:
@@ -127,3 +127,23 @@ def test_one_noise_for_all_cases_of_a_draw(monkeypatch: pytest.MonkeyPatch) -> N
         segmenter.predict(torch.zeros(2, 1, 16, 16), generators)
     assert torch.equal(seen[0][0], seen[0][1])
     assert not torch.equal(seen[0][0], seen[1][0])
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 3, "eta": 1.0}, {"start": "zeros", "steps": 2, "eta": 0.5}])
+def test_the_mean_of_the_samples_decides(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    single, ensemble = build(**options), build(**options, samples=3)
+    for one in (single, ensemble):
+        torch.manual_seed(2)
+        torch.nn.init.normal_(one.model.denoiser.unet.conv_out.weight)  # untrained, it is 0
+    generators = [torch.Generator().manual_seed(i) for i in (1, 2)]
+    samples = torch.stack([single.predict(image, generators).score for _ in range(3)])  # one after another
+    assert not torch.allclose(samples[0], samples[1])
+    for together in (6, 2):
+        monkeypatch.setattr("sdseg.model._TOGETHER", together)
+        answer = ensemble.predict(image, [torch.Generator().manual_seed(i) for i in (1, 2)])
+        torch.testing.assert_close(answer.score, samples.mean(dim=0), rtol=0, atol=1e-5)
+        assert torch.equal(answer.mask, answer.score > 0.5)
+    assert (single.samples, ensemble.samples) == (1, 3)
+    with pytest.raises(ValueError, match="samples=0"):
+        build(samples=0)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench import cli
+from bench.command.sweeps import with_points
+from bench.config import expand, sweep_jobs
 from tests.test_cli import make_folder
 
 METHOD = "name: ends\ntarget: sweep_method.build\noptions: {}\ninference: {}\nrecipe: {}\n"
@@ -53,3 +55,21 @@ def test_every_failed_job_is_one_line(
         return
     assert lines[1].startswith("error: folder-ends-seed2: ")
     assert "RuntimeError: out of memory second line" in lines[1]
+
+
+def test_runs_that_differ_in_steps_and_samples_are_points_with_names_of_their_own() -> None:
+    given = ["profile=smoke", "methods=[sdseg,unet,diff_unet]", "method.inference.steps=1,10"]
+    jobs = with_points(sweep_jobs([*given, "method.inference.samples=1,5"]))
+    methods = [cell.config["method"] for job in jobs for cell in expand(job)]
+    grid = [f"steps{steps}.samples{samples}" for steps in (1, 10) for samples in (1, 5)]
+    # What SDSeg does anyway is its own run, and so is a method without steps, once.
+    points = {f"sdseg.{at}" for at in grid[1:]} | {f"diff_unet.{at}" for at in grid}
+    assert sorted(method["name"] for method in methods) == sorted([*points, "sdseg", "unet"])
+    assert {method["name"] for method in methods if method.get("sweep") == ["steps", "samples"]} == points
+    (own,) = (method for method in methods if method["name"] == "diff_unet.steps10.samples5")
+    assert (own["inference"]["steps"], own["inference"]["samples"]) == (10, 5)
+
+
+def test_a_sweep_over_something_else_makes_no_points() -> None:
+    jobs = sweep_jobs(["profile=smoke", "method=sdseg", "seed=0,1", "method.inference.steps=10"])
+    assert with_points(jobs) == jobs

@@ -18,6 +18,8 @@ from baselines.whole_network import WholeNetwork
 from sdseg.labels import Prediction
 
 _LARGEST_SEED = 2**62
+# Samples of a window that share a call to the network.
+_TOGETHER = 4
 
 
 class Losses(NamedTuple):
@@ -79,7 +81,7 @@ class TrainableDiffUNet(WholeNetwork):
         generators: Sequence[torch.Generator],
         steps: int = 10,
         fusion: Fusion = "last",
-        runs: int = 1,
+        samples: int = 1,
         overlap: float = 0.5,
         sw_batch_size: int = 1,
         blend: str = "constant",
@@ -95,11 +97,16 @@ class TrainableDiffUNet(WholeNetwork):
 
         def fused(windows: torch.Tensor, places: list[list[int]]) -> torch.Tensor:
             shape = self.network.labels, *windows.shape[2:]
-            each = [_noise(shape, seeds[i], run, *start) for run in range(runs) for i, *start in places]
-            noise = torch.stack(each).unflatten(0, (runs, -1)).to(windows.device)
+            each = [_noise(shape, seeds[i], sample, *start) for sample in range(samples) for i, *start in places]
+            noise = torch.stack(each).unflatten(0, (samples, -1)).to(windows.device)
             visible = _unit(windows)
-            maps = self.network.embed_model(visible)  # once for all steps and runs
-            return fused_map(lambda x, t: self.network.model(visible, x, t, maps), noise, steps, fusion)
+            maps = self.network.embed_model(visible)  # once for all steps and samples
+
+            def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+                parts = (one.split(_TOGETHER * len(windows)) for one in (x, t))
+                return torch.cat([self.network.model(visible, *part, maps) for part in zip(*parts, strict=True)])
+
+            return fused_map(denoise, noise, steps, fusion)
 
         score = slide(image, self.window, fused, overlap, sw_batch_size, blend).sigmoid()
         return Prediction(score, score > 0.5)

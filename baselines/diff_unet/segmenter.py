@@ -29,20 +29,22 @@ def diff_unet_segmenter(
     weights: str | None = None,
     steps: int = 10,
     fusion: Fusion = "sum",
-    runs: int | None = None,
+    samples: int | None = None,
     overlap: float = 0.6,
     sw_batch_size: int = 1,
     blend: str = "constant",
+    runs: int | None = None,
 ) -> TrainedSegmenter:
     """Diff-U-Net for a task, as the configuration names it; the defaults predict as the release tests on BTCV.
 
     It trains on random crops of `window` voxels per axis and predicts with sliding windows of that size.
-    `runs` (default: 4 with fusion "uncertainty", else 1) are DDIM runs fused into one prediction. Raises ValueError
-    naming an option that does not fit.
+    `samples` (default: 4 with fusion "uncertainty", else 1) are fused into one prediction; the release, and what was
+    trained here earlier, calls them `runs`. Raises ValueError naming an option that does not fit.
     """
     settings = Recipe.model_validate({**recipe, "crop": window} if window else recipe)
-    runs = runs if runs is not None else _UNCERTAINTY_RUNS if fusion == "uncertainty" else 1
-    _check_sampling(steps, fusion, runs)
+    samples = samples if samples is not None else runs
+    samples = samples if samples is not None else _UNCERTAINTY_RUNS if fusion == "uncertainty" else 1
+    _check_sampling(steps, fusion, samples)
     if dims not in (2, 3):
         raise ValueError(f"method.options.dims={dims}: expected 2 (slices) or 3 (volumes)")
     check_windows(task, dims, window, overlap, sw_batch_size, blend)
@@ -59,23 +61,23 @@ def diff_unet_segmenter(
         inference={
             "steps": steps,
             "fusion": fusion,
-            "runs": runs,
+            "samples": samples,
             "overlap": overlap,
             "sw_batch_size": sw_batch_size,
             "blend": blend,
         },
     )
-    segmenter.samples = runs
+    segmenter.samples = samples
     return segmenter
 
 
-def _check_sampling(steps: int, fusion: str, runs: int) -> None:
+def _check_sampling(steps: int, fusion: str, samples: int) -> None:
     if fusion not in FUSIONS:
         raise ValueError(f"method.inference.fusion={fusion}: known are {', '.join(FUSIONS)}")
     if not 1 <= steps <= TIMESTEPS:
         raise ValueError(f"method.inference.steps={steps}: expected 1 to {TIMESTEPS}")
-    if runs < 1:
-        raise ValueError(f"method.inference.runs={runs}: expected at least 1")
+    if samples < 1:
+        raise ValueError(f"method.inference.samples={samples}: expected at least 1")
 
 
 def _check_shapes(task: Any, features: Sequence[int], window: Sequence[int] | None, settings: Recipe) -> None:

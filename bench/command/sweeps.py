@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.command.steps import run_cells
 from bench.command.terminal import complain, say
-from bench.config import expand, register_schema, sweep_jobs
+from bench.config import cell_overrides, compose_config, expand, register_schema, sweep_jobs
 from bench.declared import CONF_DIR
 from bench.errors import BAD_INPUT, DONE, RUN_FAILED, InputError, one_line
 from bench.files import write_json
@@ -21,6 +21,8 @@ from bench.quoting import quote_overrides
 _FLAGS = ("-m", "--multirun")
 # Hidden, so that a report does not take it for results.
 _FOLDER = Path("runs") / ".sweeps"
+# What a trained method can be asked without being trained again: runs that differ there are points of a figure.
+_AXES = ("method.inference.steps", "method.inference.samples")
 
 
 def is_sweep(overrides: list[str]) -> bool:
@@ -31,7 +33,7 @@ def is_sweep(overrides: list[str]) -> bool:
 def sweep(verb: str, overrides: list[str], redo: str | None = None) -> int:
     """Do a verb for every job and return the largest exit code; a job whose process died is a run that failed."""
     plain = quote_overrides((o for o in overrides if o not in _FLAGS), sweep=True)
-    jobs = sweep_jobs(plain)
+    jobs = with_points(sweep_jobs(plain))
     for job in jobs:
         expand(job)  # every job is checked before the first one starts
     folder = next((Path(o.partition("=")[2]) for o in plain if o.startswith("hydra.sweep.dir=")), _FOLDER)
@@ -42,6 +44,32 @@ def sweep(verb: str, overrides: list[str], redo: str | None = None) -> int:
     finally:
         shutil.rmtree(answers, ignore_errors=True)
     return max(codes, default=DONE)
+
+
+def with_points(jobs: list[list[str]]) -> list[list[str]]:
+    """The jobs of a sweep, those over steps or samples a run each, named and marked as a point of a figure.
+
+    What a method does anyway is its own run, which has a row in every table too, and so are the runs of methods that
+    know no steps.
+    """
+    values = {key: {o for job in jobs for o in job if o.startswith(f"{key}=")} for key in _AXES}
+    swept = [key for key, chosen in values.items() if len(chosen) > 1]
+    if not swept:
+        return jobs
+    points = [_point(one, swept) for job in jobs for one in cell_overrides(job)]
+    return [list(job) for job in dict.fromkeys(map(tuple, points))]
+
+
+def _point(one: list[str], swept: list[str]) -> list[str]:
+    chosen = [o for o in one if o.partition("=")[0] in swept]
+    plain = [o for o in one if o not in chosen]
+    method = compose_config(one)["method"]
+    if method == compose_config(plain)["method"]:
+        return plain
+    named = [o for o in one if not o.startswith("method.name=")]
+    words = [o.rpartition(".")[2] for o in chosen]  # steps=5
+    name = ".".join([method["name"], *(word.replace("=", "") for word in words)])
+    return [*named, f"method.name={name}", f"+method.sweep=[{','.join(word.partition('=')[0] for word in words)}]"]
 
 
 def _launch(verb: str, redo: str | None, jobs: list[list[str]], settings: list[str], answers: Path) -> str:

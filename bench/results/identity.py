@@ -97,6 +97,15 @@ def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     """What the predictions depend on."""
     method = cell.config["method"]
     inference = _by_content(_by_name(method).get("inference", {}), method)
-    if "fold_upsampling" in inference:  # another option stood beside it, and runs made then keep their names
+    return {**fit_identity(cell, data), "inference": _in_older_words(inference)}
+
+
+def _in_older_words(inference: dict[str, Any]) -> dict[str, Any]:
+    """The options by which runs made earlier have their names."""
+    if "fold_upsampling" in inference:  # another option stood beside it
         inference = {"fold": True, **inference}
-    return {**fit_identity(cell, data), "inference": inference}
+    if "spacing" in inference and inference.get("samples") == 1:  # more than one was not to be had
+        inference = {key: value for key, value in inference.items() if key != "samples"}
+    if "sw_batch_size" in inference:  # methods with windows said `runs`
+        inference = {"runs" if key == "samples" else key: value for key, value in inference.items()}
+    return inference

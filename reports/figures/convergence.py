@@ -1,64 +1,124 @@
-"""Figure 3: mean Dice over DDIM steps, with and without the latent-estimation loss, per data set."""
+"""Figure 3: mean Dice over steps, one line per training and number of samples, with agreement of draws and time."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator, ScalarFormatter
 
-from bench.scores import Summary
-from reports.figures.style import Drawing, colour, finish, house_style, label_axes, marker, panels
+from reports.figures.style import INK, Drawing, colour, finish, house_style, label_axes, marker, panels
 from reports.frame import Frame
-from reports.tables.convergence import NAME, curves
+from reports.tables.convergence import NAME, At, Series, curves, seconds
 
 CAPTION = (
-    "Mean Dice over cases against DDIM steps (log scale); the band is the 95 % interval over cases, none below ten "
-    "independent cases. All steps of a line share one training."
+    "Mean Dice over cases, Dice between repeated answers to one case, and seconds of an answer ({clock}), against the "
+    "steps of a sample (log scale); the band is the 95 % interval over cases, none below ten independent cases. All "
+    "points of a line share one training."
 )
-Means = dict[int, Summary]  # by number of steps
+DICE, PAIRS, TIME = "mean Dice", "Dice between answers", "time of an answer (s)"
+
+
+class Mark(NamedTuple):
+    """A point of a line, with its interval where it has one."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+
+
+Lines = dict[str, dict[At, Mark]]  # by series
 
 
 def build(frame: Frame) -> Drawing | None:
-    """One panel per data set; None where no sweep over steps was scored."""
-    shown: dict[str, dict[str, Means]] = {}
+    """Up to three panels per data set; None where no sweep was scored."""
+    shown: dict[tuple[str, str], Lines] = {}
+    clocks = set()
     for dataset, by_series in curves(frame).items():
-        for series, by_steps in by_series.items():
-            points = {steps: row.summary("Dice") for steps, row in by_steps.items()}
-            points = {steps: summary for steps, summary in points.items() if math.isfinite(summary.mean)}
-            if points:
-                shown.setdefault(dataset, {})[series] = points
+        clock, quantities = _quantities(by_series)
+        clocks |= {clock} if quantities[TIME] else set()
+        shown |= {(dataset, quantity): lines for quantity, lines in quantities.items() if lines}
     if not shown:
         return None
-    names = sorted({name for series in shown.values() for name in series})
+    names = sorted({name for lines in shown.values() for name in lines})
+    samples = sorted({at.samples for lines in shown.values() for points in lines.values() for at in points})
     with house_style(NAME):
-        figure, axes = panels(list(shown))
-        for ax, lines in zip(axes, shown.values(), strict=True):
-            _panel(ax, lines, names)
-        return finish(figure, NAME, "Dice over DDIM steps", _alt(shown), CAPTION)
+        figure, axes = panels([dataset for dataset, _ in shown])
+        for ax, ((_, quantity), lines) in zip(axes, shown.items(), strict=True):
+            _panel(ax, quantity, lines, names, samples)
+        handles = _handles(names, samples)
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        caption = CAPTION.format(clock=" or ".join(sorted(clocks)) or "not known")
+        return finish(figure, NAME, "Steps and samples", _alt(shown), caption)
 
 
-def _panel(ax: Axes, series: dict[str, Means], names: list[str]) -> None:
+def _quantities(by_series: dict[str, Series]) -> tuple[str, dict[str, Lines]]:
+    clock, times = seconds([row for series in by_series.values() for row in series.values()])
+    left = iter(times)
+    lines: dict[str, Lines] = {DICE: {}, PAIRS: {}, TIME: {}}
+    for name, points in by_series.items():
+        for at, row in points.items():
+            dice, pairs = row.summary("Dice"), row.agreement("Dice/pairs")
+            marks = {DICE: Mark(dice.mean, dice.interval), PAIRS: Mark(pairs.mean), TIME: Mark(next(left))}
+            for quantity, mark in marks.items():
+                if math.isfinite(mark.value):
+                    lines[quantity].setdefault(name, {})[at] = mark
+    return clock, lines
+
+
+def _panel(ax: Axes, quantity: str, series: Lines, names: list[str], samples: list[int]) -> None:
+    every = {at for points in series.values() for at in points}
+    over_steps = len({at.steps for at in every}) > 1 or len({at.samples for at in every}) == 1
     for name, points in series.items():
-        index = names.index(name)
-        ink = colour(index)
-        bands = [(at, *band) for at, summary in points.items() if (band := summary.interval)]
-        if bands:
-            steps, low, high = zip(*bands, strict=True)
-            ax.fill_between(steps, low, high, color=ink, alpha=0.18, linewidth=0)
-        means = [summary.mean for summary in points.values()]
-        ax.plot(list(points), means, color=ink, marker=marker(index), linewidth=2, label=name)
-    ax.xaxis.set_major_locator(FixedLocator(sorted({steps for points in series.values() for steps in points})))
+        # One line per number of samples; over them where there is but one number of steps.
+        for count in samples if over_steps else [None]:
+            line = {at: mark for at, mark in points.items() if count in (None, at.samples)}
+            at_x = [at.steps if over_steps else at.samples for at in line]
+            _line(ax, at_x, list(line.values()), colour(names.index(name)), marker(_mark(name, count, names, samples)))
+    ax.xaxis.set_major_locator(FixedLocator(sorted({at.steps if over_steps else at.samples for at in every})))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(ScalarFormatter())
+    if quantity == TIME:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_formatter(NullFormatter())
     ax.margins(y=0.12)
-    label_axes(ax, "DDIM steps", "mean Dice")
+    label_axes(ax, "steps of a sample" if over_steps else "samples of an answer", quantity, legend=False)
 
 
-def _alt(shown: dict[str, dict[str, Means]]) -> str:
+def _line(ax: Axes, x: list[int], marks: list[Mark], ink: str, shape: str) -> None:
+    bands = [(at, *mark.interval) for at, mark in zip(x, marks, strict=True) if mark.interval]
+    if bands:
+        places, low, high = zip(*bands, strict=True)
+        ax.fill_between(places, low, high, color=ink, alpha=0.12, linewidth=0)
+    ax.plot(x, [mark.value for mark in marks], color=ink, marker=shape, linewidth=1.8, markersize=6)
+
+
+def _mark(name: str, count: int | None, names: list[str], samples: list[int]) -> int:
+    # Marks tell the numbers of samples apart, or where there is one number the trainings, as their colours do.
+    return names.index(name) if count is None or len(samples) == 1 else samples.index(count)
+
+
+def _handles(names: list[str], samples: list[int]) -> list[Line2D]:
+    several = len(samples) > 1
+    handles = [
+        Line2D(
+            [], [], color=colour(i), linewidth=3 if several else 1.8, marker="" if several else marker(i), label=name
+        )
+        for i, name in enumerate(names)
+    ]
+    if several:
+        words = [f"{count} sample{'s' if count > 1 else ''}" for count in samples]
+        handles += [Line2D([], [], color=INK, marker=marker(i), linewidth=0, label=w) for i, w in enumerate(words)]
+    return handles
+
+
+def _alt(shown: dict[tuple[str, str], Lines]) -> str:
     parts = []
-    for dataset, series in shown.items():
-        for name, points in series.items():
-            means = ", ".join(f"{summary.mean:.3f} at {steps}" for steps, summary in points.items())
-            parts.append(f"{dataset}, {name}: {means}")
-    return "Line plot of mean Dice over DDIM steps. " + "; ".join(parts) + "."
+    for (dataset, quantity), lines in shown.items():
+        for name, points in lines.items():
+            values = ", ".join(f"{mark.value:.3f} at {at.steps} \u00d7 {at.samples}" for at, mark in points.items())
+            parts.append(f"{quantity} on {dataset}, {name}: {values}")
+    return "Line plots over steps \u00d7 samples. " + "; ".join(parts) + "."

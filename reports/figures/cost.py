@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from bench.scores import Summary
 from reports.figures.style import LARGEST, Drawing, colour, cut, finish, house_style, label_axes, marker, panels
 from reports.frame import Frame
-from reports.provenance import device, threads
+from reports.provenance import answer_seconds, device, threads
 from reports.rows import Row
 from reports.summary import best
 
@@ -45,10 +45,7 @@ def build(frame: Frame) -> Drawing | None:
 
 
 def _time(row: Row) -> float | None:
-    times = []
-    for run in row.runs:
-        slices, latency = run.record.score("slices_per_call"), run.record.score("latency_ms_p50")
-        times.append(latency / (slices if math.isfinite(slices) else 1))
+    times = [1000 * answer_seconds(run.record)[0] for run in row.runs]
     times = [time for time in times if math.isfinite(time) and time > 0]
     return math.fsum(times) / len(times) if times else None
 

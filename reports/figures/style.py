@@ -77,13 +77,14 @@ def panels(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
     return figure, axes[: len(names)]
 
 
-def label_axes(ax: Axes, x: str, y: str) -> None:
+def label_axes(ax: Axes, x: str, y: str, legend: bool = True) -> None:
     """Names of the axes, a grid behind the marks and a legend."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.grid()
     ax.set_axisbelow(True)
-    ax.legend(frameon=False, fontsize=9, loc="best")
+    if legend:
+        ax.legend(frameon=False, fontsize=9, loc="best")
 
 
 def colour(index: int) -> str:

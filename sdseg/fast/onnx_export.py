@@ -193,8 +193,9 @@ def export_segmenter(segmenter: Any, task: Any, path: Path) -> Agreement:
     model = segmenter.model
     if not isinstance(model, SDSeg):
         raise ValueError(f"only SDSeg models are exported, this run's method is a {type(model).__name__}")
-    if (steps := segmenter.inference.get("steps", 1)) != 1:
-        raise ValueError(f"only the single step is exported, this run's method takes {steps}")
+    for key in ("steps", "samples"):
+        if (number := segmenter.inference.get(key, 1)) != 1:
+            raise ValueError(f"only a single step of one sample is exported, this run's method takes {number} {key}")
     settings = segmenter.settings
     if settings is not None and settings.decoder == "light" and model.codec.light is None:
         use_light_decoder(model.codec, model.config.architecture, settings.light_decoder)
