@@ -18,10 +18,19 @@ def _normal(salt: str, key: str, shape: Sequence[int]) -> np.ndarray:
     return np.asarray(_generator(salt, key).standard_normal(tuple(shape))).astype(np.float32)
 
 
+def normal(key: str, shape: Sequence[int], salt: str) -> torch.Tensor:
+    """Standard normal numbers by their whole name."""
+    return torch.from_numpy(_normal(salt, key, shape))
+
+
 def weight(key: str, shape: Sequence[int], salt: str) -> torch.Tensor:
-    """A float weight by its complete name in the released checkpoint."""
+    """A weight or a statistic by its complete name in the released checkpoint."""
+    if key.endswith("num_batches_tracked"):
+        return torch.zeros(tuple(shape), dtype=torch.int64)
     drawn = _normal(salt, key, shape)
-    if len(shape) >= 2:
+    if key.endswith("running_var"):
+        drawn = 1 + 0.1 * np.abs(drawn)
+    elif len(shape) >= 2:
         drawn = drawn / math.sqrt(math.prod(shape[1:]))
     elif len(shape) == 1 and key.endswith("weight"):
         drawn = 1 + 0.1 * drawn
