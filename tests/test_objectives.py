@@ -15,6 +15,9 @@ import sdseg  # noqa: F401 - first, so that torchvision can be imported
 from baselines.normalising import normalised
 from baselines.objectives import CeDice, build_objective
 from baselines.supervised import Supervised, supervised_segmenter
+from bench.build import build_segmenter
+from bench.config import compose_config
+from bench.types import TaskSpec
 
 RECIPE = {"steps": 1, "batch_size": 2, "lr": 1e-3}
 
@@ -151,3 +154,20 @@ def test_values_that_a_network_expects() -> None:
     Supervised(echo, divisor=4, normalise="unit").logits(grey)
     assert echo.seen.shape == (1, 1, 4, 4)
     assert echo.seen.min() == 0  # what is added around is black
+
+
+@pytest.mark.parametrize(("method", "rate", "ce"), [("trans_unet", 0.01, 0.5), ("swin_unet", 0.05, 0.4)])
+def test_networks_of_a_size_of_their_own_as_the_configuration_has_them(method: str, rate: float, ce: float) -> None:
+    small, published = (compose_config([f"profile={p}", f"method={method}", "device=cpu"]) for p in ("smoke", "paper"))
+    assert published["method"]["fidelity"] == "reimplemented"
+    assert published["method"]["options"]["options"]["image_size"] == 224
+    recipe = published["method"]["recipe"]
+    expected = {"optimizer": "sgd", "momentum": 0.9, "decay": "poly", "lr": rate, "batch_size": 24, "ema_decay": 0.0}
+    assert expected.items() <= recipe.items()
+    assert recipe["steps"] == recipe["validate_every"] == 150 * math.ceil(2211 / 24)
+    assert small["method"]["fidelity"] == "approximation"
+    segmenter = build_segmenter(small, TaskSpec(1, ("a", "b"), (40, 56), 2))
+    assert segmenter.model.objective.ce == ce
+    score, mask = segmenter.predict(torch.rand(1, 1, 40, 56) * 2 - 1, [torch.Generator()])
+    assert score.shape == mask.shape == (1, 2, 40, 56)
+    assert 0 < score.min() < score.max() < 1

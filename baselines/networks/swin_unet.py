@@ -158,7 +158,7 @@ class Swin(nn.Module):
 
 
 def _started(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The encoder and its mirror image in the decoder from an ImageNet Swin, the rest as it is; more blocks are cut off."""
+    """Encoder and its mirror image in the decoder from an ImageNet Swin, the rest as it is; more blocks are cut off."""
     stages = 1 + max(int(name.split(".")[1]) for name in own if name.startswith("layers."))
     if f"layers.{stages - 1}.downsample.reduction.weight" in state:  # timm's merging stands before its stage
         state = {re.sub(r"^layers\.(\d+)\.downsample", _stage_before, name): x for name, x in state.items()}

@@ -46,8 +46,9 @@ class TransUNet(nn.Module):
         size = edges(image_size, spatial_dims, 16)
         _check(hidden, heads, width, skips)
         self.channels = 3 if in_channels == 1 else in_channels
-        grid = (size[0] // 16, size[1] // 16)
-        embeddings = Embeddings(Trunk(self.channels, width, units), 16 * width, hidden, grid, dropout)
+        self.grid = (size[0] // 16, size[1] // 16)
+        trunk = Trunk(self.channels, width, units)
+        embeddings = Embeddings(trunk, 16 * width, hidden, self.grid[0] * self.grid[1], dropout)
         encoder = Encoder([Layer(hidden, mlp, heads, dropout) for _ in range(layers)], hidden)
         self.transformer = nn.ModuleDict({"embeddings": embeddings, "encoder": encoder})
         shown = [channels if i < skips else 0 for i, channels in enumerate((8 * width, 4 * width, width, 0))]
@@ -143,12 +144,11 @@ class Trunk(nn.Module):
 class Embeddings(nn.Module):
     """Tokens (B, N, hidden) of an image, row by row, and the ResNet's maps."""
 
-    def __init__(self, trunk: Trunk, channels: int, hidden: int, grid: tuple[int, int], dropout: float) -> None:
+    def __init__(self, trunk: Trunk, channels: int, hidden: int, count: int, dropout: float) -> None:
         super().__init__()
-        self.grid = grid
         self.hybrid_model = trunk
         self.patch_embeddings = nn.Conv2d(channels, hidden, 1)
-        self.position_embeddings = nn.Parameter(torch.zeros(1, grid[0] * grid[1], hidden))
+        self.position_embeddings = nn.Parameter(torch.zeros(1, count, hidden))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -34,6 +34,7 @@ _TIMM = (
     (r"ffn_norm", "norm2"),
     (r"ffn\.", "mlp."),
     (r"attn\.out", "attn.proj"),
+    (r"attn\.(query|key|value)", "attn.qkv"),
 )
 _GOOGLE = (
     (r"embeddings\.hybrid_model\.root\.(\w+)", r"\1_root"),
@@ -76,26 +77,39 @@ def _read_npz(weights: str) -> dict[str, np.ndarray]:
         ) from error
 
 
+def timm_names(own: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """timm's names of what lies below `transformer.`, by ours; query, key and value have one."""
+    return {name: _renamed(name, _TIMM) for name in own}
+
+
+def google_names(own: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Google's names of what lies below `transformer.`, by ours."""
+    names = {}
+    for name, tensor in own.items():
+        weight = "kernel" if tensor.ndim > 1 else "scale"
+        names[name] = re.sub(r"weight$", weight, _renamed(name, _GOOGLE)).replace(".", "/")
+    return names
+
+
+def _renamed(name: str, rows: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in rows:
+        name = re.sub(pattern, replacement, name)
+    return re.sub(r"<(\d+)>", lambda number: str(int(number[1]) - 1), name)
+
+
 def _from_timm(network: TransUNet, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    theirs = {}
-    for name in network.transformer.state_dict():
-        renamed = re.sub(r"attn\.(query|key|value)", "attn.qkv", _renamed(name, _TIMM))
-        theirs[name] = re.sub(r"<(\d+)>", lambda number: str(int(number[1]) - 1), renamed)
-    taken = dict(_taken(theirs, state))
+    taken = _taken(timm_names(network.transformer.state_dict()), state)
     for name, tensor in taken.items():
         if (projection := name.split(".")[-2]) in _PROJECTIONS:
             taken[name] = tensor.chunk(3)[_PROJECTIONS.index(projection)]
-    return {**taken, _POSITIONS: resized_positions(taken[_POSITIONS], network.transformer["embeddings"].grid)}
+    return {**taken, _POSITIONS: resized_positions(taken[_POSITIONS], network.grid)}
 
 
 def _from_google(network: TransUNet, arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    own, theirs = network.transformer.state_dict(), {}
-    for name, tensor in own.items():
-        renamed = re.sub(r"<(\d+)>", lambda number: str(int(number[1]) - 1), _renamed(name, _GOOGLE))
-        kernel = "kernel" if tensor.ndim > 1 else "scale"
-        theirs[name] = re.sub(r"weight$", kernel, renamed).replace(".", "/")
-    taken = {name: torch.from_numpy(array.astype(np.float32)) for name, array in _taken(theirs, arrays).items()}
-    positions = resized_positions(taken.pop(_POSITIONS), network.transformer["embeddings"].grid)
+    own = network.transformer.state_dict()
+    given = _taken(google_names(own), arrays)
+    taken = {name: torch.from_numpy(array.astype(np.float32)) for name, array in given.items()}
+    positions = resized_positions(taken.pop(_POSITIONS), network.grid)
     return {_POSITIONS: positions, **{name: _turned(tensor, own[name].shape) for name, tensor in taken.items()}}
 
 
@@ -116,12 +130,6 @@ def _taken(theirs: Mapping[str, str], given: Mapping) -> dict:
     if strange := sorted(name for name in left if re.split(r"[./]", name)[0] not in _UNUSED):
         raise ValueError(f"{strange[0]} belongs to another network")
     return {name: given[key] for name, key in theirs.items()}
-
-
-def _renamed(name: str, rows: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rows:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def resized_positions(positions: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,8 +15,10 @@ from tests.parity.golden_softmax import Golden, masks, without_drops
 FULL = pytest.mark.full
 FOLDERS = {name: Golden(name) for name in ("transunet", "swinunet")}
 CONFIGS = {
-    "transunet": ("full224", "full256", "full512", "binary224", "binary256", "tiny64", "tiny96")
-    + ("tiny64_skip0", "tiny64_skip1", "tiny64_skip2"),
+    "transunet": (
+        *("full224", "full256", "full512", "binary224", "binary256", "tiny64", "tiny96"),
+        *("tiny64_skip0", "tiny64_skip1", "tiny64_skip2"),
+    ),
     "swinunet": ("full224", "binary224", "full256_window8", "binary256_window8", "tiny64", "small224"),
 }
 ITEMS = [
@@ -151,3 +154,32 @@ def test_the_learning_rate_of_every_iteration() -> None:
     recipe = Recipe(steps=stored["max_iterations"], batch_size=24, lr=stored["base_lr"], decay="poly")
     for iteration, rate in stored["lr"].items():
         assert recipe.lr * recipe.lr_factor(int(iteration)) == pytest.approx(rate, rel=1e-9), iteration
+
+
+def test_what_rounding_hides_is_as_released() -> None:
+    """Within the limits above another epsilon of these norms would pass."""
+    norms = {
+        name: module.eps
+        for name, module in FOLDERS["transunet"].network("tiny64").named_modules()
+        if isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm)
+    }
+    assert {eps for name, eps in norms.items() if name.endswith("gn_proj")} == {1e-5}
+    assert {eps for name, eps in norms.items() if not name.endswith("gn_proj")} == {1e-6}
+    assert len(norms) > 20
+
+
+@pytest.mark.parametrize(("config", "window"), [("tiny64", 4), ("full224", 7)])
+def test_windows_and_their_masks_are_those_of_the_release(config: str, window: int) -> None:
+    golden = FOLDERS["swinunet"]
+    tables, seen = golden.tensors("net", "tables/"), set[int]()
+    for name, buffer in golden.network(config).named_buffers():
+        if name.endswith("relative_position_index") and len(buffer) == window**2:
+            assert torch.equal(buffer, tables[f"relative_position_index/window{window}"]), name
+        elif name.endswith("attn_mask"):
+            side = round(len(buffer) ** 0.5) * window
+            if (packed := tables.get(f"attn_mask_packed/res{side}_window{window}")) is None:
+                continue
+            bits = torch.from_numpy(np.unpackbits(packed.numpy(), axis=-1)[..., : window**2]).bool()
+            assert torch.equal(buffer, torch.where(bits, -100.0, 0.0)), name
+            seen.add(side)
+    assert seen == ({16} if window == 4 else {14, 28})
