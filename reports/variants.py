@@ -69,7 +69,7 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
     for key, value in tree.items():
         if isinstance(value, dict):
             flat.update(_flatten(value, f"{prefix}{key}."))
-        elif key not in PLACES and f"{prefix}{key}" not in PLACES:
+        elif value is not None and not {key, f"{prefix}{key}"} & PLACES:  # null is not set, as in older runs
             text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
             flat[f"{prefix}{key}"] = text
     return flat

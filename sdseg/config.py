@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sdseg.architecture import Architecture
+from sdseg.control import Control, check_control
 from sdseg.schedule import PredictionType
 
 
@@ -41,6 +42,10 @@ class SDSegConfig(BaseModel):
     # "last" with noise "zeros" makes a deterministic network of the same parts: what does the noise buy?
     timesteps: Literal["uniform", "last"] = "uniform"
     noise: Literal["gaussian", "zeros"] = "gaussian"
+    # Of the noise: null, SDSeg's, or linear in beta (LEAF). "flow" has its own (`sdseg.schedule.RectifiedFlow`).
+    schedule: Literal["linear"] | None = None
+    # What the U-Net sees in place of its own case's z_t (see `sdseg.control`); "none" is timesteps=last, noise=zeros.
+    control: Control | None = None
     # 1 / std of the latents of the first batch (as released) or of all training masks, or a number.
     latent_scale: Literal["first_batch", "dataset"] | float = "first_batch"
     # Several labels: a threshold each, or the release's softmax over the labels and their union.
@@ -51,8 +56,21 @@ class SDSegConfig(BaseModel):
     autoencoder: str | None = None
     denoiser_weights: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_diffusion(cls, values: Any) -> Any:
+        none = isinstance(values, dict) and values.get("control") == "none"
+        return {**values, "timesteps": "last", "noise": "zeros"} if none else values
+
     @model_validator(mode="after")
     def _noise_to_predict(self) -> SDSegConfig:
+        check_control(self.control, self.prediction == "z0", "set prediction=z0")
+        if self.noise == "zeros" and self.control not in (None, "none"):
+            raise ValueError(f"control={self.control} needs noise=gaussian")
+        if self.prediction == "flow" and (self.schedule or self.noise == "zeros"):
+            raise ValueError(
+                "prediction=flow has a path of its own from gaussian noise; leave schedule=null, noise=gaussian"
+            )
         if self.noise == "zeros" and self.prediction == "eps":
             raise ValueError("noise=zeros leaves no noise to predict; set prediction to z0 or v")
         return self

@@ -36,6 +36,11 @@ def choose_class(mask: torch.Tensor, u: torch.Tensor, config: SDSegConfig) -> to
     return (u.to(mask.device).unsqueeze(1) >= edges[:, :-1]).sum(1)
 
 
+def of_label(classes: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """The masks (B, 1, H, W) that class ids (B,) pick of (B, K, H, W)."""
+    return classes[torch.arange(len(classes), device=classes.device), label].unsqueeze(1)
+
+
 def combine(pixels: torch.Tensor, config: SDSegConfig) -> Prediction:
     """Score and mask of decoded maps (B, K, 3, H, W), about [-1, 1], both as released."""
     return decide(class_scores(pixels, config), config)

@@ -7,7 +7,17 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from sdseg.schedule import NoiseSchedule, PredictionType
+from sdseg.schedule import PredictionType, Schedule
+
+
+class Draws(NamedTuple):
+    """Everything random in a training step on B items; rows of it serve a part of the batch."""
+
+    class_u: torch.Tensor  # (B,) in [0, 1): which class an item shows
+    posterior: torch.Tensor  # (B, c, h, w) noise of the latent's posterior
+    eps: torch.Tensor  # (B, c, h, w) noise of the forward process
+    t: torch.Tensor  # (B,) time steps
+    partner: torch.Tensor | None = None  # (B,) whose mask is noised, with control=shuffled
 
 
 class Losses(NamedTuple):
@@ -26,7 +36,7 @@ def sdseg_loss(
     eps: torch.Tensor,
     z_t: torch.Tensor,
     t: torch.Tensor,
-    schedule: NoiseSchedule,
+    schedule: Schedule,
     prediction: PredictionType = "eps",
     latent_weight: float = 1.0,
 ) -> Losses:

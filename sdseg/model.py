@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 import json
-import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sdseg.alignment import FeatureAlignment
 from sdseg.architecture import ARCHITECTURES
 from sdseg.config import SDSegConfig
+from sdseg.control import derangement, network_input
 from sdseg.denoiser import Denoiser
 from sdseg.files import write_atomically
-from sdseg.labels import Prediction, choose_class, class_masks, class_scores, decide
-from sdseg.loss import Losses, pixel_loss, sdseg_loss
+from sdseg.labels import Prediction, choose_class, class_masks, class_scores, decide, of_label
+from sdseg.loss import Draws, Losses, pixel_loss, sdseg_loss
 from sdseg.mask_codec import MaskCodec, build_autoencoder, load_autoencoder, load_tiny_codec
-from sdseg.sampling import ddim, single_step
-from sdseg.schedule import NoiseSchedule
+from sdseg.sampling import Denoise, Spacing, follow, single_step
+from sdseg.schedule import schedule_of
 from sdseg.vision_encoder import VisionEncoder
 from sdseg.weights import load_denoiser, load_vision_encoder
+from sdseg.weights.shapes import check_size
 
 # Rows of one call to the networks, where several samples of an image share it.
 _TOGETHER = 32
-
-
-class Draws(NamedTuple):
-    """Everything random in a training step on B items; rows of it serve a part of the batch."""
-
-    class_u: torch.Tensor  # (B,) in [0, 1): which class an item shows
-    posterior: torch.Tensor  # (B, c, h, w) noise of the latent's posterior
-    eps: torch.Tensor  # (B, c, h, w) noise of the forward process
-    t: torch.Tensor  # (B,) time steps
 
 
 class SDSeg(nn.Module):
@@ -54,7 +45,7 @@ class SDSeg(nn.Module):
         shape = config.architecture
         tiny = shape == ARCHITECTURES["tiny"]
         self.config = config
-        self.schedule = NoiseSchedule.scaled_linear()
+        self.schedule = schedule_of(config.prediction, config.schedule)
         self.codec = MaskCodec(load_tiny_codec() if tiny else build_autoencoder(shape))
         self.vision_encoder = VisionEncoder(shape) if config.vision_encoder == "trainable" else None
         amplified = config.prediction == "eps"
@@ -79,6 +70,11 @@ class SDSeg(nn.Module):
     def averaged(self) -> nn.Module:
         """The part whose weights are averaged over training: the U-Net alone, as released."""
         return self.denoiser
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether the loss of a case needs the other cases of its batch."""
+        return self.config.control == "shuffled"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters for the optimiser; `lr_scale` multiplies the learning rate of a group."""
@@ -133,7 +129,8 @@ class SDSeg(nn.Module):
         u = torch.rand(count, generator=generator)
         posterior, eps = (self._noise(count, size, generator) for _ in range(2))
         t = torch.randint(low, last + 1, (count,), generator=generator)
-        return Draws(u, posterior, eps if self.config.noise == "gaussian" else torch.zeros_like(eps), t)
+        partner = derangement(count, generator) if self.whole_batch else None
+        return Draws(u, posterior, eps if self.config.noise == "gaussian" else torch.zeros_like(eps), t, partner)
 
     def condition(self, image: torch.Tensor) -> torch.Tensor:
         """z_c (B, c, h, w) of images (B, C, H, W) in [-1, 1]."""
@@ -154,24 +151,17 @@ class SDSeg(nn.Module):
 
         `key` (B,) tells the cache which (item, flip) a mask is; None where it has no name.
         """
-        draws = Draws(*(x.to(image.device) for x in draws))
+        draws = Draws(*(x.to(image.device) for x in draws if x is not None))
         classes = class_masks(mask, self.config)
         label = choose_class(classes, draws.class_u, self.config)
-        one = classes[torch.arange(len(mask), device=mask.device), label].unsqueeze(1)  # (B, 1, H, W)
-        if self.cache is None or key is None:
-            moments = self.codec.moments(one)
-        else:
-            moments = self.cache(one, key.to(label.device) * classes.shape[1] + label)
-        z0 = self.codec.sample(moments, draws.posterior)
-        # Without noise there is no z_t either: even sqrt(alpha_bar) z0 would hand the network its target.
-        noisy = self.config.noise == "gaussian"
-        z_t = self.schedule.add_noise(z0, draws.eps, draws.t) if noisy else torch.zeros_like(z0)
+        z0 = self._latent(classes, label, draws.posterior, key)
+        z_t = self._seen(z0, classes, label, draws, key)
         output = self.denoise(z_t, self.condition(image), draws.t, label)
         config = self.config
         losses = sdseg_loss(output, z0, draws.eps, z_t, draws.t, self.schedule, config.prediction, config.latent_weight)
         if config.pixel_weight:
             estimate = self.schedule.predict_z0(z_t, output, draws.t, config.prediction)
-            pixel = pixel_loss(self.codec.decode(estimate), one)
+            pixel = pixel_loss(self.codec.decode(estimate), of_label(classes, label))
             losses = losses._replace(total=losses.total + config.pixel_weight * pixel, pixel=pixel.detach())
         if self.alignment is not None:
             alignment = self.alignment(image)
@@ -181,6 +171,28 @@ class SDSeg(nn.Module):
 
     forward = loss
 
+    def _latent(
+        self, classes: torch.Tensor, label: torch.Tensor, posterior: torch.Tensor, key: torch.Tensor | None
+    ) -> torch.Tensor:
+        # z0 (B, c, h, w) of the masks (B, K, H, W) that `label` (B,) picks.
+        one = of_label(classes, label)
+        if self.cache is None or key is None:
+            moments = self.codec.moments(one)
+        else:
+            moments = self.cache(one, key.to(label.device) * classes.shape[1] + label)
+        return self.codec.sample(moments, posterior)
+
+    def _seen(
+        self, z0: torch.Tensor, classes: torch.Tensor, label: torch.Tensor, draws: Draws, key: torch.Tensor | None
+    ) -> torch.Tensor:
+        # z_t, or what stands in its place. Without noise there is none: even sqrt(alpha_bar) z0 would hand the network
+        # its target. A partner shows its mask of the same label.
+        control = "none" if self.config.noise == "zeros" else self.config.control
+        if (other := draws.partner) is not None:
+            keys = None if key is None else key[other.to(key.device)]
+            z0 = self._latent(classes[other], label, draws.posterior[other], keys) if self.config.classes else z0[other]
+        return network_input(control, z0, draws.eps, draws.t, self.schedule.add_noise)
+
     @torch.no_grad()
     def predict(
         self,
@@ -188,16 +200,17 @@ class SDSeg(nn.Module):
         generators: Sequence[torch.Generator],
         steps: int = 1,
         eta: float = 0.0,
-        spacing: Literal["trailing", "leading"] = "trailing",
+        spacing: Spacing = "trailing",
         noise: Literal["gaussian", "zeros"] | None = None,
         samples: int = 1,
     ) -> Prediction:
         """Segment images (B, C, H, W); the noise of image i comes from `generators[i]` alone.
 
-        `steps` = 1 is the paper's single step, more is DDIM with `eta` and `spacing`. `noise` is the start z_T, by
-        default as in training. All labels of an image share its noise, as in the released multi-class code. The mean
-        score of `samples` is what decides; the first of them is the single one.
+        `steps`, `eta` and `spacing` are those of `follow`; one is the paper's single step. `noise` is the start z_T, by
+        default as in training. All labels of an image share it, as in the released multi-class code. The mean score of
+        `samples` is what decides; the first of them is the single one. A control sees what it saw in training.
         """
+        steps, samples = (1, 1) if self.config.control == "none" else (steps, samples)
         condition, scores = self.condition(image), []
         each = max(1, _TOGETHER // len(image))
         for first in range(0, samples, each):
@@ -207,11 +220,10 @@ class SDSeg(nn.Module):
             z_T, *step_noise = (torch.cat(one) for one in zip(*drawn, strict=True))
             z_T = z_T if (noise or self.config.noise) == "gaussian" else torch.zeros_like(z_T)
             denoise, repeat = self._reverse(condition.repeat(count, 1, 1, 1))
-            if steps == 1:
-                z0 = single_step(denoise, repeat(z_T), self.schedule)
-            else:
-                fresh = [repeat(n) for n in step_noise] or None
-                z0 = ddim(denoise, repeat(z_T), self.schedule, steps, eta, spacing, fresh)
+            fresh = [repeat(n) for n in step_noise] or None
+            start = repeat(z_T)
+            see = partial(_blind, denoise, start) if self.config.control == "random" else denoise
+            z0 = follow(see, start, self.schedule, steps, eta, spacing, fresh)
             scores.append(self._scores(z0).unflatten(0, (count, -1)))
         return decide(torch.cat(scores).mean(dim=0), self.config)
 
@@ -276,7 +288,7 @@ class SDSeg(nn.Module):
         folder = Path(folder)
         try:
             config = SDSegConfig.model_validate_json((folder / "config.json").read_bytes())
-            _check_size(config, folder / "model.safetensors")
+            check_size(lambda: cls(config), folder / "model.safetensors")
             model = cls(config)
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except Exception as error:
@@ -284,12 +296,5 @@ class SDSeg(nn.Module):
         return model.eval()
 
 
-def _check_size(config: SDSegConfig, weights: Path) -> None:
-    # Before any memory is taken for it: widths are but numbers in a file.
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of weights that nobody wants now
-        wanted = sum(tensor.numel() for tensor in SDSeg(config).state_dict().values())
-    with safe_open(weights, "pt") as file:
-        held = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    if wanted > held:
-        raise ValueError(f"config.json is of a model of {wanted} numbers, model.safetensors holds {held}")
+def _blind(denoise: Denoise, start: torch.Tensor, _: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return denoise(start, t)  # whatever the sampler has come to

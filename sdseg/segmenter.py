@@ -85,11 +85,17 @@ def sdseg_segmenter(
     if architecture == "tiny" and options.get("autoencoder"):
         raise ValueError("method.options.autoencoder: the tiny architecture brings its own; leave it out, or use paper")
     inference = _inference(options)
+    if options.get("control") == "none":
+        inference["evaluations"] = 1
+        inference["inference"] |= {"steps": 1, "samples": 1}
     torch.manual_seed(seed)  # the initial weights
     model = SDSeg(
         SDSegConfig.model_validate({"architecture": ARCHITECTURES[architecture], "labels": len(task.labels), **options})
     )
     _check(model, task)
+    how = inference["inference"]
+    if model.config.prediction == "flow" and (how["eta"] or how["spacing"] != "trailing"):
+        raise ValueError("method.inference: a flow is followed in equal steps without noise; eta=0, spacing=trailing")
     return SDSegSegmenter(model, Recipe.model_validate(recipe), seed, device, **inference)
 
 

@@ -151,6 +151,20 @@ def test_the_methods_file_makes_such_a_model() -> None:
     assert config.alignment == Alignment(weights="teacher.pth")
 
 
+def test_leaf_is_that_model_with_its_own_schedule_and_recipe() -> None:
+    config = compose_config(["profile=paper", "method=leaf", "method.options.alignment.weights=teacher.pth"])
+    options = config["method"]["options"] | {"architecture": TINY}
+    model = SDSegConfig.model_validate(options)
+    assert (model.prediction, model.schedule, model.latent_scale) == ("z0", "linear", 0.18215)
+    assert model.alignment == Alignment(
+        teacher="vit_base_patch14_reg4_dinov2.lvd142m", weights="teacher.pth", weight=0.1875
+    )
+    recipe = config["method"]["recipe"]
+    assert [recipe[key] for key in ("lr", "warmup", "steps", "batch_size", "max_grad_norm", "precision")] == [
+        *(4e-5, 10000, 100000, 4, 1.0, "bf16")
+    ]
+
+
 class TestTimm:
     """With timm's smallest vision transformer."""
 

@@ -12,9 +12,9 @@ from sdseg.architecture import ARCHITECTURES
 from sdseg.config import SDSegConfig
 from sdseg.denoiser import Denoiser, build_unet
 from sdseg.labels import choose_class, class_masks
-from sdseg.loss import Losses, sdseg_loss
+from sdseg.loss import Draws, Losses, sdseg_loss
 from sdseg.mask_codec import TINY_CODEC, build_autoencoder, load_tiny_codec
-from sdseg.model import Draws, SDSeg
+from sdseg.model import SDSeg
 from sdseg.schedule import NoiseSchedule
 from sdseg.training.codec_training import reconstruction_dice
 from sdseg.training.procedural_masks import draw_masks
@@ -241,3 +241,28 @@ def test_pretrained_parts_are_the_start_of_training(tmp_path: Path) -> None:
     assert torch.equal(model.denoiser.unet.conv_in.weight, other.conv_in.weight)
     assert reconstruction_dice(model.codec.autoencoder, masks) > 0.97
     assert float(model.codec.encode(masks).std()) == pytest.approx(1, rel=0.1)
+
+
+def test_a_flow_is_trained_on_the_velocity_and_followed_by_euler() -> None:
+    model = untied(prediction="flow", latent_weight=0.0)
+    masks, drawn = draw_masks(2, 32, torch.Generator().manual_seed(0)), draws(model, 2)
+    z0 = model.codec.sample(model.codec.moments(masks), drawn.posterior)
+    wanted = (z0 - drawn.eps) - (z0 - drawn.eps).mean()
+    model.denoiser.forward = lambda *_: wanted  # type: ignore[method-assign]
+    assert float(model.loss(images(), masks, drawn).total) == pytest.approx(
+        float((z0 - drawn.eps).mean().abs()), rel=1e-3
+    )
+    model.denoiser.forward = lambda z_t, condition, t, label: 3.0 - z_t  # type: ignore[method-assign]
+    start = torch.cat([torch.randn(1, *model.latent_shape(32, 32), generator=g) for g in generators(2)])
+    ends = []
+    model.codec.decode = lambda z: ends.append(z) or torch.zeros(len(z), 3, 32, 32)  # type: ignore[method-assign,func-returns-value]
+    for steps in (1, 4):
+        model.predict(images(), generators(2), steps=steps)
+    torch.testing.assert_close(ends[0], torch.full_like(start, 3.0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(ends[1], start + (3.0 - start) * (1 - 0.75**4), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"noise": "zeros"}, {"schedule": "linear"}, {"control": "random"}])
+def test_a_flow_refuses_what_is_not_its_path(options: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"prediction=flow|control=random"):
+        tiny(prediction="flow", **options)

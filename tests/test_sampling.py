@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from sdseg.sampling import ddim, ddim_timesteps, single_step
-from sdseg.schedule import NoiseSchedule
+from sdseg.sampling import ddim, ddim_timesteps, euler, single_step
+from sdseg.schedule import NoiseSchedule, RectifiedFlow
 
 SCHEDULE = NoiseSchedule.scaled_linear()
 
@@ -54,3 +54,28 @@ def test_eta_needs_noise_and_bad_steps_are_refused() -> None:
         ddim(smooth, z_T, SCHEDULE, 2, eta=1.0)
     with pytest.raises(ValueError, match="steps"):
         ddim(smooth, z_T, SCHEDULE, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_euler_is_exact_where_the_velocity_is_constant(steps: int) -> None:
+    flow, velocity = RectifiedFlow(), torch.tensor([[[[3.0, -1.0]]]])
+    times: list[int] = []
+
+    def denoise(z_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        times.append(int(t))
+        return flow.predict_z0(z_t, velocity, t, "flow")
+
+    z_T = torch.tensor([[[[0.5, 0.25]]]])
+    torch.testing.assert_close(euler(denoise, z_T, flow, steps), z_T + velocity)
+    assert times == ddim_timesteps(1000, steps)[0]
+
+
+def test_euler_steps_by_hand() -> None:
+    """Of a velocity that is the place: each of four steps adds a quarter of it."""
+    flow = RectifiedFlow()
+    z_T = torch.full((1, 1, 1, 1), 16.0)
+    end = euler(lambda z_t, t: flow.predict_z0(z_t, z_t, t, "flow"), z_T, flow, 4)
+    torch.testing.assert_close(end, torch.full((1, 1, 1, 1), 16.0 * 1.25**4))
+    one = euler(lambda z_t, t: flow.predict_z0(z_t, z_t, t, "flow"), z_T, flow, 1)
+    torch.testing.assert_close(one, torch.full((1, 1, 1, 1), 32.0))  # the single step's estimate
+    torch.testing.assert_close(one, single_step(lambda z_t, t: flow.predict_z0(z_t, z_t, t, "flow"), z_T, flow))

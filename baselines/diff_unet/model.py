@@ -15,6 +15,7 @@ from baselines.diff_unet.network import DiffUNet
 from baselines.diff_unet.sampling import TIMESTEPS, Fusion, add_noise, fused_map
 from baselines.sliding_window import slide
 from baselines.whole_network import WholeNetwork
+from sdseg.control import Control, derangement, draw_times, network_input
 from sdseg.labels import Prediction
 
 _LARGEST_SEED = 2**62
@@ -36,11 +37,19 @@ class TrainableDiffUNet(WholeNetwork):
 
     It predicts with sliding windows of `window` voxels per axis, or whole images where that is None. A network in
     `weights`, a checkpoint of the release, is where training starts. The release averages nothing: `ema_decay` 0.
+    `control` is one of `sdseg.control`.
     """
 
-    def __init__(self, network: DiffUNet, window: Sequence[int] | None = None, weights: str | None = None) -> None:
+    def __init__(
+        self,
+        network: DiffUNet,
+        window: Sequence[int] | None = None,
+        weights: str | None = None,
+        control: Control | None = None,
+    ) -> None:
         super().__init__()
-        self.network, self.window, self.weights = network, window, weights
+        self.network, self.window, self.weights, self.control = network, window, weights, control
+        self.whole_batch = control == "shuffled"
         self._dice = DiceLoss(sigmoid=True)
 
     def prepare(self, masks: Iterable[torch.Tensor], generator: torch.Generator) -> None:
@@ -53,23 +62,32 @@ class TrainableDiffUNet(WholeNetwork):
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"{self.weights}: of another task or of other features ({reason})") from error
 
-    def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Times (B,) and noise (B, L, *S) of a training step."""
-        t = torch.randint(TIMESTEPS, (count,), generator=generator)
-        return t, torch.randn(count, self.network.labels, *size, generator=generator)
+    def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Times (B,) and noise (B, L, *S) of a training step, with control=shuffled partners (B,) too."""
+        t = draw_times(self.control, count, TIMESTEPS, generator)
+        noise = torch.randn(count, self.network.labels, *size, generator=generator)
+        return (t, noise, derangement(count, generator)) if self.whole_batch else (t, noise)
 
     def loss(
         self, image: torch.Tensor, mask: torch.Tensor, draws: Sequence[torch.Tensor], key: torch.Tensor | None = None
     ) -> Losses:
         """Dice + BCE + MSE for images (B, C, *S) in [-1, 1] with their masks (B, L, *S) bool."""
-        t, noise = (x.to(image.device) for x in draws)
-        return self.loss_at(image, mask, t, noise)
+        t, noise, *partner = (x.to(image.device) for x in draws)
+        return self.loss_at(image, mask, t, noise, *partner)
 
     forward = loss
 
-    def loss_at(self, image: torch.Tensor, mask: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> Losses:
-        """The loss at times t (B,) for images in [-1, 1], masks and noise (B, L, *S)."""
-        logits = self.network(_unit(image), add_noise(mask, noise, t), t).float()
+    def loss_at(
+        self,
+        image: torch.Tensor,
+        mask: torch.Tensor,
+        t: torch.Tensor,
+        noise: torch.Tensor,
+        partner: torch.Tensor | None = None,
+    ) -> Losses:
+        """The loss at times t (B,) for images in [-1, 1], masks and noise (B, L, *S), partners (B,)."""
+        seen = network_input(self.control, mask if partner is None else mask[partner], noise, t, add_noise)
+        logits = self.network(_unit(image), seen, t).float()
         target = mask.float()
         dice, bce = self._dice(logits, target), binary_cross_entropy_with_logits(logits, target)
         mse = mse_loss(logits.sigmoid(), target)
@@ -89,8 +107,10 @@ class TrainableDiffUNet(WholeNetwork):
         """Score and mask (B, L, *S) of images (B, C, *S) in [-1, 1]; the defaults are the release's while training.
 
         Every window has noise of its own, as released; it derives from the image's generator and the window's place,
-        so that it does not matter how many windows share a call.
+        so that it does not matter how many windows share a call. A network that was trained as a control sees what it
+        saw then; without diffusion (`none`) there is one sample of one step.
         """
+        steps, samples = (1, 1) if self.control == "none" else (steps, samples)
         seeds = [int(torch.randint(_LARGEST_SEED, (1,), generator=g)) for g in generators]
         if len(seeds) != len(image):
             raise ValueError(f"{len(image)} images need as many generators, got {len(seeds)}")
@@ -99,11 +119,13 @@ class TrainableDiffUNet(WholeNetwork):
             shape = self.network.labels, *windows.shape[2:]
             each = [_noise(shape, seeds[i], sample, *start) for sample in range(samples) for i, *start in places]
             noise = torch.stack(each).unflatten(0, (samples, -1)).to(windows.device)
+            noise = torch.zeros_like(noise) if self.control == "none" else noise
             visible = _unit(windows)
             maps = self.network.embed_model(visible)  # once for all steps and samples
 
-            def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-                parts = (one.split(_TOGETHER * len(windows)) for one in (x, t))
+            def denoise(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+                seen = noise.flatten(0, 1) if self.control == "random" else x_t
+                parts = (one.split(_TOGETHER * len(windows)) for one in (seen, t))
                 return torch.cat([self.network.model(visible, *part, maps) for part in zip(*parts, strict=True)])
 
             return fused_map(denoise, noise, steps, fusion)

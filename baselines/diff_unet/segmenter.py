@@ -12,6 +12,7 @@ from baselines.diff_unet.model import TrainableDiffUNet
 from baselines.diff_unet.network import PUBLISHED_FEATURES, DiffUNet
 from baselines.diff_unet.sampling import FUSIONS, TIMESTEPS, Fusion
 from baselines.sliding_window import check_windows
+from sdseg.control import Control, known_control
 from sdseg.training.recipe import Recipe
 from sdseg.training.segmenter import TrainedSegmenter
 
@@ -27,6 +28,7 @@ def diff_unet_segmenter(
     features: Sequence[int] = PUBLISHED_FEATURES,
     window: Sequence[int] | None = None,
     weights: str | None = None,
+    control: Control | None = None,
     steps: int = 10,
     fusion: Fusion = "sum",
     samples: int | None = None,
@@ -39,12 +41,14 @@ def diff_unet_segmenter(
 
     It trains on random crops of `window` voxels per axis and predicts with sliding windows of that size.
     `samples` (default: 4 with fusion "uncertainty", else 1) are fused into one prediction; the release, and what was
-    trained here earlier, calls them `runs`. Raises ValueError naming an option that does not fit.
+    trained here earlier, calls them `runs`. `control`: see `sdseg.control`. Raises ValueError naming an option that
+    does not fit.
     """
     settings = Recipe.model_validate({**recipe, "crop": window} if window else recipe)
     samples = samples if samples is not None else runs
     samples = samples if samples is not None else _UNCERTAINTY_RUNS if fusion == "uncertainty" else 1
     _check_sampling(steps, fusion, samples)
+    steps, samples = (1, 1) if known_control(control) == "none" else (steps, samples)
     if dims not in (2, 3):
         raise ValueError(f"method.options.dims={dims}: expected 2 (slices) or 3 (volumes)")
     check_windows(task, dims, window, overlap, sw_batch_size, blend)
@@ -52,7 +56,7 @@ def diff_unet_segmenter(
     torch.manual_seed(seed)  # the initial weights
     network = DiffUNet(dims, task.channels, len(task.labels), tuple(features))
     segmenter = TrainedSegmenter(
-        TrainableDiffUNet(network, tuple(window) if window else None, weights),
+        TrainableDiffUNet(network, tuple(window) if window else None, weights, control),
         settings,
         seed,
         device,

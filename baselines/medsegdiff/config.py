@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sdseg.control import Control, check_control
+
 
 class MedSegDiffConfig(BaseModel):
     """What makes one trained model another."""
@@ -33,6 +35,10 @@ class MedSegDiffConfig(BaseModel):
     estimate_weight: float = Field(default=0.0, ge=0)
     highway_dropout: float = Field(default=0.5, ge=0, lt=1)
     highway_lr_scale: float = Field(default=1.0, gt=0)
+    # What the network puts out: the noise (null, as released) or the clean mask. That one's squared error then is the
+    # noise error and the estimate's in one, and there is no copy to precondition.
+    prediction: Literal["x0"] | None = None
+    control: Control | None = None  # see `sdseg.control`
     # Soft masks become foreground from one half on, or as released from any trace.
     mask_binarise: Literal["ge_half", "gt0"] = "ge_half"
 
@@ -52,6 +58,13 @@ class MedSegDiffConfig(BaseModel):
             )
         if self.version == "v1" and self.v1_bottleneck == "seeded" and self.poolings != len(self.channel_mult) - 1:
             raise ValueError(f"v1_bottleneck=seeded needs poolings={len(self.channel_mult) - 1}, one less than levels")
+        return self
+
+    @model_validator(mode="after")
+    def _controls(self) -> MedSegDiffConfig:
+        check_control(self.control, self.prediction == "x0", "set prediction=x0")
+        if self.control == "none" and self.version == "v2_paper":
+            raise ValueError("control=none: the paper's anchor loss is of every fifth time, and there is one; take v2")
         return self
 
     @property

@@ -27,6 +27,7 @@ from baselines.medsegdiff.loss import Losses, medsegdiff_loss, per_sample
 from baselines.medsegdiff.network import Guide, MedSegDiffNetwork
 from baselines.medsegdiff.paper import anchor_error
 from baselines.whole_network import WholeNetwork
+from sdseg.control import derangement, draw_times, network_input
 from sdseg.labels import Prediction
 
 Sampler = Literal["dpm", "ddpm", "ddim", "official"]
@@ -40,6 +41,7 @@ class MedSegDiff(WholeNetwork):
         self.config = config
         self.schedule = LinearSchedule()
         self.network = MedSegDiffNetwork(config)
+        self.whole_batch = config.control == "shuffled"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """All parameters, for the optimiser; the highway network's learn faster where the configuration says so."""
@@ -48,10 +50,11 @@ class MedSegDiff(WholeNetwork):
         rest = [p for p in self.network.parameters() if id(p) not in known]
         return [{"params": rest, "lr_scale": 1.0}, {"params": highway, "lr_scale": self.config.highway_lr_scale}]
 
-    def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Times (B,) and noise (B, L, H, W) of a training step."""
-        t = torch.randint(0, len(self.schedule), (count,), generator=generator)
-        return t, torch.randn(count, self.config.labels, *size, generator=generator)
+    def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Times (B,) and noise (B, L, H, W) of a training step, with control=shuffled partners (B,) too."""
+        t = draw_times(self.config.control, count, len(self.schedule), generator)
+        noise = torch.randn(count, self.config.labels, *size, generator=generator)
+        return (t, noise, derangement(count, generator)) if self.whole_batch else (t, noise)
 
     def loss(
         self, image: torch.Tensor, mask: torch.Tensor, draws: Sequence[torch.Tensor], key: torch.Tensor | None = None
@@ -63,18 +66,27 @@ class MedSegDiff(WholeNetwork):
     forward = loss
 
     def errors(
-        self, image: torch.Tensor, mask: torch.Tensor, t: torch.Tensor, noise: torch.Tensor
+        self,
+        image: torch.Tensor,
+        mask: torch.Tensor,
+        t: torch.Tensor,
+        noise: torch.Tensor,
+        partner: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The three losses per sample (B,), for images in [0, 1]."""
+        """The three losses per sample (B,), for images in [0, 1]; without diffusion there is no bound."""
         t, noise = t.to(image.device), noise.to(image.device)
         x0 = binarise(mask, self.config.mask_binarise)
-        x_t = self.schedule.add_noise(x0, noise, t)
+        other = x0 if partner is None else x0[partner.to(x0.device)]
+        x_t = network_input(self.config.control, other, noise, t, self.schedule.add_noise)
         eps, v, cal = self.network(image, x_t, t)
         noise_error, bound, calibration = per_sample(eps, v, cal, x0, x_t, noise, t, self.schedule)
-        if self.config.estimate_weight:
+        if self.config.estimate_weight or self.config.prediction == "x0":
             now = self.schedule.alphas_cumprod.to(t.device)[t].float().view(-1, 1, 1, 1)
-            estimate = (x_t - (1 - now).sqrt() * eps) / now.sqrt()
-            noise_error = noise_error + self.config.estimate_weight * (estimate - x0).square().mean((1, 2, 3))
+            error = ((x_t - (1 - now).sqrt() * eps) / now.sqrt() - x0).square().mean((1, 2, 3))
+            predicts_noise = self.config.prediction is None
+            noise_error = noise_error + self.config.estimate_weight * error if predicts_noise else error
+        if self.config.control == "none":
+            bound = torch.zeros_like(bound)
         if self.config.version == "v2_paper":
             calibration = anchor_error(cal, x0, t)
         return noise_error, bound, calibration
@@ -96,8 +108,10 @@ class MedSegDiff(WholeNetwork):
         """Segment images (B, C, H, W) by `samples` samples each, which run together in batches of `max_batch`.
 
         All noise of image i's k-th sample follows from `generators[i]` and k: no batch changes it. The defaults are
-        what training validates with. `mixing` is V1's, of a sample with the calibrated map.
+        what training validates with. `mixing` is V1's, of a sample with the calibrated map. A network that was trained
+        as a control sees what it saw then; without diffusion (`none`) there is one sample of one call.
         """
+        samples = 1 if self.config.control == "none" else samples
         image = ((image + 1) / 2).contiguous(memory_format=torch.channels_last)
         own = [generator for g in generators for generator in sample_generators(g, samples)]
         rows = torch.arange(len(image), device=image.device).repeat_interleave(samples)
@@ -138,6 +152,7 @@ class _Run:
         self.model, self.image, self.guide, self.generators = model, image, guide, generators
         self.cal: torch.Tensor | None = None if guide is None else guide.cal
         self.v = image  # variance logit of the latest call
+        self.seen: torch.Tensor | None = None  # what the network sees whatever x_t is
         self.shape = (model.config.labels, *image.shape[-2:])
 
     def draw(self) -> torch.Tensor:
@@ -149,6 +164,7 @@ class _Run:
         """The network as samplers want it; at the index `last` it keeps the calibrated map and the variance logit."""
 
         def call(x_t: torch.Tensor, index: float) -> Estimate:
+            x_t = x_t if self.seen is None else self.seen
             t = torch.full((len(x_t),), schedule.time(index), device=x_t.device)
             eps, v, cal = self.model.network(self.image, x_t, t, self.guide, calibrate=index <= last)
             if index <= last:
@@ -161,11 +177,15 @@ class _Run:
         """Maps (R, L, H, W); V1's are mixed with the calibrated map."""
         x_T = self.draw()
         schedule, mixes = self.model.schedule, self.model.config.version == "v1" and mixing == "calibrated"
+        control, latest = self.model.config.control, len(schedule) - 1
+        self.seen = {"random": x_T, "none": torch.zeros_like(x_T)}.get(control or "")
         if sampler == "official":
             x = self._official(x_T, LinearSchedule(steps))
             return mix_quarter(x, self.cal) if mixes and self.cal is not None else x
-        if sampler == "dpm":
-            final = (len(schedule) - 1) / steps  # where the last call is
+        if control == "none":
+            x = self.denoise(schedule, _clamp, latest)(x_T, latest).x0
+        elif sampler == "dpm":
+            final = latest / steps  # where the last call is
             x = dpm_solver(self.denoise(schedule, dynamic_threshold, final * (1 + 1e-6)), x_T, schedule, steps)
         elif sampler == "ddpm":
             x = ddpm(self.denoise(schedule, _clamp, 0), x_T, schedule, steps, self.draw)

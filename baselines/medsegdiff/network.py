@@ -32,7 +32,10 @@ class Guide(NamedTuple):
 
 
 class NetworkOutput(NamedTuple):
-    """Predicted noise, variance logit and calibrated map, each (B, L, H, W); no map where it was not asked for."""
+    """Predicted noise, variance logit and calibrated map, each (B, L, H, W); no map where it was not asked for.
+
+    Of a network that predicts the clean mask the noise is what would lead from there to x_t.
+    """
 
     eps: torch.Tensor
     v: torch.Tensor
@@ -126,8 +129,10 @@ class MedSegDiffNetwork(nn.Module):
             guide = guide or self.guide(image)
             output, cal = self._denoise(torch.cat([image, x_t], dim=1), t, guide, calibrate)
             eps, v = output.split(self.config.labels, dim=1)
-            if self.config.precondition:
-                now = self._alpha_bar(t).view(-1, 1, 1, 1)
+            now = self._alpha_bar(t).view(-1, 1, 1, 1)
+            if self.config.prediction == "x0":
+                eps = (x_t - now.sqrt() * eps) / (1 - now).sqrt()
+            elif self.config.precondition:
                 eps = (1 - now).sqrt() * x_t + now.sqrt() * eps
         return NetworkOutput(eps, v, cal)
 

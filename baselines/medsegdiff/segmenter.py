@@ -56,6 +56,10 @@ def medsegdiff_segmenter(
     config = MedSegDiffConfig.model_validate(
         {"channels": task.channels, "labels": len(task.labels), "image_size": height, **network}
     )
+    if config.prediction == "x0" and sampler == "official":
+        raise ValueError("method.inference.sampler=official is of a network that predicts the noise; take dpm")
+    if config.control == "none":
+        steps = samples = 1
     inference |= {"steps": steps, "samples": samples, "eta": eta, "max_batch": max_batch}
     calls = steps + (sampler == "official")
     segmenter = TrainedSegmenter(MedSegDiff(config), settings, seed, device, evaluations=calls, inference=inference)

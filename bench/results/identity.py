@@ -23,6 +23,9 @@ LATER_OPTIONS = {
     "objective": "dice_bce",
     "input_size": None,
     "normalise": "none",
+    "control": None,
+    "schedule": None,
+    "prediction": None,  # where there is a default to be left; SDSeg always says which
 }
 # Keys of the recipe, likewise.
 LATER_RECIPE_KEYS = {"optimizer": "adamw", "momentum": 0.9}

@@ -20,6 +20,7 @@ ORDER = (
     "variance",
     "conventions",
     "table6",
+    "noise",
     "claims",
     "later",
 )

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from sdseg.control import check_whole_batch
 from sdseg.files import write_atomically
 from sdseg.labels import Prediction
 from sdseg.training.batches import step_generator
@@ -33,6 +34,7 @@ class TrainedSegmenter:
         inference: dict[str, Any] | None = None,
         shared_noise: bool = False,
     ) -> None:
+        check_whole_batch(model, recipe.batch_size, recipe.accumulate)
         self.model, self.recipe, self.seed, self.dims = model.eval(), recipe, seed, dims
         self.evaluations, self.samples = evaluations, 1
         self.inference, self.shared_noise = inference or {}, shared_noise

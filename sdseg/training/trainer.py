@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from torch import nn
 
+from sdseg.control import check_whole_batch
 from sdseg.training.acceleration import accelerated
 from sdseg.training.batches import StepSampler, TrainingBatch, step_generator, training_batches
 from sdseg.training.checkpoint import TrainingState, TrainingStateError, load_training, save_training
@@ -32,6 +33,7 @@ class Trainable(Protocol):
 
     trained: nn.Module
     averaged: nn.Module
+    # `whole_batch`, where there is such an attribute, says that a case's loss needs its whole batch.
 
     def parameter_groups(self) -> list[dict[str, Any]]: ...
     def prepare(self, masks: Iterable[torch.Tensor], generator: torch.Generator) -> None: ...
@@ -111,6 +113,7 @@ class TrainingLoop:
                 f"train.batch_size={self.recipe.batch_size} does not divide by {processes} processes x "
                 f"accumulate={parts}; choose a multiple of {processes * parts}"
             )
+        check_whole_batch(self.model, self.recipe.batch_size, processes * parts)
         first = self.accelerator.process_index * parts
         self.share = slice(first * self.rows, (first + parts) * self.rows)
 
@@ -127,7 +130,7 @@ class TrainingLoop:
             group["lr"] = group["lr_scale"] * recipe.lr * recipe.lr_factor(state.step)
         generator = step_generator(self.seed, state.step)
         draws = self.model.draw(recipe.batch_size, batch.image.shape[2:], generator)  # of the whole batch
-        own = [x[self.share] for x in draws]
+        own = [x[self.share] for x in draws if x is not None]
         self.optimizer.zero_grad()
         losses = [self._backward(batch, own, part) for part in range(recipe.accumulate)]
         if recipe.max_grad_norm is not None:

@@ -8,6 +8,7 @@ import torch
 
 from sdseg.config import SDSegConfig
 from sdseg.model import SDSeg
+from sdseg.schedule import NoiseSchedule
 from sdseg.weights.names import codec_rows, encoder_rows, rename, rename_back, unet_rows
 from sdseg.weights.pretrained import UNET, fill, part, release_unet
 from sdseg.weights.shapes import sdseg_architecture
@@ -34,7 +35,7 @@ def sdseg_from_official(state: Mapping[str, torch.Tensor], use_ema: bool = True)
         raise ValueError(f"{SCALE} is missing: training had not begun")
     scale = float(state[SCALE])
     model = SDSeg(SDSegConfig.model_validate({"architecture": shape, "latent_scale": scale, **options}))
-    _check_schedule(state, model)
+    _check_schedule(state)
     codec_names = codec_rows(shape.codec_blocks, len(shape.codec_widths))
     vision_names = encoder_rows(shape.vision_blocks, len(shape.vision_widths))
     assert model.vision_encoder is not None
@@ -71,8 +72,8 @@ def _flat(name: str) -> str:
     return f"diffusion_model{name.replace('.', '')}"
 
 
-def _check_schedule(state: Mapping[str, torch.Tensor], model: SDSeg) -> None:
-    theirs, ours = state.get("alphas_cumprod"), model.schedule.alphas_cumprod
+def _check_schedule(state: Mapping[str, torch.Tensor]) -> None:
+    theirs, ours = state.get("alphas_cumprod"), NoiseSchedule.scaled_linear().alphas_cumprod
     if theirs is not None and not (theirs.shape == ours.shape and torch.allclose(theirs.float(), ours, rtol=1e-4)):
         raise ValueError("alphas_cumprod is another noise schedule; expected 1000 steps from 0.0015 to 0.0155")
 
@@ -85,6 +86,7 @@ def to_official(model: SDSeg) -> dict[str, torch.Tensor]:
     config, shape = model.config, model.config.architecture
     demands = {
         "prediction=eps": config.prediction == "eps" and not shape.precondition,
+        "schedule=null": config.schedule is None,
         "conditioning=concat": config.conditioning == "concat",
         "vision_encoder=trainable": config.vision_encoder == "trainable",
         "multiclass=softmax": config.labels == 1 or config.multiclass == "softmax",

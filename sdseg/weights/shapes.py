@@ -1,11 +1,16 @@
-"""The architecture behind a checkpoint of the released code, read off its names and shapes."""
+"""The architecture behind a checkpoint of the released code, read off its names and shapes; whether a file holds one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import safe_open
+from torch import nn
 
 from sdseg.architecture import Architecture
 
@@ -80,3 +85,14 @@ def sdseg_architecture(unet: State, codec: State, vision: State) -> Architecture
         attention_levels=denoiser.attention,
         heads=HEADS,
     )
+
+
+def check_size(build: Callable[[], nn.Module], weights: Path) -> None:
+    """ValueError where a model is larger than the file of its weights, before any memory is taken for it."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that nobody wants now
+        wanted = sum(tensor.numel() for tensor in build().state_dict().values())
+    with safe_open(weights, "pt") as file:
+        held = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    if wanted > held:
+        raise ValueError(f"config.json is of a model of {wanted} numbers, model.safetensors holds {held}")

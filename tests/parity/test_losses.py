@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from sdseg.loss import Losses
-from sdseg.model import Draws, SDSeg
+from sdseg.loss import Draws, Losses
+from sdseg.model import SDSeg
 from sdseg.weights.official import official_unet, official_vision
 from tests.parity.golden import UNET, Golden
 
