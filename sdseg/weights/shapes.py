@@ -1,4 +1,4 @@
-"""The architecture behind a checkpoint of the released code, read off its names and shapes; whether a file holds one."""
+"""The architecture behind a checkpoint of the released code, read off its names and shapes; the size of a saved one."""
 
 from __future__ import annotations
 
