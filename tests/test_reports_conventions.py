@@ -20,7 +20,7 @@ from reports.tables import ORDER, conventions
 from reports.writers import to_csv, to_markdown
 from tests.report_fixtures import dice_rows, rows_of, write_run
 
-DICE = (0.80, 0.82, 0.70, 0.80, 0.80, 0.80, 0.80)
+DICE = (0.80, 0.82, 0.70, 0.80, 0.80, 0.80, 0.80, 0.80)
 
 
 def gap(shift: float = 0.0, dice: tuple[float, ...] = DICE, **units: str) -> pd.DataFrame:
@@ -84,7 +84,7 @@ def test_csv_counts_what_each_protocol_counts(tmp_path: Path) -> None:
 
 def test_seeds_are_averaged_and_their_counts_added(tmp_path: Path) -> None:
     write(tmp_path, "sdseg", gap())
-    write(tmp_path, "sdseg", gap(0.1, dice=(*DICE[:5], math.nan, DICE[6])), seed=1)
+    write(tmp_path, "sdseg", gap(0.1, dice=(*DICE[:6], math.nan, DICE[7])), seed=1)
     table = built(tmp_path)
     (dice,) = rows_of(table, metric="Dice")
     assert dice["strict"] == pytest.approx(0.85)
@@ -104,7 +104,7 @@ def test_units_that_differ_have_no_spread(tmp_path: Path) -> None:
 
 
 def test_equal_values_are_no_gap(tmp_path: Path) -> None:
-    write(tmp_path, "sdseg", gap(dice=(0.1 + 0.2, *[0.3] * 6)))
+    write(tmp_path, "sdseg", gap(dice=(0.1 + 0.2, *[0.3] * 7)))
     (dice,) = rows_of(built(tmp_path), metric="Dice")
     assert (dice["spread"], dice["highest"]) == (0.0, None)
 

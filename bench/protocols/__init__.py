@@ -12,6 +12,7 @@ from bench.protocols.libraries import MONAI, NNUNET
 from bench.protocols.medsegdiff import medsegdiff
 from bench.protocols.protocol import Protocol
 from bench.protocols.sdseg import sdseg
+from bench.protocols.ssformer import SSFORMER
 
 STRICT = Protocol(
     name="strict",
@@ -21,10 +22,10 @@ STRICT = Protocol(
     empty="both empty undefined and counted; one empty the worst value: 0, and the image's diagonal for distances",
 )
 
-_FIXED = {protocol.name: protocol for protocol in (STRICT, DIFF_UNET, DIFF_UNET_VALIDATION, NNUNET, MONAI)}
+_FIXED = {protocol.name: protocol for protocol in (STRICT, DIFF_UNET, DIFF_UNET_VALIDATION, SSFORMER, NNUNET, MONAI)}
 _SIZED: dict[str, Callable[[int], Protocol]] = {"sdseg": sdseg, "medsegdiff": medsegdiff}
 
-PROTOCOLS = ("strict", "sdseg", "medsegdiff", "diff_unet", "diff_unet_validation", "nnunet", "monai")
+PROTOCOLS = ("strict", "sdseg", "medsegdiff", "diff_unet", "diff_unet_validation", "ssformer", "nnunet", "monai")
 
 
 def protocol_settings(name: str, size: int) -> dict[str, Any]:

@@ -29,6 +29,8 @@ RULES = {
     "objects, its best value 0 wherever a mask is empty.",
     "diff_unet_validation": "diff_unet_validation, by which that method chooses its weights, leaves out what is empty "
     "in both masks, for HD95 in either.",
+    "ssformer": "ssformer averages Dice over 256 thresholds of the binary mask, the last of which makes everything "
+    "foreground; both masks empty are 0, and so is a mask without background.",
     "nnunet": "nnunet averages a label over its cases first, and then labels; one that no case has leaves the mean "
     "undefined.",
     "monai": "monai leaves out targets without reference, so that false positives there are free; HD95 leaves out "
