@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,7 @@ RECIPE = {"steps": 2, "batch_size": 2, "lr": 1e-3, "validate_every": 2, "checkpo
 ENCODER = "baselines.networks.encoder_unet.EncoderUNet"
 SWIN = "baselines.networks.swin_unetr.swin_unetr"
 SMALL_SWIN = {"feature_size": 12, "attention_window": 4}
-METHODS = ("unet_resnet50", "unet_efficientnet", "swin_unetr", "swin_unetr_3d")
+METHODS = ("unet_resnet50", "unet_efficientnet", "unet_pvt", "unet_mit", "swin_unetr", "swin_unetr_3d")
 
 
 def build(task: Any = IMAGES, network: str = ENCODER, **options: Any):
@@ -70,16 +71,19 @@ def resnet_file(folder: Path, name: str = "encoder.pth", **changes: Any) -> tupl
     [
         (ENCODER, {"encoder": "resnet50"}, 32.52),
         (ENCODER, {"encoder": "efficientnet-b5"}, 31.22),
+        (ENCODER, {"encoder": "tu-pvt_v2_b2"}, 28.13),
+        (ENCODER, {"encoder": "mit_b2"}, 27.48),
         (SWIN, {"spatial_dims": 2}, 25.12),
         (SWIN, {"spatial_dims": 3}, 62.19),
     ],
-    ids=["resnet50", "efficientnet-b5", "swin 2-D", "swin 3-D"],
+    ids=["resnet50", "efficientnet-b5", "pvt-b2", "mit-b2", "swin 2-D", "swin 3-D"],
 )
 def test_published_sizes(
     monkeypatch: pytest.MonkeyPatch, network: str, options: dict[str, Any], expected: float
 ) -> None:
     if network == ENCODER:
-        with torch.device("meta"):
+        # MiT reads numbers off a tensor while it builds.
+        with torch.device("cpu" if options["encoder"].startswith("mit") else "meta"):
             found = EncoderUNet(3, 1, **options)
     else:
         # MONAI reads numbers off a tensor while it builds: no meta device, so nothing is drawn instead.
@@ -155,6 +159,31 @@ def test_timms_names_fit_timms_encoders(tmp_path: Path) -> None:
     torch.save({**state, "classifier.weight": torch.zeros(10, 512)}, tmp_path / "timm.bin")
     network.load_pretrained(str(tmp_path / "timm.bin"))
     assert torch.equal(network.unet.encoder.state_dict()["model.conv_stem.weight"], state["conv_stem.weight"])
+
+
+def test_encoders_that_are_transformers_start_from_their_releases_files(tmp_path: Path) -> None:
+    # With classifiers; timm's stages are a list.
+    timms = import_module("timm").create_model("pvt_v2_b0").state_dict()
+    segformers = {**EncoderUNet(3, 1, "mit_b0").unet.encoder.state_dict(), "head.weight": torch.zeros(1000, 256)}
+    for encoder, state, name in (
+        ("tu-pvt_v2_b0", timms, "stages.1.blocks.0.attn.kv.weight"),
+        ("mit_b0", segformers, "block2.0.attn.kv.weight"),
+    ):
+        state = {n: torch.full_like(tensor, 0.5) for n, tensor in state.items()}
+        torch.save(state, tmp_path / "encoder.pth")
+        network = EncoderUNet(3, 1, encoder).eval()
+        network.load_pretrained(str(tmp_path / "encoder.pth"))
+        assert all(tensor.eq(0.5).all() for tensor in network.unet.encoder.state_dict().values())
+        torch.save({n: tensor for n, tensor in state.items() if n != name}, tmp_path / "short.pth")
+        with pytest.raises(ValueError, match=rf"short\.pth: does not fit .*attn\.kv\.weight is missing.*{encoder}"):
+            network.load_pretrained(str(tmp_path / "short.pth"))
+
+
+@pytest.mark.parametrize("encoder", ["tu-pvt_v2_b0", "mit_b0"])
+@pytest.mark.parametrize("size", [(33, 47), (64, 40)])
+@torch.no_grad()
+def test_encoders_that_are_transformers_take_images_of_any_size(encoder: str, size: tuple[int, int]) -> None:
+    assert EncoderUNet(3, 1, encoder).eval()(torch.zeros(1, 3, *size)).shape == (1, 1, *size)
 
 
 def test_a_whole_network_is_taken_from_a_run_or_from_the_library(tmp_path: Path) -> None:
@@ -257,7 +286,8 @@ def test_the_configuration_says_what_is_built_and_where_it_starts(method: str) -
     )
     assert not small["pretrained"]
     assert published["pretrained"] == "imagenet"
-    assert small["fidelity"] == ("library" if "efficientnet" in method else "approximation")
+    one_name = method in ("unet_efficientnet", "unet_pvt", "unet_mit")
+    assert small["fidelity"] == ("library" if one_name else "approximation")
     assert published["fidelity"] == "library"
     three = method.endswith("3d")
     task = TaskSpec(1 if three else 3, ("a",), (64, 64), 3 if three else 2)

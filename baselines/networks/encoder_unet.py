@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 import torch
 from torch import nn
 
+from baselines.networks.starting import start_from
 from baselines.normalising import Normalise, check_normalise, normalised
-from sdseg.weights import read_state_dict
-from sdseg.weights.pretrained import fill, part
-
-# Where the classifiers of torchvision, timm and EfficientNet-PyTorch begin, which a U-Net does without.
-_CLASSIFIERS = ("fc.", "_fc.", "classifier.", "head.", "conv_head.", "bn2.")
 
 
 def _library() -> ModuleType:
@@ -77,19 +72,8 @@ class EncoderUNet(nn.Module):
         if not _names_file(weights):
             self._download(weights)
             return
-        state = read_state_dict(Path(weights))
-        # The head's name tells a whole U-Net, whatever it was wrapped in.
-        prefix = next((n.partition("segmentation_head.")[0] for n in state if "segmentation_head." in n), None)
-        try:
-            if prefix is None:
-                fill(self.unet.encoder, _encoder_state(state, self.unet.encoder), [])
-            else:
-                fill(self.unet, part(state, prefix), [])
-        except ValueError as error:
-            raise ValueError(
-                f"{weights}: does not fit ({error}); expected the encoder {self.encoder_name}, or the whole U-Net, "
-                "in the names of segmentation-models-pytorch"
-            ) from error
+        names = f"the encoder {self.encoder_name}, or the whole U-Net, in the names of segmentation-models-pytorch"
+        start_from(weights, self.unet, self.unet.encoder, "segmentation_head.", names)
 
     def _download(self, name: str) -> None:
         library = _library()
@@ -112,15 +96,3 @@ class EncoderUNet(nn.Module):
 
 def _names_file(weights: str) -> bool:
     return Path(weights).exists() or "/" in weights or bool(Path(weights).suffix)
-
-
-def _encoder_state(state: Mapping[str, torch.Tensor], encoder: nn.Module) -> dict[str, torch.Tensor]:
-    """An encoder file's tensors under the encoder's names, without wrappers and the classifier."""
-    wanted = encoder.state_dict()
-    for prefix in ("module.", "encoder.", "model."):
-        state = part(state, prefix) or state
-    wrapper = "model." if all(name.startswith("model.") for name in wanted) else ""  # around timm's networks
-    loaded = {wrapper + name: tensor for name, tensor in state.items() if not name.startswith(_CLASSIFIERS)}
-    # Files older than these counters, which only a norm without momentum reads, lack them.
-    counters = {n: t for n, t in wanted.items() if n.endswith("num_batches_tracked") and n not in loaded}
-    return {**loaded, **counters}
