@@ -60,6 +60,34 @@ class DiceBce:
         return Prediction(probabilities, probabilities > 0.5)
 
 
+class PixelDiceLosses(NamedTuple):
+    """Total and its parts, scalars."""
+
+    total: torch.Tensor
+    pixel_dice: torch.Tensor
+    bce: torch.Tensor
+
+
+class SSFormerReleased(DiceBce):
+    """SSFormer's loss as released: binary cross-entropy + a "Dice" of single pixels.
+
+    The release takes the sigmoid twice, so that its loss stays far above 0; scores and masks are those of one.
+    """
+
+    def __init__(self, sigmoids: int = 2) -> None:
+        if sigmoids not in (1, 2):
+            raise ValueError(f"method.options.objective.sigmoids={sigmoids}: expected 2, as released, or 1")
+        self.sigmoids = sigmoids
+
+    def loss(self, logits: torch.Tensor, mask: torch.Tensor) -> PixelDiceLosses:  # type: ignore[override]
+        """Masks may be soft, as the release's resized ones are."""
+        shown = logits.sigmoid() if self.sigmoids == 2 else logits
+        share, target = shown.sigmoid(), mask.to(logits.dtype)
+        dice = (1 - (2 * share * target + 1) / (share + target + 1)).mean()
+        bce = binary_cross_entropy_with_logits(shown, target)
+        return PixelDiceLosses(dice + bce, dice.detach(), bce.detach())
+
+
 class CeDiceLosses(NamedTuple):
     """Total and its parts, scalars."""
 
@@ -108,7 +136,7 @@ class CeDice:
         return Prediction(probabilities[:, 1:], mask)
 
 
-_OBJECTIVES: dict[str, type] = {"dice_bce": DiceBce, "ce_dice": CeDice}
+_OBJECTIVES: dict[str, type] = {"dice_bce": DiceBce, "ce_dice": CeDice, "ssformer_released": SSFormerReleased}
 
 
 def build_objective(choice: str | Mapping[str, Any]) -> Objective:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from sdseg.weights import read_state_dict
-from sdseg.weights.pretrained import fill, part
+from baselines.networks.timm_parts import fill_from, read_checkpoint, timm_module
+from sdseg.weights.pretrained import part
 
 # Where the classifiers of torchvision, timm and EfficientNet-PyTorch begin, which segmentation does without.
 _CLASSIFIERS = ("fc.", "_fc.", "classifier.", "head.", "conv_head.", "bn2.")
-_THOP = ("total_ops", "total_params")  # counters that a profiler leaves in checkpoints
 
 
 def check_rgb(network: str, dims: int, channels: int) -> None:
@@ -29,12 +27,9 @@ def check_rgb(network: str, dims: int, channels: int) -> None:
 
 def timm_encoder(name: str) -> nn.Module:
     """An encoder of timm that gives a list of maps, finest first; ValueError where timm is missing or lacks it."""
+    create = timm_module("models").create_model
     try:
-        import timm
-    except ImportError as error:
-        raise ValueError("needs timm: pip install 'sdseg-bench[networks]'") from error
-    try:
-        return timm.create_model(name, features_only=True)
+        return create(name, features_only=True)
     except RuntimeError as error:
         raise ValueError(f"method.options.options.encoder={name}: {str(error).splitlines()[0]}") from error
 
@@ -44,16 +39,11 @@ def start_from(weights: str, network: nn.Module, encoder: nn.Module, head: str, 
 
     Raises ValueError naming the file, what does not fit, and what was `expected`.
     """
-    state = {n: t for n, t in read_state_dict(Path(weights)).items() if not n.endswith(_THOP)}
-    # The head's name tells a whole network, whatever it was wrapped in.
-    prefix = next((name.partition(head)[0] for name in state if head in name), None)
-    try:
-        if prefix is None:
-            fill(encoder, _encoder_state(state, encoder), [])
-        else:
-            fill(network, part(state, prefix), [])
-    except ValueError as error:
-        raise ValueError(f"{weights}: does not fit ({error}); expected {expected}") from error
+    state = read_checkpoint(weights, head)
+    if any(name.startswith(head) for name in state):
+        fill_from(network, weights, expected, lambda: state)
+    else:
+        fill_from(encoder, weights, expected, lambda: _encoder_state(state, encoder))
 
 
 def _encoder_state(state: Mapping[str, torch.Tensor], encoder: nn.Module) -> dict[str, torch.Tensor]:

@@ -13,11 +13,12 @@ from bench.metrics import Pair
 from bench.protocols import Protocol, build_protocol
 from bench.protocols.medsegdiff import five_thresholds, soft_target
 from bench.scores import mean_defined
-from tests.parity import golden_diff_unet, medsegdiff
+from tests.parity import golden_diff_unet, golden_ssformer, medsegdiff
 from tests.parity.golden import Golden
 
 MEDSEGDIFF = medsegdiff.Golden()
 DIFF_UNET = golden_diff_unet.Golden()
+SSFORMER = golden_ssformer.Golden()
 
 
 def values(protocol: Protocol, pair: Pair) -> dict[str, float]:
@@ -105,6 +106,22 @@ def test_diff_unet(name: str, rule: str) -> None:
         dices.append(measured["Dice"])
     if name == "diff_unet":
         assert np.mean(dices) == pytest.approx(facts["mean_over_pairs"]["test_rule_dice"], abs=1e-12)
+
+
+def test_ssformer() -> None:
+    facts, protocol = SSFORMER.json("metrics")["test_script"], build_protocol("ssformer")
+    stored, by_set = SSFORMER.tensors("metric_pairs"), {}
+    for entry in facts["per_image"]:
+        name = f"eval/{entry['set']}/{entry['index']}"
+        predicted = SSFORMER.unpacked(f"{name}/prediction_packed", entry["size_hw"][1], "metric_pairs")
+        pair = Pair(predicted, stored[f"{name}/gt"].numpy() == 255)
+        assert (pair.n_prediction, pair.n_reference) == (entry["predicted_pixels"], entry["gt_pixels_counted"])
+        (value,) = values(protocol, pair).values()
+        expected = entry["released_mean_over_256_thresholds"]
+        assert value == pytest.approx(expected, abs=SSFORMER.tolerance["metrics"]), name
+        by_set.setdefault(entry["set"], []).append(value)
+    means = [np.mean(by_set[name]) for name in facts["datasets"]]
+    assert means == pytest.approx(facts["dataset_means_printed"], abs=SSFORMER.tolerance["metrics"])
 
 
 _KEYS = {"Dice": "dice", "HD95": "hd95"}
