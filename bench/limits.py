@@ -19,6 +19,7 @@ _POSITIVE = frozenset(
         *("draws", "image_size", "predict_batch_size", "threads", "rounds", "batch_sizes", "seconds"),
         *("steps", "features", "width", "channel_mult", "blocks", "samples", "max_batch"),
         *("norm_groups", "attention_px", "attention_window", "feature_size", "window", "divisor", "sw_batch_size"),
+        *("hidden", "mlp", "heads", "layers", "units", "embed_dim", "depths"),
         *("channels", "shape", "input_size", "spacing_mm", "gpu_memory_gb", "tile_step_size"),
     )
 )

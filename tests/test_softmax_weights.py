@@ -226,6 +226,7 @@ def test_a_released_checkpoint_of_other_classes_is_refused(golden: Golden, tmp_p
 @pytest.mark.parametrize(
     ("network", "options", "message"),
     [
+        (TransUNet, {"image_size": None}, "input_size=null: this network has a fixed size"),
         (TransUNet, {"image_size": 100}, "input_size=100: expected multiples of 16"),
         (TransUNet, {"hidden": 50, "heads": 12}, "hidden=50: does not divide by heads=12"),
         (TransUNet, {"width": 48}, "width=48: expected a multiple of 32"),

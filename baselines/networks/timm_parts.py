@@ -26,10 +26,12 @@ def timm_module(name: str = "layers") -> ModuleType:
         raise ValueError("needs timm: pip install 'sdseg-bench[networks]'") from error
 
 
-def edges(image_size: int | Sequence[int], spatial_dims: int, divisor: int) -> tuple[int, int]:
+def edges(image_size: int | Sequence[int] | None, spatial_dims: int, divisor: int) -> tuple[int, int]:
     """(H, W) of an option that is an edge or two; raises ValueError for volumes, or sides that do not divide."""
     if spatial_dims != 2:
         raise ValueError(f"method.options.dims={spatial_dims}: this network sees images; use dims=2")
+    if image_size is None:
+        raise ValueError("method.options.input_size=null: this network has a fixed size; give an edge in pixels")
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if height % divisor or width % divisor or not height or not width:
         raise ValueError(f"method.options.input_size={image_size}: expected multiples of {divisor}")

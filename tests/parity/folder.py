@@ -28,6 +28,7 @@ class GoldenFolder:
         here = Path(__file__).parents[1] / "data" / f"golden_{name}"
         named = Path(os.environ.get("SDSEG_GOLDEN") or here)
         self.folder = next((path for path in (named / name, named) if (path / known).is_file()), here)
+        self._files: dict[str, dict[str, torch.Tensor]] = {}
 
     def path(self, name: str) -> Path:
         """A file."""
@@ -39,9 +40,14 @@ class GoldenFolder:
         """A document's content."""
         return json.loads(self.path(f"{name}.json").read_text())
 
-    def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """A file of tensors."""
-        return load_file(self.path(f"{name}.safetensors"))
+    def tensors(self, name: str, prefix: str = "") -> dict[str, torch.Tensor]:
+        """The tensors of a file whose names begin with `prefix`, without it."""
+        if name not in self._files:
+            self._files[name] = load_file(self.path(f"{name}.safetensors"))
+        chosen = {k.removeprefix(prefix): v for k, v in self._files[name].items() if k.startswith(prefix)}
+        if not chosen:
+            pytest.skip(f"{prefix}* is not in {name}.safetensors; name the whole golden data in SDSEG_GOLDEN")
+        return chosen
 
     @cached_property
     def salt(self) -> str:

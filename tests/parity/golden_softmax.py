@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
@@ -46,19 +44,6 @@ class Golden(folder.GoldenFolder):
         self.name = name
         # The released weights of the two parts of the loss.
         self.objective = CeDice(0.5, 0.5) if name == "transunet" else CeDice(0.4, 0.6)
-
-    @cached_property
-    def _files(self) -> dict[str, dict[str, torch.Tensor]]:
-        return {}
-
-    def tensors(self, name: str, prefix: str = "") -> dict[str, torch.Tensor]:
-        """The tensors of a file whose names begin with `prefix`, without it."""
-        if name not in self._files:
-            self._files[name] = super().tensors(name)
-        chosen = {k.removeprefix(prefix): v for k, v in self._files[name].items() if k.startswith(prefix)}
-        if not chosen:
-            pytest.skip(f"{prefix}* is not in {name}.safetensors; name the whole golden data in SDSEG_GOLDEN")
-        return chosen
 
     def manifest(self, config: str) -> dict[str, list[int]]:
         """Shapes by name, without the constants of the geometry."""

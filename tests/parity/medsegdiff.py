@@ -27,14 +27,11 @@ class Golden(GoldenFolder):
         return {k: self._weight(k, entry["shape"], amplified) for k, entry in named.items() if k.startswith(prefix)}
 
     def _weight(self, key: str, shape: list[int], amplified: bool) -> torch.Tensor:
-        if key.endswith("num_batches_tracked"):
-            return torch.zeros(shape, dtype=torch.int64)
         if amplified and (
             key.startswith("hwm.ffparser") or (key.startswith("hwm.conv_trans_blocks_a") and key.endswith("bias"))
         ):
-            return torch.from_numpy(procedural._normal(self.salt, key, shape))
-        drawn = procedural.weight(key, shape, self.salt)
-        return 1 + drawn.abs() if key.endswith("running_var") else drawn
+            return procedural.normal(key, shape, self.salt)
+        return procedural.weight(key, shape, self.salt)
 
     def bottleneck(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The stand-in for V1's random convolution: weight (512, 480, 1, 1) and bias."""
