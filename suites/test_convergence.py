@@ -15,7 +15,7 @@ from bench.runner import Run
 
 METHODS = ("sdseg", "ablation_trainable_encoder")
 STEPS = (1, 2, 3, 5, 10, 20, 50)
-DIFFUSION = ("sdseg", "medsegdiff_v1", "medsegdiff_v2", "diff_unet")
+DIFFUSION = ("sdseg", "medsegdiff_v1", "medsegdiff_v2", "diff_unet", "diff_trans")
 GRID = [(steps, samples) for steps in (1, 5, 10, 50) for samples in (1, 5, 25)]
 
 

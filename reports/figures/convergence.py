@@ -15,8 +15,8 @@ from reports.tables.convergence import NAME, At, Series, curves, seconds
 
 CAPTION = (
     "Mean Dice over cases, Dice between repeated answers to one case, and seconds of an answer ({clock}), against the "
-    "steps of a sample (log scale); the band is the 95 % interval over cases, none below ten independent cases. All "
-    "points of a line share one training."
+    "steps of a sample (log scale). Where all have one number of samples, the band is the 95 % interval over cases, "
+    "none below ten independent cases. All points of a line share one training."
 )
 DICE, PAIRS, TIME = "mean Dice", "Dice between answers", "time of an answer (s)"
 
@@ -75,7 +75,8 @@ def _panel(ax: Axes, quantity: str, series: Lines, names: list[str], samples: li
         for count in samples if over_steps else [None]:
             line = {at: mark for at, mark in points.items() if count in (None, at.samples)}
             at_x = [at.steps if over_steps else at.samples for at in line]
-            _line(ax, at_x, list(line.values()), colour(names.index(name)), marker(_mark(name, count, names, samples)))
+            ink, shape = colour(names.index(name)), marker(_mark(name, count, names, samples))
+            _line(ax, at_x, list(line.values()), ink, shape, banded=len(samples) == 1)
     ax.xaxis.set_major_locator(FixedLocator(sorted({at.steps if over_steps else at.samples for at in every})))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(ScalarFormatter())
@@ -88,9 +89,9 @@ def _panel(ax: Axes, quantity: str, series: Lines, names: list[str], samples: li
     label_axes(ax, "steps of a sample" if over_steps else "samples of an answer", quantity, legend=False)
 
 
-def _line(ax: Axes, x: list[int], marks: list[Mark], ink: str, shape: str) -> None:
+def _line(ax: Axes, x: list[int], marks: list[Mark], ink: str, shape: str, banded: bool) -> None:
     bands = [(at, *mark.interval) for at, mark in zip(x, marks, strict=True) if mark.interval]
-    if bands:
+    if bands and banded:
         places, low, high = zip(*bands, strict=True)
         ax.fill_between(places, low, high, color=ink, alpha=0.12, linewidth=0)
     ax.plot(x, [mark.value for mark in marks], color=ink, marker=shape, linewidth=1.8, markersize=6)
