@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from torch import nn
 
 from baselines.diffusion import fuse
 from baselines.medsegdiff.config import MedSegDiffConfig
+from baselines.medsegdiff.loss import mask_error
 from baselines.medsegdiff.model import MedSegDiff, binarise, mix
 from baselines.medsegdiff.official import load_official, to_official
 from baselines.medsegdiff.segmenter import medsegdiff_segmenter
@@ -213,6 +215,7 @@ def test_a_checkpoint_that_does_not_fit_is_named(tmp_path: Path) -> None:
         ({"width": 6}, "groups"),
         ({"channel_mult": (2, 2)}, "must begin with 1"),
         ({"poolings": 2}, "poolings be 3"),
+        ({"mask_output": True, "precondition": True}, "no noise to learn"),
         ({"version": "v1", "v1_bottleneck": "seeded"}, "poolings=2"),
     ],
 )
@@ -269,6 +272,57 @@ def test_helps_for_small_networks_are_off_in_the_release_and_change_only_what_th
     # An error of the noise counts sqrt(1 / alpha_bar - 1) times in the clean map.
     factor = torch.tensor([1 / plain.schedule.alpha_bar(int(t)) - 1 for t in draws[0]])
     torch.testing.assert_close(with_estimate[0], without[0] * (1 + 2 * factor), rtol=1e-3, atol=1e-5)
+
+
+def test_a_network_that_predicts_the_mask_gives_the_noise_that_follows_and_learns_by_dice_and_cross_entropy() -> None:
+    plain = build("v2")
+    helped = build("v2", mask_output=True)
+    helped.load_state_dict(plain.state_dict())
+    image, x_t = (images() + 1) / 2, torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(2))
+    for t in (0, 500, 999):
+        times = torch.tensor([t, t])
+        raw, (eps, v, _, logit) = plain.network(image, x_t, times), helped.network(image, x_t, times)
+        assert raw.logit is None
+        assert torch.equal(logit, raw.eps)
+        assert torch.equal(v, raw.v)
+        estimate = helped.schedule.predict_x0(x_t, eps, t)
+        torch.testing.assert_close(estimate, logit.sigmoid(), rtol=0, atol=1e-4)
+    mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(4)) > 0.5
+    t, noise = helped.draw(2, (16, 16), torch.Generator().manual_seed(1))
+    logit = helped.network(image, helped.schedule.add_noise(mask.float(), noise, t), t).logit
+    errors, released = (m.errors(image, mask, t, noise) for m in (helped, plain))
+    torch.testing.assert_close(errors[0], mask_error(logit, mask.float()))
+    assert torch.equal(errors[2], released[2])
+
+
+def test_the_error_of_a_predicted_mask() -> None:
+    mask = torch.zeros(2, 1, 2, 2)
+    mask[0, 0, 0] = 1
+    undecided = mask_error(torch.zeros_like(mask), mask)  # one half everywhere
+    torch.testing.assert_close(undecided, torch.tensor([2 / 5, 2 / 3]) + math.log(2))
+    assert mask_error(200 * mask - 100, mask).max() < 1e-6
+
+
+def test_late_times_are_drawn_more_often_and_noise_as_ever() -> None:
+    plain, late = build("v2"), build("v2", late_times=2.0)
+    expected = torch.randint(0, 1000, (6,), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(plain.draw(6, (16, 16), torch.Generator().manual_seed(3))[0], expected)
+    uniform = torch.rand(6, generator=torch.Generator().manual_seed(3))
+    t = late.draw(6, (16, 16), torch.Generator().manual_seed(3))[0]
+    assert torch.equal(t, (1000 * uniform ** (1 / 3)).long())
+    many = late.draw(4000, (1, 1), torch.Generator().manual_seed(3))[0]
+    assert int(many.max()) <= 999
+    assert abs(float((many < 500).float().mean()) - 1 / 8) < 0.02  # a half cubed
+
+
+def test_the_release_has_no_help_and_tiny_networks_predict_the_mask() -> None:
+    of = {
+        p: MedSegDiffConfig(**compose_config([f"profile={p}", "method=medsegdiff_v1"])["method"]["options"])
+        for p in ("smoke", "cpu", "gpu", "paper")
+    }
+    for profile in ("gpu", "paper"):
+        assert (of[profile].mask_output, of[profile].late_times, of[profile].highway_dropout) == (False, 0, 0.5)
+    assert all(of[profile].mask_output and of[profile].late_times == 2 for profile in ("smoke", "cpu"))
 
 
 def test_the_highway_may_learn_faster_and_every_parameter_learns_once() -> None:

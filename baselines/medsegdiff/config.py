@@ -28,16 +28,18 @@ class MedSegDiffConfig(BaseModel):
     # What V1 adds to the denoiser's bottleneck: nothing, or a fixed random 1x1 convolution of the highway's.
     # (The release draws a new one in every call and never trains it.)
     v1_bottleneck: Literal["zero", "seeded"] = "zero"
-    # Four helps for networks that must learn from nothing in minutes; as released none of them. The noise is
-    # sqrt(1 - alpha_bar) x_t + sqrt(alpha_bar) times the output, so that the copy of x_t need not be learned; the
-    # clean estimate's squared error joins the loss, where the noise's hardly counts what the image shows at late times.
-    precondition: bool = False
-    estimate_weight: float = Field(default=0.0, ge=0)
+    # What the network puts out: the noise (null, as released), the clean mask (x0), learned by its squared error, or
+    # its logit (mask), learned by Dice + cross-entropy.
+    prediction: Literal["x0", "mask"] | None = None
+    # Helps for networks that must learn from nothing in minutes; as released none of them. Times are
+    # 1000 u^(1 / (1 + late_times)), u uniform: more of those at which only the image shows where the mask is.
+    late_times: float = Field(default=0.0, ge=0)
     highway_dropout: float = Field(default=0.5, ge=0, lt=1)
     highway_lr_scale: float = Field(default=1.0, gt=0)
-    # What the network puts out: the noise (null, as released) or the clean mask. That one's squared error then is the
-    # noise error and the estimate's in one, and there is no copy to precondition.
-    prediction: Literal["x0"] | None = None
+    # Two more for a network that predicts the noise. It is sqrt(1 - alpha_bar) x_t + sqrt(alpha_bar) times the output,
+    # so that the copy of x_t need not be learned; the clean estimate's squared error joins the loss.
+    precondition: bool = False
+    estimate_weight: float = Field(default=0.0, ge=0)
     control: Control | None = None  # see `sdseg.control`
     # Soft masks become foreground from one half on, or as released from any trace.
     mask_binarise: Literal["ge_half", "gt0"] = "ge_half"
@@ -62,7 +64,7 @@ class MedSegDiffConfig(BaseModel):
 
     @model_validator(mode="after")
     def _controls(self) -> MedSegDiffConfig:
-        check_control(self.control, self.prediction == "x0", "set prediction=x0")
+        check_control(self.control, self.prediction is not None, "set prediction=x0 or mask")
         if self.control == "none" and self.version == "v2_paper":
             raise ValueError("control=none: the paper's anchor loss is of every fifth time, and there is one; take v2")
         return self

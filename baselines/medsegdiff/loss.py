@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from baselines.diffusion import LinearSchedule
 
@@ -13,7 +14,7 @@ _BIN = 1 / 255  # half the width of a grey level on [-1, 1]
 
 
 class Losses(NamedTuple):
-    """Total and its parts, scalars."""
+    """Total and its parts, scalars; `noise` is the mask's error where that is what the network predicts."""
 
     total: torch.Tensor
     noise: torch.Tensor
@@ -35,6 +36,18 @@ def per_sample(
     axes = tuple(range(1, x0.ndim))
     bound = _bound(eps.detach(), v, x0, x_t, t, schedule).mean(axes)
     return (noise - eps).square().mean(axes), bound, (x0 - cal).square().mean(axes)
+
+
+def dice_error(probability: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+    """1 - soft Dice (B,) of maps in [0, 1] with masks (B, L, H, W); one pixel more on both sides, for empty ones."""
+    axes = tuple(range(1, x0.ndim))
+    return 1 - (2 * (probability * x0).sum(axes) + 1) / (probability.sum(axes) + x0.sum(axes) + 1)
+
+
+def mask_error(logit: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+    """Dice + cross-entropy (B,) of predicted clean masks (B, L, H, W)."""
+    entropy = binary_cross_entropy_with_logits(logit, x0, reduction="none")
+    return dice_error(logit.sigmoid(), x0) + entropy.flatten(1).mean(1)
 
 
 def medsegdiff_loss(

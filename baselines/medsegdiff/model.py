@@ -23,7 +23,7 @@ from baselines.diffusion import (
     z_score,
 )
 from baselines.medsegdiff.config import MedSegDiffConfig
-from baselines.medsegdiff.loss import Losses, medsegdiff_loss, per_sample
+from baselines.medsegdiff.loss import Losses, mask_error, medsegdiff_loss, per_sample
 from baselines.medsegdiff.network import Guide, MedSegDiffNetwork
 from baselines.medsegdiff.paper import anchor_error
 from baselines.whole_network import WholeNetwork
@@ -52,7 +52,11 @@ class MedSegDiff(WholeNetwork):
 
     def draw(self, count: int, size: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Times (B,) and noise (B, L, H, W) of a training step, with control=shuffled partners (B,) too."""
-        t = draw_times(self.config.control, count, len(self.schedule), generator)
+        steps, late = len(self.schedule), self.config.late_times
+        if late and self.config.control != "none":
+            t = (steps * torch.rand(count, generator=generator) ** (1 / (1 + late))).long().clamp(max=steps - 1)
+        else:
+            t = draw_times(self.config.control, count, steps, generator)
         noise = torch.randn(count, self.config.labels, *size, generator=generator)
         return (t, noise, derangement(count, generator)) if self.whole_batch else (t, noise)
 
@@ -78,9 +82,11 @@ class MedSegDiff(WholeNetwork):
         x0 = binarise(mask, self.config.mask_binarise)
         other = x0 if partner is None else x0[partner.to(x0.device)]
         x_t = network_input(self.config.control, other, noise, t, self.schedule.add_noise)
-        eps, v, cal = self.network(image, x_t, t)
+        eps, v, cal, logit = self.network(image, x_t, t)
         noise_error, bound, calibration = per_sample(eps, v, cal, x0, x_t, noise, t, self.schedule)
-        if self.config.estimate_weight or self.config.prediction == "x0":
+        if logit is not None:
+            noise_error = mask_error(logit, x0)
+        elif self.config.estimate_weight or self.config.prediction == "x0":
             now = self.schedule.alphas_cumprod.to(t.device)[t].float().view(-1, 1, 1, 1)
             error = ((x_t - (1 - now).sqrt() * eps) / now.sqrt() - x0).square().mean((1, 2, 3))
             predicts_noise = self.config.prediction is None
@@ -166,7 +172,7 @@ class _Run:
         def call(x_t: torch.Tensor, index: float) -> Estimate:
             x_t = x_t if self.seen is None else self.seen
             t = torch.full((len(x_t),), schedule.time(index), device=x_t.device)
-            eps, v, cal = self.model.network(self.image, x_t, t, self.guide, calibrate=index <= last)
+            eps, v, cal, _ = self.model.network(self.image, x_t, t, self.guide, calibrate=index <= last)
             if index <= last:
                 self.cal, self.v = cal, v
             return Estimate(clip(schedule.predict_x0(x_t, eps, index)), v)

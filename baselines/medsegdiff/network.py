@@ -40,6 +40,7 @@ class NetworkOutput(NamedTuple):
     eps: torch.Tensor
     v: torch.Tensor
     cal: torch.Tensor | None
+    logit: torch.Tensor | None = None  # of the clean mask, where that is what the network predicts
 
 
 def build_core(config: MedSegDiffConfig) -> UNet2DModel:
@@ -128,13 +129,16 @@ class MedSegDiffNetwork(nn.Module):
             image, x_t = image.float(), x_t.float()
             guide = guide or self.guide(image)
             output, cal = self._denoise(torch.cat([image, x_t], dim=1), t, guide, calibrate)
-            eps, v = output.split(self.config.labels, dim=1)
-            now = self._alpha_bar(t).view(-1, 1, 1, 1)
-            if self.config.prediction == "x0":
-                eps = (x_t - now.sqrt() * eps) / (1 - now).sqrt()
-            elif self.config.precondition:
-                eps = (1 - now).sqrt() * x_t + now.sqrt() * eps
-        return NetworkOutput(eps, v, cal)
+            output, v = output.split(self.config.labels, dim=1)
+            eps = self._noise(output, x_t, t)
+        return NetworkOutput(eps, v, cal, output if self.config.prediction == "mask" else None)
+
+    def _noise(self, output: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        now = self._alpha_bar(t).view(-1, 1, 1, 1)
+        if self.config.prediction is not None:
+            x0 = output.sigmoid() if self.config.prediction == "mask" else output
+            return (x_t - now.sqrt() * x0) / (1 - now).sqrt()
+        return (1 - now).sqrt() * x_t + now.sqrt() * output if self.config.precondition else output
 
     def _alpha_bar(self, t: torch.Tensor) -> torch.Tensor:
         logs, whole = self.log_alpha_bar, t.long()

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, interpolate, pad
 
+from baselines.medsegdiff.loss import dice_error
+
 ANCHOR_EVERY, CROSS_ENTROPY_WEIGHT = 5, 10.0
 
 
@@ -99,6 +101,5 @@ class SSFormer(nn.Module):
 def anchor_error(cal: torch.Tensor, x0: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """Dice + 10 x cross-entropy (B,) of calibrated maps (B, L, H, W) at every fifth time, else 0."""
     axes = tuple(range(1, x0.ndim))
-    dice = 1 - (2 * (cal * x0).sum(axes) + 1) / (cal.sum(axes) + x0.sum(axes) + 1)
     right = torch.where(x0 > 0.5, cal, 1 - cal).clamp(min=1e-6)
-    return torch.where(t % ANCHOR_EVERY == 0, dice - CROSS_ENTROPY_WEIGHT * right.log().mean(axes), 0.0)
+    return torch.where(t % ANCHOR_EVERY == 0, dice_error(cal, x0) - CROSS_ENTROPY_WEIGHT * right.log().mean(axes), 0.0)

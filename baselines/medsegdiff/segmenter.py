@@ -56,7 +56,7 @@ def medsegdiff_segmenter(
     config = MedSegDiffConfig.model_validate(
         {"channels": task.channels, "labels": len(task.labels), "image_size": height, **network}
     )
-    if config.prediction == "x0" and sampler == "official":
+    if config.prediction is not None and sampler == "official":
         raise ValueError("method.inference.sampler=official is of a network that predicts the noise; take dpm")
     if config.control == "none":
         steps = samples = 1
