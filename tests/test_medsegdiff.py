@@ -215,7 +215,6 @@ def test_a_checkpoint_that_does_not_fit_is_named(tmp_path: Path) -> None:
         ({"width": 6}, "groups"),
         ({"channel_mult": (2, 2)}, "must begin with 1"),
         ({"poolings": 2}, "poolings be 3"),
-        ({"mask_output": True, "precondition": True}, "no noise to learn"),
         ({"version": "v1", "v1_bottleneck": "seeded"}, "poolings=2"),
     ],
 )
@@ -276,7 +275,7 @@ def test_helps_for_small_networks_are_off_in_the_release_and_change_only_what_th
 
 def test_a_network_that_predicts_the_mask_gives_the_noise_that_follows_and_learns_by_dice_and_cross_entropy() -> None:
     plain = build("v2")
-    helped = build("v2", mask_output=True)
+    helped = build("v2", prediction="mask")
     helped.load_state_dict(plain.state_dict())
     image, x_t = (images() + 1) / 2, torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(2))
     for t in (0, 500, 999):
@@ -321,8 +320,8 @@ def test_the_release_has_no_help_and_tiny_networks_predict_the_mask() -> None:
         for p in ("smoke", "cpu", "gpu", "paper")
     }
     for profile in ("gpu", "paper"):
-        assert (of[profile].mask_output, of[profile].late_times, of[profile].highway_dropout) == (False, 0, 0.5)
-    assert all(of[profile].mask_output and of[profile].late_times == 2 for profile in ("smoke", "cpu"))
+        assert (of[profile].prediction, of[profile].late_times, of[profile].highway_dropout) == (None, 0, 0.5)
+    assert all(of[profile].prediction == "mask" and of[profile].late_times == 2 for profile in ("smoke", "cpu"))
 
 
 def test_the_highway_may_learn_faster_and_every_parameter_learns_once() -> None:
