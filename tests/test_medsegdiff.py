@@ -285,7 +285,8 @@ def test_a_network_that_predicts_the_mask_gives_the_noise_that_follows_and_learn
         assert torch.equal(logit, raw.eps)
         assert torch.equal(v, raw.v)
         estimate = helped.schedule.predict_x0(x_t, eps, t)
-        torch.testing.assert_close(estimate, logit.sigmoid(), rtol=0, atol=1e-4)
+        # t = 999 multiplies rounding 157 times.
+        torch.testing.assert_close(estimate, logit.sigmoid(), rtol=0, atol=2e-3)
     mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(4)) > 0.5
     t, noise = helped.draw(2, (16, 16), torch.Generator().manual_seed(1))
     logit = helped.network(image, helped.schedule.add_noise(mask.float(), noise, t), t).logit
