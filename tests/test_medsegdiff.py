@@ -143,6 +143,17 @@ def test_v2_trains_its_highway_by_the_calibrated_map_alone_and_v1_more() -> None
     assert bool(gradients["v1"].any())
 
 
+def test_v2s_anchors_learn_from_the_denoiser_where_they_are_not_detached() -> None:
+    mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(4)) > 0.5
+    taught = {}
+    for detach in (True, False):
+        model = build("v2", detach_anchors=detach)
+        noise, _, _ = model.errors((images() + 1) / 2, mask, *model.draw(2, (16, 16), torch.Generator().manual_seed(1)))
+        noise.mean().backward()
+        taught[detach] = any(p.grad is not None and bool(p.grad.any()) for p in model.network.hwm.parameters())
+    assert taught == {True: False, False: True}
+
+
 def test_the_papers_conditioning_sees_time_and_image_and_trains_its_anchor_at_every_fifth_time() -> None:
     model, (_, noise) = build("v2_paper"), build("v2").draw(2, (16, 16), torch.Generator().manual_seed(1))
     mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(4)) > 0.5

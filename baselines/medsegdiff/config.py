@@ -34,6 +34,7 @@ class MedSegDiffConfig(BaseModel):
     # Helps for networks that must learn from nothing in minutes; as released none of them. Times are
     # 1000 u^(1 / (1 + late_times)), u uniform: more of those at which only the image shows where the mask is.
     late_times: float = Field(default=0.0, ge=0)
+    detach_anchors: bool = True  # of V2: without it the denoiser's loss trains the highway too
     highway_dropout: float = Field(default=0.5, ge=0, lt=1)
     highway_lr_scale: float = Field(default=1.0, gt=0)
     # Two more for a network that predicts the noise. It is sqrt(1 - alpha_bar) x_t + sqrt(alpha_bar) times the output,

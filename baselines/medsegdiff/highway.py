@@ -66,10 +66,10 @@ class HighwayOutput(NamedTuple):
     decoded: list[torch.Tensor]
 
     def anchors(self) -> torch.Tensor:
-        """What V2 adds after the denoiser's first convolution (B, width, H, W), detached."""
+        """What V2 adds after the denoiser's first convolution (B, width, H, W)."""
         size = self.cal.shape[-2:]
         first, second = (_resize(x, size) for x in (self.decoded[-2], self.decoded[-3]))
-        return torch.cat([first, first, second], dim=1).detach()
+        return torch.cat([first, first, second], dim=1)
 
 
 class Highway(nn.Module):

@@ -111,6 +111,8 @@ class MedSegDiffNetwork(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             highway = self.hwm(image.float())
             anchors = highway.anchors() if self.config.version == "v2" else highway.decoded[-1]
+            if self.config.version == "v2" and self.config.detach_anchors:
+                anchors = anchors.detach()
             return Guide(anchors, highway.bottleneck, highway.cal)
 
     def forward(
