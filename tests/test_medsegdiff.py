@@ -352,3 +352,14 @@ def test_v1s_frequency_weights_may_lie_in_any_memory_format() -> None:
     expected = model.network(shown, x_t, t).cal
     model.to(memory_format=torch.channels_last)
     torch.testing.assert_close(model.network(shown, x_t, t).cal, expected, rtol=0, atol=1e-5)
+
+
+def test_predicting_does_less_work_to_the_same_bits() -> None:
+    network = build("v2").network
+    x_t, t = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 900])
+    expected = network(images(), x_t, t)
+    with torch.no_grad():
+        answer = network(images(), x_t, t)
+    assert expected.eps.requires_grad
+    assert torch.equal(answer.eps, expected.eps)
+    assert torch.equal(answer.v, expected.v)

@@ -15,6 +15,7 @@ from baselines.diffusion import LinearSchedule
 from baselines.medsegdiff.config import MedSegDiffConfig
 from baselines.medsegdiff.highway import Highway
 from baselines.medsegdiff.paper import SSFormer, UncertainSpatialAttention
+from baselines.medsegdiff.residual import make_lean
 
 _BOTTLENECK_SEED = 0
 
@@ -60,6 +61,7 @@ def build_core(config: MedSegDiffConfig) -> UNet2DModel:
         flip_sin_to_cos=True,
         norm_eps=1e-5,
     )
+    make_lean(unet)
     for module in unet.modules():
         if isinstance(module, Attention):  # one head at every width
             module.heads, module.scale = 1, module.inner_dim**-0.5
