@@ -10,7 +10,7 @@ from reports.tables.noise import CONTROLS
 # What a network must predict to have controls; after it, under the method's own name, what is no such thing.
 METHODS: dict[str, list[str]] = {
     "sdseg_z0": [],
-    "medsegdiff_v2": ["method.name=medsegdiff_v2.x0", "method.options.prediction=x0"],
+    "medsegdiff_v2": ["method.name=medsegdiff_v2.mask", "method.options.prediction=mask"],
     "diff_unet": [],
 }
 AS_IT_IS = ("sdseg", "medsegdiff_v2")
