@@ -131,10 +131,11 @@ def _report(parsed: argparse.Namespace, _: list[str]) -> int:
     writer = {} if own else {"write": OutputFolder(parsed.out).put}
     sweep_parts(parsed.out or parsed.runs / "report")
     try:
-        build = import_by_name("reports.build.build_report")
-        result = build(parsed.runs, parsed.out, published=parsed.published, **writer)
-    except ValueError as error:  # of a ledger
+        import_by_name("reports.published.read_ledgers")(parsed.published)
+    except ValueError as error:
         raise InputError(str(error)) from error
+    build = import_by_name("reports.build.build_report")
+    result = build(parsed.runs, parsed.out, published=parsed.published, **writer)
     for warning in result.warnings:
         complain(f"warning: {warning}")
     say(result.text)

@@ -53,6 +53,15 @@ def test_rounding_is_allowed_for(tmp_path: Path, dice: str, iou: str, found: lis
     assert kinds(ledger(tmp_path, f"{dice},%,btcv,A,Dice,S,x", f"{iou},%,btcv,A,IoU,S,x")) == found
 
 
+def test_a_pair_is_one_whatever_is_said_of_its_halves(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("value,dataset,method,metric,split,why\n.9276,btcv,A,Dice,x,\n.8549,btcv,A,IoU,x,read off a plot\n")
+    assert kinds(path) == ["impossible"]
+    write_run(tmp_path, "sdseg", scores=made_up_scores(0.9, 16), dataset="btcv")
+    rows = [row for row in table(tmp_path, "later", [path]).rows if row["source"] == "mine"]
+    assert [(row["Dice"], row["IoU"]) for row in rows] == [(0.9276, 0.8549)]
+
+
 def test_only_one_source_on_one_split_contradicts_itself(tmp_path: Path) -> None:
     path = ledger(tmp_path, "80.1,%,btcv,A,Dice,S,x", "85.4,%,btcv,A,Dice,T,x", "85.4,%,btcv,A,Dice,S,y")
     assert kinds(path) == []

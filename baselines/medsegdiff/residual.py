@@ -11,7 +11,7 @@ from torch.nn.functional import silu
 
 
 class LeanResidual(ResnetBlock2D):
-    """Writes over what it has made itself, and does not divide by one: a tenth less of a network call on a CPU."""
+    """Writes over what it has made itself, and does not divide by one."""
 
     def forward(self, input_tensor: torch.Tensor, temb: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """As diffusers', for maps (B, C, H, W) and times (B, T)."""

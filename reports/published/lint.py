@@ -31,7 +31,7 @@ def lint(ledger: Iterable[Published]) -> list[Finding]:
     """
     groups: dict[tuple[str, ...], list[Published]] = {}
     for entry in ledger:
-        key = entry.source, entry.split, entry.dataset, entry.same_as or entry.method, entry.why if entry.split else ""
+        key = entry.source, entry.split, entry.dataset, entry.same_as or entry.method
         groups.setdefault(key, []).append(entry)
     return [finding for entries in groups.values() for finding in (*_pairs(entries), *_contradictions(entries))]
 

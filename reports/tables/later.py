@@ -33,7 +33,7 @@ def build(frame: Frame) -> Table | None:
     here = [e for e in later if any(same_dataset(ours, e.dataset) for ours in datasets)]
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for entry in here:
-        key = entry.dataset, entry.source, entry.split, entry.method, entry.why
+        key = entry.dataset, entry.source, entry.split, entry.method
         rows.setdefault(key, _row(entry, here))[entry.metric] = entry.as_measured
     if not rows:
         return None
