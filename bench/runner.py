@@ -29,7 +29,7 @@ from bench.metrics import select
 from bench.notes import Notes, heard
 from bench.predicting import predict_cases
 from bench.results.environment import device_facts, revision
-from bench.results.identity import fit_identity
+from bench.results.identity import fit_identity, kept
 from bench.results.reuse import STEPS, Reused, forget, note_step, origin, reuse_line
 from bench.results.store import RunFolder
 from bench.scoring.run import score_run, scored_as
@@ -101,7 +101,7 @@ class Run:
         if self.folder.fit_facts() is not None:
             return
         self.folder.write_config({**self.cell.config, "task": self.dataset.spec.facts()})
-        if self._borrows and self.folder.borrow_fit(self.fit_hash):
+        if self._borrows and self.folder.borrow_fit(self.fit_hash, kept(self.cell)):
             return
         self.folder.note_revisions(revision())
         self.folder.note_threads("fit", torch.get_num_threads())
@@ -116,7 +116,8 @@ class Run:
         with errors_of(self._method, "fit"):
             facts = plain_facts(segmenter.fit(train, val, self.folder.model))
         facts |= {"notes": notes} if notes else {}
-        self.folder.write_fit_facts({**facts, "fit_hash": self.fit_hash, "train_items": len(train)})
+        known = {"fit_hash": self.fit_hash, "train_items": len(train), **kept(self.cell)}
+        self.folder.write_fit_facts({**facts, **known})
 
     def segmenter(self) -> Segmenter:
         """The fitted method: always a new one that has loaded what `fit` left, also in the process that trained it."""

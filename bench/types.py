@@ -107,6 +107,10 @@ class Segmenter(Protocol):
     An entry point of `sdseg.methods`, or `target` of a method's file, names a class or a function that makes one. It
     is called with the keywords `task` (TaskSpec), `seed` (int), `device` ("cpu" or "cuda"), `recipe` (the section
     `train` of the configuration, see `sdseg.training.recipe`; empty where the file says so), and the method's options.
+
+    It may have a further verb `traces(images, masks, generators) -> dict[str, np.ndarray]`: small arrays that show what
+    the model has come to. Where a recipe says `keep`, the training loop asks it at these moments, about validation
+    items, for the files `traces/step-*.npz` of `workdir`; `docs/own_method.md` has the names that figures know.
     """
 
     dims: int

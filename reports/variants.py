@@ -10,8 +10,9 @@ from typing import Any
 from bench.record import RunRecord
 from reports.provenance import device, sampling, threads
 
-# Names and places, which change no number.
+# Names, places, and what is kept to look at, which change no number.
 PLACES = {"name", "pretrained", "fidelity", "dataset.root", "dataset.manifest"}
+PLACES |= {"method.recipe.keep", "method.recipe.keep_cases"}
 FAITHFUL = ("library", "reimplemented", "external")
 _LONGEST = 3
 

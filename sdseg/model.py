@@ -219,7 +219,7 @@ class SDSeg(nn.Module):
             drawn = [[self._noise_each(image, generators) for _ in range(1 + later)] for _ in range(count)]
             z_T, *step_noise = (torch.cat(one) for one in zip(*drawn, strict=True))
             z_T = z_T if (noise or self.config.noise) == "gaussian" else torch.zeros_like(z_T)
-            denoise, repeat = self._reverse(condition.repeat(count, 1, 1, 1))
+            denoise, repeat = self.reverse(condition.repeat(count, 1, 1, 1))
             fresh = [repeat(n) for n in step_noise] or None
             start = repeat(z_T)
             see = partial(_blind, denoise, start) if self.config.control == "random" else denoise
@@ -235,11 +235,11 @@ class SDSeg(nn.Module):
     @torch.no_grad()
     def estimate(self, image: torch.Tensor, z_T: torch.Tensor) -> torch.Tensor:
         """The clean latent (B * K, c, h, w) that one step from z_T finds, before it is decoded."""
-        denoise, repeat = self._reverse(self.condition(image))
+        denoise, repeat = self.reverse(self.condition(image))
         return single_step(denoise, repeat(z_T), self.schedule)
 
-    def _reverse(self, condition: torch.Tensor) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
-        # The U-Net with its conditions (B, c, h, w) as a function of (z_t, t) -> z0, for K classes of every image.
+    def reverse(self, condition: torch.Tensor) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
+        """The U-Net with conditions (B, c, h, w) as (z_t, t) -> z0, and what repeats a tensor for its K classes."""
         classes = max(1, self.config.classes)
 
         def repeat(x: torch.Tensor) -> torch.Tensor:

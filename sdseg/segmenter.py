@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sdseg.architecture import ARCHITECTURES
@@ -13,6 +15,7 @@ from sdseg.fast.inference import InferenceSettings, optimize, policy
 from sdseg.fast.light_decoder import load_light_decoder
 from sdseg.model import SDSeg
 from sdseg.sampling import ddim_timesteps
+from sdseg.traces import traces
 from sdseg.training.recipe import Recipe
 from sdseg.training.segmenter import TrainedSegmenter
 
@@ -37,6 +40,13 @@ class SDSegSegmenter(TrainedSegmenter):
         """As every trained model, with the model's configuration beside its weights."""
         self._refuse_if_ready()
         return super().fit(train_data, val_data, workdir)
+
+    def traces(
+        self, image: torch.Tensor, mask: torch.Tensor, generators: Sequence[torch.Generator]
+    ) -> dict[str, np.ndarray]:
+        """What `sdseg.traces` shows of the model as it is, in the precision in which it predicts."""
+        with self.arithmetic():
+            return traces(self.model, image, mask, generators)
 
     def save(self, workdir: Path) -> None:
         """Leave what `SDSeg.from_pretrained` reads, without the alignment, which serves training alone."""

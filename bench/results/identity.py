@@ -31,6 +31,8 @@ LATER_OPTIONS = {
 }
 # Keys of the recipe, likewise.
 LATER_RECIPE_KEYS = {"optimizer": "adamw", "momentum": 0.9}
+# What training keeps to look at later; no weight depends on it.
+_KEPT = ("keep", "keep_cases")
 
 
 def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
@@ -43,8 +45,8 @@ def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     # Where the data lies does not matter, what it is does.
     unseen = {"name", "code", "files"} | file_keys("dataset", dataset)
     recipe = method.get("recipe", {})
-    # A method's recipe of its own kind has not all of them, and is left alone.
-    recipe = _used(recipe, LATER_RECIPE_KEYS) if recipe and LATER_RECIPE_KEYS.keys() <= recipe.keys() else recipe
+    if _is_general(recipe):
+        recipe = {k: v for k, v in _used(recipe, LATER_RECIPE_KEYS).items() if k not in _KEPT}
     # Batches are the same whoever reads them; 0 and not left out, so that hashes stay what they were.
     recipe = {**recipe, "workers": 0} if "workers" in recipe else recipe
     data_options = {k: v for k, v in _used(dataset).items() if k not in unseen}
@@ -60,6 +62,17 @@ def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     code = {part: sha256 for part in ("method", "dataset") if (sha256 := outside_code(cell.config[part]))}
     declared = {"version": method["version"]} if method.get("version", 1) != 1 else {}
     return {**identity, **({"code": code} if code else {}), **declared}
+
+
+def _is_general(recipe: Any) -> bool:
+    """Whether it is no recipe of a method's own kind, which has not all of these keys and is left alone."""
+    return bool(recipe) and LATER_RECIPE_KEYS.keys() <= recipe.keys()
+
+
+def kept(cell: Cell) -> dict[str, Any]:
+    """What training is asked to keep to look at later, empty for nothing."""
+    recipe = cell.config["method"].get("recipe", {})
+    return {k: recipe[k] for k in _KEPT if recipe.get(k)} if _is_general(recipe) else {}
 
 
 def _used(options: dict[str, Any], later: dict[str, Any] = LATER_OPTIONS) -> dict[str, Any]:
@@ -99,10 +112,10 @@ def _content(value: Any) -> Any:
 
 
 def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
-    """What the predictions depend on."""
+    """What the predictions depend on, and what training is asked to keep."""
     method = cell.config["method"]
     inference = _by_content(_by_name(method).get("inference", {}), method)
-    return {**fit_identity(cell, data), "inference": _in_older_words(inference)}
+    return {**fit_identity(cell, data), "inference": _in_older_words(inference), **kept(cell)}
 
 
 def _in_older_words(inference: dict[str, Any]) -> dict[str, Any]:

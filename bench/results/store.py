@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -211,8 +211,8 @@ class RunFolder:
         """The same, ready to be averaged."""
         return RunScores(self.read_scores())
 
-    def borrow_fit(self, fit_hash: str) -> bool:
-        """Take the finished fit of a sibling run with the same fit identity; True if there was one."""
+    def borrow_fit(self, fit_hash: str, kept: Mapping[str, Any] | None = None) -> bool:
+        """Take the finished fit of a sibling run of the same fit identity that kept the same; True if there was one."""
         for facts_path in sorted(self.path.parent.parent.glob("*/seed*/model/fit.json")):
             sibling = RunFolder(facts_path.parents[1])
             try:
@@ -220,12 +220,12 @@ class RunFolder:
             except InputError as error:
                 progress.note(f"{error}; until then no training is taken from there")
                 continue
-            if facts.get("fit_hash") == fit_hash and facts_path.parent != self.model and _is_whole(facts_path, facts):
-                self.model.mkdir(parents=True, exist_ok=True)
-                for source in facts_path.parent.glob("[!.]*"):
+            alike = all(facts.get(key) == value for key, value in {"fit_hash": fit_hash, **(kept or {})}.items())
+            if alike and facts_path.parent != self.model and _is_whole(facts_path, facts):
+                for source in facts_path.parent.rglob("[!.]*"):
                     # fit.json marks a whole fit, so it comes last; training.pt is for resuming only.
-                    if source.name not in ("fit.json", "training.pt", "best.pt"):
-                        _link_or_copy(source, self.model / source.name)
+                    if source.is_file() and source.name not in ("fit.json", "training.pt", "best.pt"):
+                        _link_or_copy(source, self.model / source.relative_to(facts_path.parent))
                 self.note_revisions(*revisions)
                 self.note_threads("fit", *threads.get("fit", []))
                 if "fit" in (theirs := sibling.steps()):
@@ -242,6 +242,7 @@ def _is_whole(facts_path: Path, facts: dict[str, Any]) -> bool:
 
 def _link_or_copy(source: Path, target: Path) -> None:
     # Weights are never changed in place, so that one file may serve many runs.
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
         target.hardlink_to(source)

@@ -45,6 +45,10 @@ class Recipe(BaseModel):
     channels_last: bool = False
     compile: bool = False
     checkpoint_activations: bool = False
+    # Shares of the training at which a method that can shows what it has come to (see `sdseg.training.traces`), and of
+    # how many validation items; the weights are the same with and without.
+    keep: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
+    keep_cases: int | None = Field(default=None, gt=0)
 
     @property
     def orientations(self) -> int:

@@ -43,7 +43,8 @@ class TrainedSegmenter:
 
     def fit(self, train_data: Any, val_data: Any, workdir: Path) -> dict[str, Any]:
         """Train (or continue) in `workdir`; leaves `model.safetensors` and the best weights in memory."""
-        facts = train(self.model, train_data, val_data, self.recipe, workdir, self.seed, self.device.type)
+        look = getattr(self, "traces", None)  # see `bench.types.Segmenter`
+        facts = train(self.model, train_data, val_data, self.recipe, workdir, self.seed, self.device.type, look)
         self.save(workdir)
         return facts
 

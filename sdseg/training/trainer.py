@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from sdseg.training.checkpoint import TrainingState, TrainingStateError, load_tr
 from sdseg.training.ema import Ema
 from sdseg.training.recipe import Recipe
 from sdseg.training.selection import validation_dice
+from sdseg.training.traces import Look, Traces
 
 __all__ = ["Trainable", "TrainingLoop", "TrainingStateError", "train"]
 
@@ -45,19 +46,29 @@ class Trainable(Protocol):
 
 
 def train(
-    model: Any, train_data: Any, val_data: Any, recipe: Recipe, workdir: Path, seed: int, device: str = "cpu"
+    model: Any,
+    train_data: Any,
+    val_data: Any,
+    recipe: Recipe,
+    workdir: Path,
+    seed: int,
+    device: str = "cpu",
+    look: Look | None = None,
 ) -> dict[str, Any]:
     """Train `model` (a Trainable), leave it with its best weights, and return facts for the record.
 
     `train_data` and `val_data` are map-style and give {"image" (C, *S), "mask" (L, *S)}, the same at every visit.
     Every draw (batch order, flips, noise, dropout) derives from (seed, step), so that a killed run continues from
     `workdir/training.pt` to the bit-identical end. Started by torchrun or accelerate launch, every process calls this
-    with a `workdir` that all can read; the first writes. Raises TrainingStateError naming a state file that cannot
-    be read, ValueError for a batch that cannot be shared out.
+    with a `workdir` that all can read; the first writes. `look` shows what `recipe.keep` wants kept. Raises
+    TrainingStateError naming a state file that cannot be read, ValueError for a batch that cannot be shared out.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with accelerated(model, recipe, len(train_data)):
         loop = TrainingLoop(model, train_data, recipe, workdir, seed, device)
+        traces = Traces(look, val_data, recipe, workdir, seed)
+        if loop.state.step == 0:
+            loop.keep(traces)
         state, started = loop.state, time.perf_counter()
         on_gpu = loop.accelerator.device.type == "cuda"
         for batch in training_batches(train_data, recipe, seed, state.step, loop.share, pin_memory=on_gpu):
@@ -65,6 +76,7 @@ def train(
             state.seconds += time.perf_counter() - started
             if state.step % recipe.validate_every == 0 or state.step == recipe.steps:
                 loop.validate(val_data)
+            loop.keep(traces)  # before the state that a killed training goes on from
             if state.step % recipe.checkpoint_every == 0 or state.step == recipe.steps:
                 loop.save()
             started = time.perf_counter()
@@ -177,17 +189,29 @@ class TrainingLoop:
 
     def validate(self, val_data: Any) -> None:
         """Dice of the averaged weights, which are kept if they are the best so far."""
-        with self.ema.applied():
-            self.model.eval()
+        with self._averaged():
             dice = validation_dice(self.model, val_data, self.rows, self.seed, self.accelerator)
             if dice > self.state.best_dice or self.state.best_step == 0:
                 self.state.best_dice, self.state.best_step = dice, self.state.step
                 if self.accelerator.is_main_process:
                     weights = self.model.state_dict()
                     self.state.best = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
-            self.model.train()
         self.state.log.append({"step": self.state.step, "val_dice": dice})
         self._report(f"validation Dice {dice:.3f}")
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        # The model as it would predict, were this the last step.
+        with self.ema.applied():
+            self.model.eval()
+            yield
+            self.model.train()
+
+    def keep(self, traces: Traces) -> None:
+        """Write what there is to look at, where this step is one of those to look at."""
+        if self.state.step in traces.steps and self.accelerator.is_main_process:
+            with self._averaged():
+                traces.write(self.state.step, self.accelerator.device)
 
     def save(self) -> None:
         """Write what a restart needs."""
