@@ -8,8 +8,8 @@ from bench.device import synchronize
 from bench.measure.cost import footprint_scores, known_rounds, latency_scores
 from bench.measure.latency import warm_up
 from bench.measure.targets import predict_call, slices_per_call
+from bench.measure.workload import ReferenceWorkload
 from bench.runner import Run
-from suites.reference_workload import ReferenceWorkload
 
 
 def test_speed(run: Run, batch_size: int, benchmark, publish, request: pytest.FixtureRequest) -> None:

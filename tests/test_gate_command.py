@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from bench.gate import Reference, run_facts, write_reference
+from bench.measure.workload import ReferenceWorkload
 from bench.results.store import RunFolder
-from suites.reference_workload import ReferenceWorkload
 from tests import gate_fixtures
 from tests.gate_fixtures import COMMIT, Project, shifted, timed
 
