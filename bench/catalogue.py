@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 
 def entries(what: str, overrides: Sequence[str] = ()) -> list[Entry]:
-    """All of `methods`, `datasets`, `profiles`, `metrics` (over a pair of masks) or `protocols`.
+    """All of `methods`, `datasets`, `profiles`, `metrics` (over a pair of masks), `protocols` or `studies`.
 
     The project's, those of the folders that hydra.searchpath names, then the entry points of installed packages.
     """
@@ -36,15 +36,20 @@ def entries(what: str, overrides: Sequence[str] = ()) -> list[Entry]:
 
         own = [Entry(name, _docstring(metric.function), PROJECT) for name, metric in METRICS.items()]
         return own + sorted(_points(PLUGIN_GROUP))
-    group = what.removesuffix("s")
+    group = "study" if what == "studies" else what.removesuffix("s")
     files = [Entry(name, _comment(path), origin) for name, (path, origin) in _files(group, overrides).items()]
     return sorted(files) + sorted(_points(GROUPS[group]) if group in GROUPS else ())
 
 
 def in_all(overrides: Sequence[str]) -> list[str]:
     """Every method that is a row of its own: its file does not say `in_all: false`, nor does one it builds on."""
-    files = {name: path for name, (path, _) in _files("method", overrides).items()}
+    files = files_of("method", overrides)
     return [name for name in sorted(files) if _merged(name, files).get("in_all", True)]
+
+
+def files_of(group: str, overrides: Sequence[str]) -> dict[str, Path]:
+    """The files of a group by name, the project's and those of the folders that hydra.searchpath names."""
+    return {name: path for name, (path, _) in _files(group, overrides).items()}
 
 
 def _files(group: str, overrides: Sequence[str]) -> dict[str, tuple[Path, str]]:

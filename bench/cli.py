@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_output()
     try:
         parsed, rest = build_parser(VERBS).parse_known_args(arguments)
-        takes_overrides = parsed.verb in (*STEPS, "gate", "check-method", "audit")
+        takes_overrides = parsed.verb in (*STEPS, "study", "gate", "check-method", "audit")
         if parsed.verb in ("segment", "export", "list"):
             takes_overrides = all(x.startswith("hydra.searchpath=") for x in rest)
         stray = [x for x in rest if not takes_overrides or (x.startswith("-") and x not in ("-m", "--multirun"))]
@@ -182,6 +182,17 @@ def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
     return GATE_FAILED if done.refused else DONE
 
 
+def _study(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from bench.command.study import carry_out, show_plan
+
+    if is_sweep(overrides):
+        raise InputError("a study is a sweep by itself: leave -m out; its parts say set: [KEY=A,B]")
+    if parsed.plan:
+        say(show_plan(parsed.name, overrides))
+        return DONE
+    return carry_out(parsed.name, overrides, parsed.launcher)
+
+
 def _list(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from tabulate import tabulate
 
@@ -231,6 +242,7 @@ def _doctor(parsed: argparse.Namespace, _: list[str]) -> int:
 
 VERBS = {
     **dict.fromkeys(STEPS, _steps),
+    "study": _study,
     "segment": _segment,
     "score-folder": _score_folder,
     "import-weights": _import_weights,

@@ -9,13 +9,13 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, cast
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -127,7 +127,7 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
         settle(config)
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise InputError(_one_line(error)) from error
+        raise InputError(hydra_line(error)) from error
     sections: dict[str, Any] = json.loads(json.dumps(content))
     if sections["metrics"] is None:
         from bench.metrics import METRICS  # not above: it makes whoever imports it wait for SciPy
@@ -141,15 +141,19 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
 
 def _composed(overrides: list[str]) -> DictConfig:
     """What Hydra composes, nothing chosen for size and budget yet; raises InputError naming the key."""
-    register_schema()
     overrides = quote_overrides(overrides)
     plugins.register(overrides)
     try:
-        with _hydra():
-            config = compose("config", overrides=[_opened(override) for override in overrides])
+        return OmegaConf.create(_content(tuple(_opened(override) for override in overrides)))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise InputError(_one_line(error)) from error
-    return OmegaConf.create(cast("dict[str, Any]", OmegaConf.to_container(config)))
+        raise InputError(hydra_line(error)) from error
+
+
+@lru_cache(maxsize=1024)  # a tenth of a second each, and a matrix asks for some more than once
+def _content(overrides: tuple[str, ...]) -> dict[str, Any]:
+    register_schema()
+    with _hydra():
+        return cast("dict[str, Any]", OmegaConf.to_container(compose("config", overrides=list(overrides))))
 
 
 def _opened(override: str) -> str:
@@ -159,7 +163,7 @@ def _opened(override: str) -> str:
     return f"++{key}{equals}{value}" if re.match(r"(gate\.margins\.|(train|method_recipe)(\.|$))", key) else override
 
 
-def _one_line(error: Exception) -> str:
+def hydra_line(error: Exception) -> str:
     text = str(error).split("Config search path")[0].split("See https")[0].replace("In 'config': ", "")
     if "Missing mandatory value" in text:
         key = text.split("full_key:")[1].split()[0] if "full_key:" in text else text.split()[-1]
@@ -269,19 +273,3 @@ def idle_keys(overrides: list[str], cells: Iterable[Cell]) -> list[str]:
     """The keys of recipes among overrides, where no cell's method has a recipe."""
     given = {o.lstrip("+~").partition("=")[0].partition(".")[0] for o in overrides} & {"train", "recipe"}
     return [] if any(cell.config["method"]["recipe"] for cell in cells) else sorted(given)
-
-
-def sweep_jobs(overrides: list[str]) -> list[list[str]]:
-    """The override lists of a sweep's jobs: one per combination of the comma-separated values."""
-    overrides = quote_overrides(overrides, sweep=True)
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise InputError(_one_line(error)) from error
-    axes = []
-    for override, text in zip(parsed, overrides, strict=True):
-        if override.is_sweep_override():
-            axes.append([f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()])
-        elif not text.startswith("hydra") or text.startswith("hydra.searchpath="):
-            axes.append([text])
-    return [list(job) for job in itertools.product(*axes)]

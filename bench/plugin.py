@@ -16,7 +16,7 @@ from bench.command.announcement import announcement
 from bench.config import Cell, expand
 from bench.errors import InputError, NotApplicableError, RunError
 from bench.gate.session import SessionGate
-from bench.measure.cost import on_this_machine
+from bench.measure.cost import keep_costs
 from bench.metrics import select
 from bench.record import Score, Timing
 from bench.results.environment import revision
@@ -202,16 +202,13 @@ def publish(benchmark: Any, run: Run, request: pytest.FixtureRequest) -> Any:
         scores = list(scores)
         benchmark.extra_info.update(plain_scores(scores))
         if into_record and scores:
-            with run.folder.locked():
-                record = run.folder.read_record().with_scores(scores)
-                rounds = {**record.timings, **(timings or {})}
-                run.folder.write_record(record.model_copy(update={"timings": rounds}))
+            keep_costs(run, scores, timings)
 
     benchmark.group = request.node.originalname  # before any timed call, or the JSON has no group
     with run.folder.locked():
         run.folder.note_revisions(revision())
-        record = on_this_machine(run.folder.read_record(), run.device().type)
-        run.folder.write_record(record)
+        keep_costs(run, [])  # costs of another machine go
+        record = run.folder.read_record()
     facts = {
         "method": run.cell.method,
         "dataset": run.cell.dataset,

@@ -151,7 +151,7 @@ class Run:
         wanted, notes = self.predictions(), Notes()
         # The tests of the project hold its methods to it; anybody else's are asked once a run.
         ask: Ask = answer_checked if outside(self._method) else answer
-        seconds = []  # of an answer, an image or a slice, in every call
+        seconds, calls = [], []  # of an answer, an image or a slice, and of a prediction, in every call
         for start in range(0, len(wanted), size):
             part = wanted[start : start + size]
             if missing.isdisjoint(part):
@@ -162,7 +162,8 @@ class Run:
             with heard(notes):
                 answers, ask = predict_cases(segmenter, task, cases, draws, self.cell.config, ask), answer
             slices = sum(case.image.shape[1] if task.dims == 3 else 1 for case in cases)
-            seconds.append((time.perf_counter() - start_time) / slices)
+            calls.append((time.perf_counter() - start_time) / len(cases))
+            seconds.append(calls[-1] * len(cases) / slices)
             for case, draw, answered in zip(cases, draws, answers, strict=True):
                 self.folder.write_prediction(draw, case.id, *(np.asarray(x) for x in answered))
             progress.report("predicting", min(start + size, len(wanted)), len(wanted))
@@ -173,7 +174,8 @@ class Run:
         if notes.lines():
             facts = {**facts, "notes": sorted({*known.get("notes", []), *notes.lines()})}
         facts["samples"] = segmenter.samples
-        facts["seconds_per_answer"] = statistics.median(seconds) if seconds else known.get("seconds_per_answer")
+        for name, taken in (("seconds_per_answer", seconds), ("seconds_per_prediction", calls)):
+            facts[name] = statistics.median(taken) if taken else known.get(name)
         facts["made_on"] = device_facts(self.device().type)
         self.folder.write_inference_facts(facts)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.device import synchronize
 from bench.measure.cost import footprint_scores, known_rounds, latency_scores
 from bench.measure.latency import warm_up
-from bench.measure.targets import predict_call, slices_per_call
+from bench.measure.speed import timed_call
+from bench.measure.targets import slices_per_call
 from bench.measure.workload import ReferenceWorkload
 from bench.runner import Run
 
@@ -21,21 +21,14 @@ def test_speed(run: Run, batch_size: int, benchmark, publish, request: pytest.Fi
     if segmenter.model is None:
         pytest.skip("stored predictions have no network to time")
     slices = slices_per_call(segmenter, run.cell.config)
-    call = predict_call(segmenter, run.dataset.spec, batch_size, slices)
-    device = run.device()
-
-    def timed() -> object:
-        answer = call()
-        synchronize(device)
-        return answer
-
+    timed = timed_call(run, batch_size)
     name = f"predict_batch{batch_size}"
     known = known_rounds(run, name) if request.config.getoption("--gate", None) is None else None
     if known is not None:
         answer, timing = benchmark.pedantic(timed, warmup_rounds=1, rounds=1), known
     else:
         limits = {key: measure[key] for key in ("rounds", "warmup", "seconds")}
-        rounds, workload = warm_up(timed, **limits), ReferenceWorkload(device)
+        rounds, workload = warm_up(timed, **limits), ReferenceWorkload(run.device())
         answer = benchmark.pedantic(timed, setup=workload, rounds=rounds)
         timing = workload.timing(list(benchmark.stats.stats.data))
     assert answer.mask.shape[0] == batch_size

@@ -15,8 +15,9 @@ from bench import cli
 from bench.command.arguments import STEPS, build_parser
 from bench.command.examples import EXAMPLES, KEYS
 from bench.command.sweeps import is_sweep
-from bench.config import compose_config, expand, sweep_jobs
+from bench.config import compose_config, expand
 from bench.errors import InputError
+from bench.jobs import sweep_jobs
 from bench.quoting import quote_overrides
 from tests.test_cli import make_folder
 

@@ -9,8 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import compose_config, expand, sweep_jobs
+from bench.config import compose_config, expand
 from bench.errors import InputError
+from bench.jobs import sweep_jobs
 from bench.quoting import quote_overrides
 
 ODD = r"""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench import cli
-from bench.command.sweeps import with_points
-from bench.config import expand, sweep_jobs
+from bench.config import expand
+from bench.jobs import sweep_jobs, with_points
 from tests.test_cli import make_folder
 
 METHOD = "name: ends\ntarget: sweep_method.build\noptions: {}\ninference: {}\nrecipe: {}\n"

@@ -18,7 +18,10 @@ class _Parser(argparse.ArgumentParser):
 
 _SEARCH = "hydra.searchpath=[DIR] names the configuration of methods of your own"
 _AUDITED = "with a NAME, KEY=VALUE overrides say more of the data set: dataset.root=DIR dataset.split=NAME"
-LISTED = ("methods", "datasets", "profiles", "metrics", "protocols")
+LISTED = ("methods", "datasets", "profiles", "metrics", "protocols", "studies")
+_NARROWED = (
+    "parts=[..] methods=[..] datasets=[..] seeds=[..] data_dir=DIR narrow it; other KEY=VALUE hold for each cell"
+)
 STEPS: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (
         ("fit", "predict", "score"),
@@ -27,6 +30,7 @@ STEPS: dict[str, tuple[tuple[str, ...], str]] = {
     "fit": (("fit",), "train only"),
     "predict": (("predict",), "predict the test split with fitted methods"),
     "score": (("score",), "score stored predictions"),
+    "measure": ((), "speed, memory and arithmetic of scored runs, into their records"),
 }
 
 
@@ -43,7 +47,11 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
 
     for name, (steps, text) in STEPS.items():
         redo = "make this step and those after it again, whatever is on disk"
-        add(name, text, "-m sweeps over comma-separated values").add_argument("--redo", choices=steps, help=redo)
+        verb = add(name, text, "-m sweeps over comma-separated values")
+        verb.set_defaults(redo=None)
+        if steps:
+            verb.add_argument("--redo", choices=steps, help=redo)
+    _add_study(add("study", "a whole plan of runs, then its report: sdseg study sdseg_paper is the paper", _NARROWED))
     segment = add("segment", "masks for a folder of images or volumes, with a trained run", _SEARCH)
     segment.add_argument("images", type=Path, metavar="IMAGES", help="folder or single file")
     segment.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder runs/.../seed*-*")
@@ -90,6 +98,15 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
 def _add_trust(verb: argparse.ArgumentParser) -> None:
     trusted = "run the code that the run's config.yaml names, whatever it is; without, only what is installed"
     verb.add_argument("--trust", action="store_true", help=trusted)
+
+
+def _add_study(study: argparse.ArgumentParser) -> None:
+    study.add_argument("name", metavar="NAME", help="see sdseg list studies")
+    study.add_argument("--plan", action="store_true", help="show its cells, what is done, and what the rest will take")
+    where = "who does the cells: joblib (processes here), ray, submitit (SLURM), submitit_local; default: this process"
+    study.add_argument(
+        "--launcher", choices=("joblib", "ray", "submitit", "submitit_local"), metavar="NAME", help=where
+    )
 
 
 def _add_prepare(prepare: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ _SHOWN = {
     **dict.fromkeys(("run", "fit"), tuple(KEYS)),
     "predict": ("profile", "method", "dataset", "dataset.root", "seed", "draws", "device", "runs_dir"),
     "score": ("profile", "method", "dataset", "dataset.root", "seed", "metrics", "protocol", "runs_dir"),
+    "measure": ("profile", "method", "dataset", "dataset.root", "seed", "device", "runs_dir"),
     "gate": ("profile", "method", "dataset", "seed", "runs_dir"),
     "check-method": ("profile", "dataset", "dataset.root", "device"),
 }
@@ -37,6 +38,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "predict": ("sdseg predict method=sdseg draws=10", "sdseg predict method=sdseg --redo predict"),
     "score": ("sdseg score method=sdseg protocol=monai", "sdseg score method=sdseg 'metrics=[Dice,HD95,NSD@3]'"),
+    "measure": ("sdseg measure method=sdseg", "sdseg measure 'methods=[sdseg,unet]' 'measure.batch_sizes=[1,8]'"),
+    "study": (
+        "sdseg study sdseg_paper_mini",
+        "sdseg study sdseg_paper --plan",
+        "sdseg study sdseg_paper 'datasets=[cvc_clinicdb]' data_dir=DATA --launcher submitit",
+    ),
     "segment": (
         "sdseg segment NEW_IMAGES --model runs/folder/unet/seed0-1234abcd --out MASKS",
         "sdseg segment NEW.png --model runs/folder/mine/seed0-1234abcd --out MASKS hydra.searchpath=[conf_of_mine]",

@@ -23,6 +23,7 @@ def run_cells(
     A run that fails does not keep the others from finishing.
     """
     from bench.command.announcement import announcement
+    from bench.measure.speed import measure_cell
     from bench.runner import run_cell
 
     code = DONE
@@ -34,7 +35,7 @@ def run_cells(
         err(f"note: {', '.join(idle)}: no chosen method trains, so it changes nothing")
     for cell in cells:
         try:
-            folder = run_cell(cell, STEPS[verb][0], redo)
+            folder = measure_cell(cell) if verb == "measure" else run_cell(cell, STEPS[verb][0], redo)
         except NotApplicableError as error:
             err(f"{'left out' if len(cells) > 1 else 'error'}: {error}")
             code = max(code, BAD_INPUT if len(cells) == 1 else DONE)

@@ -12,17 +12,16 @@ from typing import Any
 
 from bench.command.steps import run_cells
 from bench.command.terminal import complain, say
-from bench.config import cell_overrides, compose_config, expand, register_schema, sweep_jobs
+from bench.config import expand, register_schema
 from bench.declared import CONF_DIR
 from bench.errors import BAD_INPUT, DONE, RUN_FAILED, InputError, one_line
 from bench.files import write_json
+from bench.jobs import sweep_jobs, with_points
 from bench.quoting import quote_overrides
 
 _FLAGS = ("-m", "--multirun")
 # Hidden, so that a report does not take it for results.
 _FOLDER = Path("runs") / ".sweeps"
-# What a trained method can be asked without being trained again: runs that differ there are points of a figure.
-_AXES = ("method.inference.steps", "method.inference.samples")
 
 
 def is_sweep(overrides: list[str]) -> bool:
@@ -36,40 +35,31 @@ def sweep(verb: str, overrides: list[str], redo: str | None = None) -> int:
     jobs = with_points(sweep_jobs(plain))
     for job in jobs:
         expand(job)  # every job is checked before the first one starts
-    folder = next((Path(o.partition("=")[2]) for o in plain if o.startswith("hydra.sweep.dir=")), _FOLDER)
-    answers = folder.absolute() / f"answers-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        fault = _launch(verb, redo, jobs, [o for o in plain if o.startswith(("hydra.", "hydra/"))], answers)
-        codes = [_outcome(job, answers / f"{number}.json", fault) for number, job in enumerate(jobs)]
-    finally:
-        shutil.rmtree(answers, ignore_errors=True)
-    return max(codes, default=DONE)
+    return max(run_jobs(verb, jobs, [o for o in plain if o.startswith(("hydra.", "hydra/"))], redo), default=DONE)
 
 
-def with_points(jobs: list[list[str]]) -> list[list[str]]:
-    """The jobs of a sweep, those over steps or samples a run each, named and marked as a point of a figure.
+def run_jobs(
+    verb: str, jobs: list[list[str]], settings: list[str], redo: str | None = None, attempts: int = 1
+) -> list[int]:
+    """The exit codes of jobs, which the launcher does that `settings` of Hydra name, by default one after another.
 
-    What a method does anyway is its own run, which has a row in every table too, and so are the runs of methods that
-    know no steps.
+    A job whose process died is done again, `attempts` times in all; then it is a run that failed.
     """
-    values = {key: {o for job in jobs for o in job if o.startswith(f"{key}=")} for key in _AXES}
-    swept = [key for key, chosen in values.items() if len(chosen) > 1]
-    if not swept:
-        return jobs
-    points = [_point(one, swept) for job in jobs for one in cell_overrides(job)]
-    return [list(job) for job in dict.fromkeys(map(tuple, points))]
-
-
-def _point(one: list[str], swept: list[str]) -> list[str]:
-    chosen = [o for o in one if o.partition("=")[0] in swept]
-    plain = [o for o in one if o not in chosen]
-    method = compose_config(one)["method"]
-    if method == compose_config(plain)["method"]:
-        return plain
-    named = [o for o in one if not o.startswith("method.name=")]
-    words = [o.rpartition(".")[2] for o in chosen]  # steps=5
-    name = ".".join([method["name"], *(word.replace("=", "") for word in words)])
-    return [*named, f"method.name={name}", f"+method.sweep=[{','.join(word.partition('=')[0] for word in words)}]"]
+    folder = next((Path(o.partition("=")[2]) for o in settings if o.startswith("hydra.sweep.dir=")), _FOLDER)
+    answers = folder.absolute() / f"answers-{os.getpid()}-{secrets.token_hex(4)}"
+    codes: dict[int, int] = {}
+    for last in [False] * (attempts - 1) + [True]:
+        waiting = [number for number in range(len(jobs)) if number not in codes]
+        try:
+            fault = _launch(verb, redo, [jobs[number] for number in waiting], settings, answers)
+            for place, number in enumerate(waiting):
+                code = _outcome(jobs[number], answers / f"{place}.json", fault, last)
+                codes |= {} if code is None else {number: code}
+        finally:
+            shutil.rmtree(answers, ignore_errors=True)
+        if len(codes) == len(jobs):
+            break
+    return [codes[number] for number in range(len(jobs))]
 
 
 def _launch(verb: str, redo: str | None, jobs: list[list[str]], settings: list[str], answers: Path) -> str:
@@ -128,13 +118,17 @@ def run_job(verb: str, answers: Path, parent: int, number: int, overrides: list[
     write_json(answers / f"{number}.json", {"code": code, "lines": lines})
 
 
-def _outcome(job: list[str], path: Path, fault: str) -> int:
-    """The exit code of a job, whose words are printed now where its own process could not."""
+def _outcome(job: list[str], path: Path, fault: str, last: bool) -> int | None:
+    """The exit code of a job, whose words are printed now where its own process could not; None to do it again."""
     answer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for stream, text in answer.get("lines", ()):
         (say if stream == "out" else complain)(text)
     if answer.get("code") is not None:
         return answer["code"]
     what = "its process ended, killed or out of memory" if answer else "was not started"
-    complain(f"error: job {' '.join(job)}: {what}{f' ({fault})' if fault else ''}; the same command goes on")
+    what += f" ({fault})" if fault else ""
+    if not last:
+        complain(f"warning: job {' '.join(job)}: {what}; it is done again")
+        return None
+    complain(f"error: job {' '.join(job)}: {what}; the same command goes on")
     return RUN_FAILED

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from bench import progress
+from bench.errors import InputError
 from bench.measure.complexity import count_gflop, count_parameters, evaluations_counted
 from bench.measure.memory import MemoryResult, measure_peak_memory
 from bench.measure.targets import predict_call, slices_per_call
@@ -120,6 +122,15 @@ def on_this_machine(record: RunRecord, device: str) -> RunRecord:
         return record
     kept = [s for s in record.scores if s.metric.startswith("train_") and s.metric not in FOOTPRINT]
     return record.model_copy(update={"environment": facts, "scores": kept, "timings": {}})
+
+
+def keep_costs(run: Run, scores: Sequence[Score], timings: Mapping[str, Timing] | None = None) -> None:
+    """Put costs into the run's record, which keeps none of another machine; raises InputError where there is none."""
+    with run.folder.locked():
+        if not run.folder.record_path.exists():
+            raise InputError(f"{run.folder.record_path}: not scored yet; use the verb run first")
+        record = on_this_machine(run.folder.read_record(), run.device().type).with_scores(list(scores))
+        run.folder.write_record(record.model_copy(update={"timings": {**record.timings, **(timings or {})}}))
 
 
 def _memory_rows(prefix: str, result: MemoryResult) -> list[Score]:

@@ -60,6 +60,20 @@ def locked(folder: Path, below: bool = False) -> Iterator[None]:
                 break
 
 
+def held(folder: Path) -> bool:
+    """Whether another process works in a results folder now."""
+    if folder.resolve() in _held or fcntl is None:
+        return False
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _make(folder: Path) -> list[Path]:
     """Make a folder; those that were missing, the deepest first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
