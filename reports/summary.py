@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from bench.scores import Summary
@@ -12,10 +13,10 @@ Missing = dict[str, list[tuple[str, str]]]  # by column title, (row name, reason
 
 
 def best(summaries: dict[str, Summary], count: int) -> dict[str, Summary]:
-    """The `count` with the highest means, in the order given."""
-    means = sorted((summary.mean for summary in summaries.values()), reverse=True)[:count]
-    kept = [name for name, summary in summaries.items() if summary.mean >= means[-1]][:count]
-    return {name: summaries[name] for name in kept}
+    """The `count` with the highest means, in the order given; those without a mean are the last to be kept."""
+    means = {name: -math.inf if math.isnan(summary.mean) else summary.mean for name, summary in summaries.items()}
+    kept = sorted(means, key=lambda name: means[name], reverse=True)[:count]
+    return {name: summary for name, summary in summaries.items() if name in kept}
 
 
 def reliability_notes(rows: list[tuple[str, Summary]], digits: int = 3) -> list[str]:

@@ -137,6 +137,41 @@ def write_picture(folder: Path, rank: int, case: str, dice: float, seed: int = 0
     )
 
 
+def write_traces(folder: Path, labels: int = 1, size: int = 32, cases: int = 2) -> None:
+    """What a training kept at three moments: maps of one half until the last, whose maps are the masks."""
+    y, x = np.mgrid[:size, :size]
+    discs = [(y - 8 - 2 * i) ** 2 + (x - 16) ** 2 < (5 + i % labels) ** 2 for i in range(cases * labels)]
+    mask = np.stack(discs).reshape(cases, labels, size, size)
+    rebuilt, rng = mask.copy(), np.random.default_rng(0)
+    rebuilt[..., :7, :] = False
+    (folder / "model" / "traces").mkdir(parents=True)
+    for step in (0, 10, 100):
+        maps = np.repeat(mask[:, None], 3, axis=1) if step == 100 else np.full((cases, 3, *mask.shape[1:]), 0.5)
+        np.savez_compressed(
+            folder / "model" / "traces" / f"step-{step:06d}.npz",
+            case=np.array([f"val-{index}" for index in range(cases)]),
+            image=rng.integers(0, 256, (cases, 3, size, size), np.uint8),
+            mask=mask,
+            mask_latent=rng.normal(size=(cases, labels, 4, size // 8, size // 8)).astype(np.float16),
+            reconstruction=rebuilt,
+            image_latent=rng.normal(size=(cases, 4, size // 8, size // 8)).astype(np.float16),
+            reverse=maps.astype(np.float16),
+            reverse_t=np.array([999, 666, 333]),
+        )
+
+
+def write_draws(folder: Path, cases: list[str], draws: int = 3, labels: int = 1) -> None:
+    """Stored predictions: a disc that every draw places a little elsewhere."""
+    y, x = np.mgrid[:32, :32]
+    for draw in range(draws):
+        (folder / "predictions" / f"draw-{draw:03d}").mkdir(parents=True)
+        for index, case in enumerate(cases):
+            disc = (y - 16 - draw) ** 2 + (x - 16) ** 2 < (4 + index % 5) ** 2
+            score = np.repeat(disc[None], labels, axis=0)
+            path = folder / "predictions" / f"draw-{draw:03d}" / f"{case}.npz"
+            np.savez_compressed(path, score=score.astype(np.float16), mask=np.packbits(score), shape=score.shape)
+
+
 def write_example(runs_dir: Path, pictures: int = 4, cases: int = 40) -> list[Path]:
     """Seven runs: three methods on a built-in data set (one with two seeds), three on twelve BTCV volumes."""
     cost = {"samples_per_s": 21.5, "latency_ms_p50": 46.2, "latency_ms_p95": 51.0, "peak_rss_mib": 612.0}

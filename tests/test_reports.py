@@ -95,7 +95,8 @@ def test_report_writes_tables_figures_and_page(report: ReportResult) -> None:
         "figure3",
     )
     tables = {f"{name}.{kind}" for name in (*wanted, "later", "figure3") for kind in ("md", "csv", "tex")}
-    figures = {f"figure_{name}.{kind}" for name in ("accuracy", "cost", "ranking") for kind in ("svg", "png")}
+    drawn = ("accuracy", "cost", "disagreement", "paired", "ranking", "worst")
+    figures = {f"figure_{name}.{kind}" for name in drawn for kind in ("svg", "png")}
     figures |= {"figure3.svg", "figure3.png"}
     assert names == tables | figures | {"index.html"}
     assert {path.name for path in report.tables} == tables
@@ -110,8 +111,8 @@ def test_page_stands_alone_and_describes_its_pictures(report: ReportResult) -> N
     assert all(t.startswith("#") or (report.index.parent / t).is_file() for t in targets)
     assert all(f'id="{target[1:]}"' in page for target in targets if target.startswith("#"))
     images = re.findall(r"<img [^>]*>", page)
-    # six galleries of two cases in four panels, and four figures
-    assert len(images) == 6 * 2 * 4 + 4
+    # six galleries of two cases in four panels, and seven figures
+    assert len(images) == 6 * 2 * 4 + 7
     assert all(re.search(r'alt="[^"]{8,}"', image) for image in images)
     assert "published, not comparable" in page
     assert "phantom/ablation, no_latent, no latent loss: 0." in page  # what Figure 3 tells those who do not see it

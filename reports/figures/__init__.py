@@ -1,4 +1,4 @@
-"""The report's figures: every module here that defines `build(frame) -> Figure | None` is one."""
+"""The report's figures: every module here that defines `build(frame) -> Drawing | None` is one."""
 
 from __future__ import annotations
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.scores import Summary
+from reports.figures.strips import label, strip
 from reports.figures.style import LARGEST, Drawing, colour, cut, finish, house_style, marker
 from reports.frame import Frame
 from reports.summary import best
@@ -44,25 +44,11 @@ def build(frame: Frame) -> Drawing | None:
 
 def _panel(ax: Axes, dataset: str, rows: dict[str, Summary], methods: list[str]) -> None:
     ax.set_title(dataset)
-    jitter = np.random.default_rng(0)
     for height, (method, summary) in enumerate(rows.items()):
-        index = methods.index(method)
-        values = summary.per_case.to_numpy()
-        # Dots below, the mean above its own line, so that neither hides the other.
-        spread = height + 0.16 + jitter.uniform(-0.13, 0.13, values.size)
-        ax.scatter(values, spread, s=13, color=colour(index), alpha=0.45, linewidths=0)
-        if interval := summary.interval:
-            ax.plot(interval, [height - 0.16] * 2, color=colour(index), linewidth=2.5, solid_capstyle="butt")
-        ax.scatter([summary.mean], [height - 0.16], s=60, color=colour(index), marker=marker(index), zorder=3)
-        ax.annotate(
-            f"{summary.mean:.3f}", (1.0, height), xycoords=("axes fraction", "data"), xytext=(8, 0),
-            textcoords="offset points", va="center",
-        )  # fmt: skip
-    ax.set_yticks(range(len(rows)), list(rows))
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x")
-    ax.set_axisbelow(True)
+        index, values = methods.index(method), summary.per_case.to_numpy()
+        strip(ax, height, values, summary.mean, summary.interval, colour(index), marker(index))
+    numbers = [f"{summary.mean:.3f}" for summary in rows.values()]
+    label(ax, list(rows), numbers, sum(len(summary.per_case) for summary in rows.values()))
 
 
 def _share_range(axes: list[Axes]) -> None:

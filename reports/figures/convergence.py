@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocat
 
 from reports.figures.style import INK, Drawing, colour, finish, house_style, label_axes, marker, panels
 from reports.frame import Frame
-from reports.tables.convergence import NAME, At, Series, curves, seconds
+from reports.tables.convergence import NAME, TITLE, At, Series, curves, seconds
 
 CAPTION = (
     "Mean Dice over cases, Dice between repeated answers to one case, and seconds of an answer ({clock}), against the "
@@ -50,7 +50,7 @@ def build(frame: Frame) -> Drawing | None:
         handles = _handles(names, samples)
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         caption = CAPTION.format(clock=" or ".join(sorted(clocks)) or "not known")
-        return finish(figure, NAME, "Steps and samples", _alt(shown), caption)
+        return finish(figure, NAME, TITLE, _alt(shown), caption)
 
 
 def _quantities(by_series: dict[str, Series]) -> tuple[str, dict[str, Lines]]:

@@ -97,18 +97,16 @@ def marker(index: int) -> str:
     return MARKERS[index % len(MARKERS)]
 
 
-def cut(caption: str, numbers: Iterable[int]) -> str:
+def cut(caption: str, numbers: Iterable[int], most: int = LARGEST) -> str:
     """The caption, which says so where a data set has more methods than a figure shows."""
-    left_out = [str(number) for number in numbers if number > LARGEST]
-    return caption + (
-        f" The best {LARGEST} of {', '.join(left_out)} methods by mean Dice are shown." if left_out else ""
-    )
+    left_out = [str(number) for number in numbers if number > most]
+    return caption + (f" The best {most} of {', '.join(left_out)} methods by mean Dice are shown." if left_out else "")
 
 
 def finish(figure: Figure, name: str, title: str, alt: str, caption: str) -> Drawing:
     """Render a figure inside `house_style`: SVG without date and background, PNG on white at 160 dpi."""
     svg, png = io.StringIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
+    figure.savefig(svg, format="svg", dpi=160, metadata={"Date": None}, transparent=True)
     figure.set_layout_engine("none")  # the places found for the SVG hold for the PNG too
     figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return Drawing(name, title, alt, caption, svg.getvalue(), png.getvalue())
