@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from reports.figures import build_figures, cost, disagreement, figure2, figure4, figure5, figure6, paired, worst
-from reports.figures.style import Drawing
+from reports.figures.strips import MOST_DOTS, label, strip
+from reports.figures.style import Drawing, finish, house_style
 from reports.frame import Frame, read_frame
 from tests.report_fixtures import (
     dice_rows,
@@ -132,6 +134,30 @@ def test_the_sheet_is_of_one_data_set_the_papers_before_others(tmp_path: Path) -
     drawing = figure4.build(read_frame(tmp_path))
     assert drawing is not None
     assert "sdseg on cvc_clinicdb" in drawing.caption
+
+
+def test_of_a_volume_the_sheet_shows_the_slice_and_label_with_most() -> None:
+    maps = np.zeros((2, 2, 3, 4, 4), np.float32)  # draws, labels, slices
+    maps[:, 1, 2], maps[0, 0, 0, 0] = 0.5, 1.0
+    flat = figure4._flat(maps)
+    assert flat is not None
+    assert flat.shape == (2, 4, 4)
+    assert np.all(flat == 0.5)
+    assert figure4._flat(None) is None
+
+
+def test_thousands_of_dots_are_one_picture() -> None:
+    def svg(cases: int) -> str:
+        with house_style("strips"):
+            figure = Figure()
+            ax = figure.subplots()
+            strip(ax, 0, np.linspace(0, 1, cases), 0.5, (0.4, 0.6), "#0072B2")
+            label(ax, ["one"], ["0.500"], cases)
+            return finish(figure, "strips", "", "", "").svg
+
+    few, many = svg(50), svg(MOST_DOTS + 1)
+    assert (few.count("<image"), many.count("<image")) == (0, 1)
+    assert len(many) < 3 * len(few)
 
 
 def test_a_damaged_file_is_a_warning_and_the_rest_is_drawn(runs: Path, tmp_path: Path) -> None:

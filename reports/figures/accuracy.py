@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.scores import Summary
-from reports.figures.strips import label, strip
-from reports.figures.style import LARGEST, Drawing, colour, cut, finish, house_style, marker
+from reports.figures.strips import summaries
+from reports.figures.style import LARGEST, Drawing, cut, finish, house_style
 from reports.frame import Frame
 from reports.summary import best
 
@@ -36,19 +36,10 @@ def build(frame: Frame) -> Drawing | None:
         figure = Figure(figsize=(8.0, sum(heights) + 0.45 * len(heights) + 0.5), layout="constrained")
         axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
         for ax, (dataset, rows) in zip(axes, panels.items(), strict=True):
-            _panel(ax, dataset, rows, methods)
+            summaries(ax, dataset, rows, methods, digits=3)
         _share_range(list(axes))
         axes[-1].set_xlabel("Dice (higher is better)")
         return finish(figure, NAME, "Dice per case", _alt(panels), caption)
-
-
-def _panel(ax: Axes, dataset: str, rows: dict[str, Summary], methods: list[str]) -> None:
-    ax.set_title(dataset)
-    for height, (method, summary) in enumerate(rows.items()):
-        index, values = methods.index(method), summary.per_case.to_numpy()
-        strip(ax, height, values, summary.mean, summary.interval, colour(index), marker(index))
-    numbers = [f"{summary.mean:.3f}" for summary in rows.values()]
-    label(ax, list(rows), numbers, sum(len(summary.per_case) for summary in rows.values()))
 
 
 def _share_range(axes: list[Axes]) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from bench.scores import Summary
-from reports.figures.strips import label, strip
-from reports.figures.style import LARGEST, Drawing, colour, cut, finish, house_style, marker
+from reports.figures.strips import summaries
+from reports.figures.style import LARGEST, Drawing, cut, finish, house_style
 from reports.frame import Frame
 from reports.rows import Row
 from reports.summary import best
@@ -49,7 +48,9 @@ def build(frame: Frame) -> Drawing | None:
         figure = Figure(figsize=(8.0, sum(heights) + 0.45 * len(heights) + 0.5), layout="constrained")
         axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
         for ax, (dataset, shown) in zip(axes, panels.items(), strict=True):
-            _panel(ax, dataset, shown, methods)
+            summaries(ax, dataset, shown, methods, digits=4)
+            ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
+            ax.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes[-1].set_xlabel("Pixels on which draws disagree (lower is better)")
         return finish(figure, NAME, "Disagreement between draws", _alt(panels), caption)
 
@@ -58,17 +59,6 @@ def _shown(scored: dict[str, Row]) -> dict[str, Summary]:
     """The best methods by Dice, and on what their draws disagree."""
     kept = best({method: row.summary("Dice") for method, row in scored.items()}, LARGEST)
     return {method: scored[method].agreement(METRIC) for method in kept}
-
-
-def _panel(ax: Axes, dataset: str, rows: dict[str, Summary], methods: list[str]) -> None:
-    ax.set_title(dataset)
-    for height, (method, summary) in enumerate(rows.items()):
-        index, values = methods.index(method), summary.per_case.to_numpy()
-        strip(ax, height, values, summary.mean, summary.interval, colour(index), marker(index))
-    numbers = [number(summary.mean, 4) for summary in rows.values()]
-    label(ax, list(rows), numbers, sum(len(summary.per_case) for summary in rows.values()))
-    ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _alt(panels: dict[str, dict[str, Summary]]) -> str:

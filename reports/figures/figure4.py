@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -94,7 +94,7 @@ def _drawn(sheet: Sheet) -> Drawing:
         figure, axes = grid(len(maps), count + 1, inches=1.3, apart=0.09)
         said = [_line(axes[i], case, sheet, count) for i, case in enumerate(maps)]
         for draw in range(count):
-            axes[0, draw].set_title(f"Run {draw + 1}", fontsize=9, color=RED if draw < 2 else INK, loc="center", pad=20)
+            axes[0, draw].set_title(f"Run {draw + 1}", fontsize=9, color=RED if draw < 2 else INK, loc="center", pad=27)
         figure.draw_without_rendering()  # the frames below need the places of the panels
         _red(figure, axes, whole)
         caption = CAPTION.format(
@@ -124,8 +124,13 @@ def _line(axes: list[Axes], case: str, sheet: Sheet, count: int) -> str:
         if key in sheet.run.record.metrics
     ]
     text = "\n".join([case, *values])
-    axes[-1].text(0.0, 0.5, text, transform=axes[-1].transAxes, fontsize=8, color=BLUE, va="center", ha="left")
+    axes[-1].text(0.0, 0.5, text, transform=axes[-1].transAxes, va="center", ha="left", **_framed(BLUE))
     return f"{case}: {', '.join(values)}"
+
+
+def _framed(ink: str) -> dict[str, Any]:
+    """How numbers are written: in the ink of the page, which adapts, in a frame of the colour of their pairs."""
+    return {"fontsize": 8, "bbox": {"boxstyle": "round", "facecolor": "none", "edgecolor": ink}}
 
 
 def _arrow(start: Place, end: Place, ink: str, axes: Sequence[Axes] = ()) -> ConnectionPatch:
@@ -144,6 +149,6 @@ def _red(figure: Figure, axes: np.ndarray, text: str) -> None:
         left, right = column[0].x0 - 0.006, column[0].x1 + 0.006
         low, high = column[-1].y0 - 0.015, column[0].y1 + 0.015
         figure.add_artist(Rectangle((left, low), right - left, high - low, fill=False, edgecolor=RED, linewidth=2.0))
-        tops.append(((left + right) / 2, high + 0.01))
+        tops.append(((left + right) / 2, high + 0.022))
     figure.add_artist(_arrow(tops[0], tops[1], RED))
-    figure.text(tops[1][0] + 0.1, tops[1][1], text, color=RED, fontsize=8, va="center")
+    figure.text(tops[1][0] + 0.1, tops[1][1], text, va="center", **_framed(RED))

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from bench.scores import Summary
+from reports.figures.style import colour, marker
+from reports.table import number
+
 # Dots of a panel that an SVG holds one by one; more become one picture in it, which keeps a page light.
 MOST_DOTS = 3000
 
@@ -29,6 +33,16 @@ def strip(
         ax.plot(interval, [height - 0.16] * 2, color=ink, linewidth=2.4, solid_capstyle="butt")
     face = ink if filled else "white"
     ax.scatter([mean], [height - 0.16], s=55, facecolor=face, edgecolor=ink, marker=shape, zorder=3)
+
+
+def summaries(ax: Axes, dataset: str, rows: dict[str, Summary], methods: Sequence[str], digits: int) -> None:
+    """A line for every summary of a data set, in the colour and with the mark of its place among all methods."""
+    ax.set_title(dataset)
+    for height, (method, summary) in enumerate(rows.items()):
+        index, values = methods.index(method), summary.per_case.to_numpy()
+        strip(ax, height, values, summary.mean, summary.interval, colour(index), marker(index))
+    dots = sum(len(summary.per_case) for summary in rows.values())
+    label(ax, list(rows), [number(summary.mean, digits) for summary in rows.values()], dots)
 
 
 def label(ax: Axes, names: Sequence[str], numbers: Sequence[str], dots: int) -> None:
