@@ -120,27 +120,10 @@ def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
     return DONE
 
 
-def _report(parsed: argparse.Namespace, _: list[str]) -> int:
-    from bench.build import import_by_name
-    from bench.results.outputs import OutputFolder
+def _report(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from bench.command.report import report
 
-    if not parsed.runs.is_dir():
-        raise InputError(f"{parsed.runs}: no such folder; give --runs DIR, or make runs with sdseg run")
-    # The folder inside RUNS is the report's own; another one may hold other things.
-    own = parsed.out is None or parsed.out.resolve() == (parsed.runs / "report").resolve()
-    writer = {} if own else {"write": OutputFolder(parsed.out).put}
-    sweep_parts(parsed.out or parsed.runs / "report")
-    try:
-        import_by_name("reports.published.read_ledgers")(parsed.published)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    build = import_by_name("reports.build.build_report")
-    result = build(parsed.runs, parsed.out, published=parsed.published, **writer)
-    for warning in result.warnings:
-        complain(f"warning: {warning}")
-    say(result.text)
-    say(f"page: {result.index}")
-    return DONE
+    return report(parsed, overrides)
 
 
 def _compare(parsed: argparse.Namespace, _: list[str]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +12,12 @@ from reports.figures import build_figures
 from reports.files import write_atomic
 from reports.frame import REPORT_FOLDER, read_frame
 from reports.site.page import render_page
-from reports.site.pictures import read_galleries
+from reports.site.pictures import FOLDER
 from reports.table import Table
 from reports.tables import build_tables
 from reports.writers import to_csv, to_latex, to_markdown, to_text
 
+STAMP = "stamp.js"  # what a live page looks at
 WRITERS = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
 
 
@@ -33,10 +36,12 @@ def build_report(
     out_dir: Path | None = None,
     write: Callable[[Path, str | bytes], None] = write_atomic,
     published: Sequence[Path] = (),
+    live: bool = False,
 ) -> ReportResult:
     """Write tables, figures and the page for all runs under `runs_dir`, by default to `runs_dir`/report.
 
-    `write` puts a file in its place, `published` are further ledgers. Unreadable runs become warnings; raises
+    `write` puts a file in its place, `published` are further ledgers; a `live` page loads itself anew once the report
+    was made again. Unreadable runs become warnings; raises
     ValueError for a ledger that is broken, OSError where the output folder cannot be written.
     """
     out = out_dir or runs_dir / REPORT_FOLDER
@@ -51,10 +56,28 @@ def build_report(
     for drawing in drawings:
         write(out / f"{drawing.name}.svg", drawing.svg)
         write(out / f"{drawing.name}.png", drawing.png)
-    galleries = read_galleries(frame, frame.warnings)
     index = out / "index.html"
-    write(index, render_page(frame, tables, drawings, galleries))
+    shown: set[str] = set()
+
+    def keep(name: str, make: Callable[[], bytes]) -> None:
+        # Its name says what a picture shows, so one that is there needs no drawing.
+        if name not in shown and not (out / FOLDER / name).is_file():
+            write(out / FOLDER / name, make())
+        shown.add(name)
+
+    stamp = str(time.time_ns()) if live else ""
+    write(index, render_page(frame, tables, drawings, keep, stamp))
+    if live or (out / STAMP).is_file():
+        write(out / STAMP, f'window.reportStamp("{stamp}");\n')
+    _drop_pictures(out / FOLDER, shown)
     return ReportResult(index, written, frame.warnings, _text(tables, frame.warnings))
+
+
+def _drop_pictures(folder: Path, shown: set[str]) -> None:
+    """Remove what an earlier page showed; only files that are named as pictures are, by their content."""
+    for path in folder.glob("*.*"):
+        if path.name not in shown and re.fullmatch(r"[0-9a-f]{16}\.(png|webp)", path.name):
+            path.unlink(missing_ok=True)
 
 
 def render_terminal(runs_dir: Path, runs: Sequence[Path] | None = None) -> str:

@@ -14,6 +14,7 @@ from bench.scores import RunScores, read_run_scores
 from reports.provenance import commit, sampling, versions
 from reports.published import Published, read_ledgers
 from reports.rows import Row, Run
+from reports.unfinished import Unfinished, read_unfinished
 from reports.variants import content_hashes, flag, settings_of, variant_labels
 
 REPORT_FOLDER = "report"
@@ -26,13 +27,14 @@ class Frame:
     """All runs of a report.
 
     `runs` are rows of tables; `points` belong to a sweep over steps and samples and appear in its figure only;
-    `ledger` holds what others print.
+    `ledger` holds what others print, `unfinished` the runs without a record.
     """
 
     runs: list[Run]
     warnings: list[str] = field(default_factory=list)
     points: list[Run] = field(default_factory=list)
     ledger: list[Published] = field(default_factory=read_ledgers)
+    unfinished: list[Unfinished] = field(default_factory=list)
 
     @property
     def all_runs(self) -> list[Run]:
@@ -60,7 +62,7 @@ def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None, published: Se
     """
     ledger = read_ledgers(published)
     warnings: list[str] = []
-    folders = sorted(set(runs)) if runs is not None else _run_folders(runs_dir, warnings)
+    folders = sorted(set(runs)) if runs is not None else run_folders(runs_dir, warnings)
     records = [(folder, record) for folder in folders if (record := _record(folder, warnings)) is not None]
     kept = _newest_per_seed(records, warnings)
     labels = variant_labels([record for _, record in kept])
@@ -69,7 +71,9 @@ def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None, published: Se
         for (path, record), label in zip(kept, labels, strict=True)
     ]
     plain, points = ([run for run in named if is_point(run.record) == point] for point in (False, True))
-    return Frame(plain, warnings, points, ledger)
+    begun = [folder for folder in folders if not (folder / "record.json").is_file()]
+    unfinished = [run for folder in begun if (run := read_unfinished(folder)) is not None]
+    return Frame(plain, warnings, points, ledger, unfinished)
 
 
 def is_point(record: RunRecord) -> bool:
@@ -84,7 +88,8 @@ def comparison_key(record: RunRecord) -> str:
     return f"{record.dataset}|{hashes}|{record.rules}"
 
 
-def _run_folders(runs_dir: Path, warnings: list[str]) -> list[Path]:
+def run_folders(runs_dir: Path, warnings: list[str]) -> list[Path]:
+    """The run folders below a folder, ended or not; what holds none is added to the warnings."""
     if not runs_dir.is_dir():
         warnings.append(f"{runs_dir}: no such folder, so there is nothing to report")
         return []

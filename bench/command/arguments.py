@@ -69,6 +69,9 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
     more = "numbers of other papers: value,dataset,method,metric and more (docs/reports.md)"
+    report.add_argument("--open", action="store_true", help="open the page in a browser")
+    again = "make it again when a run has changed, looked for every SECONDS (2); Ctrl-C ends"
+    report.add_argument("--watch", type=float, nargs="?", const=2.0, metavar="SECONDS", help=again)
     report.add_argument("--published", type=Path, action="append", default=[], metavar="FILE.csv", help=more)
     compare = add("compare", "are two runs different? by how much?")
     compare.add_argument("a", metavar="RUN_A", help="run folder, method with one run, or DIR of score-folder")

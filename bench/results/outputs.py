@@ -54,7 +54,7 @@ class OutputFolder:
                 )
 
     def _is_own(self, path: Path) -> bool:
-        listed = self._written.get(path.name, set())
+        listed = self._written.get(path.relative_to(self.path).as_posix(), set())
         return bool(listed) and path.is_file() and not path.is_symlink() and sha256_of(path) in listed
 
     @contextmanager
@@ -66,8 +66,8 @@ class OutputFolder:
             self._note(name, part)
 
     def put(self, path: Path, content: str | bytes) -> None:
-        """Write a file of this folder."""
-        with self.write(path.name) as part:
+        """Write a file of this folder, or of one in it."""
+        with self.write(path.relative_to(self.path).as_posix()) as part:
             part.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def remove(self, name: str) -> None:

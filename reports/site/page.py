@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from reports.figures.style import Drawing
 from reports.frame import Frame
 from reports.provenance import commit, device, part, threads, versions
 from reports.published import SDSEG_PAPER, Published, lint
-from reports.rows import Run
-from reports.site.pictures import Gallery
+from reports.rows import Row
+from reports.site.data import as_script, digits_of, page_data, scored
+from reports.site.pictures import FOLDER, Keep, draw_albums
+from reports.site.views import Anchors, anchor, anchors, recorded, view
 from reports.table import MISSING, Table, cell, number
 from reports.variants import unflagged
 
 _HERE = Path(__file__).parent
+SCRIPTS = ("page.js", "cases.js", "viewer.js")  # one after the other
 BESIDE = {
     "table2": "figure_accuracy",
     "ranking": "figure_ranking",
@@ -34,13 +37,18 @@ LEDGER_TITLES = {
 }
 
 
-def render_page(
-    frame: Frame,
-    tables: list[Table],
-    drawings: list[Drawing],
-    galleries: list[Gallery],
-) -> str:
-    """The whole page as HTML text; everything from the runs is escaped."""
+def render_page(frame: Frame, tables: list[Table], drawings: list[Drawing], keep: Keep, stamp: str = "") -> str:
+    """The whole page as HTML text, everything from the runs escaped; `keep` takes the pictures it shows.
+
+    With a stamp it loads itself anew as soon as the file stamp.js beside it has another one.
+    What could not be shown is added to the frame's warnings.
+    """
+    rows = [*frame.rows, *Frame(frame.points, ledger=[]).rows]
+    digits = digits_of(tables)
+    scores = [scored(row) for row in rows]
+    albums = draw_albums(rows, keep, frame.warnings)
+    views = [view(i, *parts, digits) for i, parts in enumerate(zip(rows, scores, albums, strict=True))]
+    places = anchors(views, rows)
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -49,19 +57,55 @@ def render_page(
         lstrip_blocks=True,
     )
     return environment.get_template("page.html").render(
-        css=(_HERE / "style.css").read_text(encoding="utf-8"),
+        stamp=stamp,
+        css=_text("style.css"),
+        script="\n".join(_text(name) for name in SCRIPTS),
+        cases_data=as_script(page_data(rows, scores, albums, digits)),
+        runs_data=as_script(recorded(frame.all_runs)),
         facts=_facts(frame),
         cautions=_cautions(frame),
-        findings=_findings(tables),
-        tables=[_table(table) for table in tables],
+        findings=_findings(tables, places),
+        claims=_claims(tables),
+        index=_index(frame, rows, views),
+        unfinished=frame.unfinished,
+        tables=[_table(table, places) for table in tables],
         figures=[_figure(drawing) for drawing in drawings],
         beside=BESIDE,
-        galleries=galleries,
+        views=views,
+        folder=FOLDER,
         ledger=_ledger(frame.ledger),
-        runs=[_run(run) for run in frame.all_runs],
+        runs=frame.all_runs,
         warnings=frame.warnings,
         number=number,
     )
+
+
+def _text(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _claims(tables: list[Table]) -> list[tuple[str, int]]:
+    """How many of the paper's gains have which verdict, the most frequent first."""
+    verdicts = [row["verdict"] for table in tables if table.name == "claims" for row in table.rows]
+    return Counter(verdicts).most_common()
+
+
+def _index(frame: Frame, rows: list[Row], views: list[dict[str, Any]]) -> dict[str, Any]:
+    """Methods by data sets: of every pair the texts of its cell, each with the view it leads to."""
+    cells: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    headline = next((name for name in ("Dice", "IoU") for row in rows if name in row.metrics), "")
+    for row, of_row in zip(rows, views, strict=True):
+        mean = next((line["mean"] for line in of_row["scores"] if line["metric"] == headline), MISSING)
+        text = "scores" if mean == MISSING else mean
+        cells.setdefault((of_row["method"], row.dataset), []).append((text, of_row["id"]))
+    for run in frame.unfinished:
+        cells.setdefault((run.method, run.dataset), []).append((run.done, ""))
+    methods, datasets = (sorted({pair[at] for pair in cells}) for at in (0, 1))
+    return {
+        "headline": f"Mean {headline}" if headline else "What was scored",
+        "datasets": datasets,
+        "methods": [(method, [cells.get((method, dataset), []) for dataset in datasets]) for method in methods],
+    }
 
 
 def _facts(frame: Frame) -> list[tuple[str, list[str]]]:
@@ -99,7 +143,7 @@ def _cautions(frame: Frame) -> list[str]:
     return cautions
 
 
-def _findings(tables: list[Table]) -> list[dict[str, str]]:
+def _findings(tables: list[Table], places: Anchors) -> list[dict[str, str]]:
     table = next((table for table in tables if table.name == "table2"), None)
     if table is None:
         return []
@@ -115,6 +159,7 @@ def _findings(tables: list[Table]) -> list[dict[str, str]]:
                     "dataset": row["dataset"],
                     "method": row["method"],
                     "value": cell(columns["Dice"], row["Dice"]),
+                    "anchor": anchor(places, row, key) or table.name,
                     "interval": "no interval" if interval == MISSING else f"95 % {interval}",
                     "cases": str(row["cases"]),
                     "tested": _tested([r for r in ranked if r["dataset"] == row["dataset"]], row["method"]),
@@ -137,7 +182,7 @@ def _tested(ranked: list[dict[str, Any]], method: str) -> str:
     return "; ".join(words)
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _table(table: Table, places: Anchors) -> dict[str, Any]:
     grouped = table.name != "table1"
     columns = [column for column in table.shown("page") if not (grouped and column.key == "dataset")]
     best, words = table.best(), {column.key for column in columns if table.is_text(column)}
@@ -151,13 +196,15 @@ def _table(table: Table) -> dict[str, Any]:
                 "text": cell(column, row.get(column.key)),
                 "best": (index, column.key) in best,
                 "is_text": column.key in words,
+                "anchor": _leads_to(column.key not in words, row, column.key, places),
                 "why": "" if row.get(column.key) is not None else row.get(f"{column.key}_why", ""),
             }
             for column in columns
         ]
         head, _, flag = cells[0]["text"].partition(" [")
         published = bool(row.get("published"))
-        groups[-1]["rows"].append({"head": head, "flag": flag.rstrip("]"), "published": published, "cells": cells[1:]})
+        row_of_page = {"head": head, "flag": flag.rstrip("]"), "published": published, "cells": cells[1:]}
+        groups[-1]["rows"].append({**row_of_page, "anchor": anchor(places, row, "")})
     headings = [{"text": column.heading, "is_text": column.key in words} for column in columns]
     return {"table": table, "headings": headings, "groups": groups, "grouped": grouped, "width": len(columns)}
 
@@ -180,15 +227,8 @@ def _ledger(ledger: list[Published]) -> dict[str, list[tuple[Published, list[str
     return titled
 
 
-def _run(run: Run) -> dict[str, Any]:
-    record = run.record
-    return {
-        "run": run,
-        "record": record,
-        "commit": commit(record),
-        "device": device(record),
-        "threads": threads(record) or "unknown",
-        "environment": json.dumps(record.environment, indent=1, sort_keys=True, ensure_ascii=False),
-        "config": json.dumps(record.config, indent=1, sort_keys=True, ensure_ascii=False),
-        "fit": json.dumps(record.fit, indent=1, sort_keys=True, ensure_ascii=False, default=str),
-    }
+def _leads_to(is_number: bool, row: dict[str, Any], key: str, places: Anchors) -> str:
+    """What stands behind a number: its line and the runs of a measured row, the ledger of a published one."""
+    if not is_number or row.get(key) is None:
+        return ""
+    return "published" if row.get("published") else anchor(places, row, key)

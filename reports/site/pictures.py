@@ -1,181 +1,149 @@
-"""Gallery files as pictures: image, reference, prediction, and where the draws disagree."""
+"""Cases as pictures: every row's own gallery, and some cases that all methods of a data set are shown on.
+
+Files are named by what they show, so that a report made again draws only what is new.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
+import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image
 
 from reports.figures.style import colour
-from reports.frame import Frame
-from reports.rows import Run
+from reports.rows import Row, Run
+from reports.site.kept import Kept, has_predicted, read_kept
+from reports.site.layers import columns_of, fill_layer, heat_layer, image_layer, outline_layer, page_size
+from reports.table import number
 
-SMALLEST, LARGEST = 192, 288  # pixels of the longer side on the page
-_KEYS = ("image", "reference", "masks", "dice", "slice", "case", "labels")
+FOLDER = "pictures"
+SHARED = 8  # cases of a data set that every method is shown on, beside those of its own gallery
+_VERSION = b"1"  # of how layers are drawn
 
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture with its heading and its description for those who cannot see it."""
-
-    title: str
-    alt: str
-    uri: str
+Keep = Callable[[str, Callable[[], bytes]], None]  # a file's name, and what makes its content
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One case in four panels; `dice` is its mean over labels and draws, NaN where undefined."""
+class Scene:
+    """A case's image and reference, of which methods share one; slices in a mosaic."""
 
-    case: str
-    dice: float
-    slice: int
-    panels: list[Panel]
-    width: int
+    image: str
+    reference: str
+    said: str
     height: int
+    width: int
+    slices: int = 1
+    columns: int = 1
+    first: int = -1
+    opening: int = 0
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """The pictures of one data set and method, worst case first, with the colour of every label."""
+class Shot:
+    """A method's masks on a scene: the first draw and where the draws differ ("" of one draw)."""
 
-    dataset: str
-    method: str
+    scene: Scene
+    prediction: str
+    disagreement: str
+    said: str
+    agreement: str
     seed: int
-    labels: list[tuple[str, str]]
-    pictures: list[Picture]
+    dice: float
 
 
-def read_galleries(frame: Frame, warnings: list[str]) -> list[Gallery]:
-    """One gallery per data set and method, of its lowest seed with pictures; broken files become warnings."""
-    galleries = []
-    for row in frame.rows:
-        for run in sorted(row.runs, key=lambda run: run.record.seed):
-            pictures = _pictures(run, row.method, warnings)
-            if pictures:
-                labels = [(name, colour(index)) for index, name in enumerate(run.record.labels)]
-                galleries.append(Gallery(row.dataset, row.method, run.record.seed, labels, pictures))
-                break
-    return galleries
+@dataclass(frozen=True)
+class Album:
+    """The pictures of a row by case; those in `gallery` are its own, the worst case first."""
+
+    shots: dict[str, Shot] = field(default_factory=dict)
+    gallery: list[str] = field(default_factory=list)
+    labels: list[tuple[str, str]] = field(default_factory=list)  # names and colours
 
 
-def _pictures(run: Run, method: str, warnings: list[str]) -> list[Picture]:
-    pictures = []
-    for path in sorted((run.path / "gallery").glob("[!.]*.npz")):
+def draw_albums(rows: Iterable[Row], keep: Keep, warnings: list[str]) -> list[Album]:
+    """An album for every row, of its lowest seed that has pictures; broken files become warnings."""
+    rows = list(rows)
+    sources = [_source(row) for row in rows]
+    by_data: dict[str, list[list[Path]]] = {}
+    for row, (_, paths) in zip(rows, sources, strict=True):
+        by_data.setdefault(row.runs[0].comparison, []).append(paths)
+    shared = {data: _shared(galleries) for data, galleries in by_data.items()}
+    return [
+        _album(row, run, paths, shared[row.runs[0].comparison], keep, warnings)
+        for row, (run, paths) in zip(rows, sources, strict=True)
+    ]
+
+
+def _source(row: Row) -> tuple[Run, list[Path]]:
+    runs = sorted(row.runs, key=lambda run: run.record.seed)
+    galleries = [(run, sorted((run.path / "gallery").glob("[!.]*.npz"))) for run in runs]
+    return next((source for source in galleries if source[1]), galleries[0])
+
+
+def _shared(galleries: Sequence[Sequence[Path]]) -> dict[str, Path]:
+    """The first cases of all galleries in turn: what is hard for one method is seen of all."""
+    cases: dict[str, Path] = {}
+    for rank in range(max(map(len, galleries))):
+        for path in (gallery[rank] for gallery in galleries if rank < len(gallery)):
+            if len(cases) < SHARED:
+                cases.setdefault(path.stem.partition("-")[2], path)  # named RANK-CASE
+    return cases
+
+
+def _album(row: Row, run: Run, paths: list[Path], shared: dict[str, Path], keep: Keep, warnings: list[str]) -> Album:
+    shots: dict[str, Shot] = {}
+    for path in paths:
         try:
-            pictures.append(_picture(path, method))
+            kept = read_kept(path)
         except Exception as error:
             warnings.append(f"{path}: not a gallery picture ({str(error).splitlines()[0]}), skipped")
-    return pictures
+        else:
+            shots[kept.case] = _shot(kept, row.method, run, keep)
+    gallery = list(shots)
+    for case, path in shared.items():
+        if case in shots or not has_predicted(run, case):
+            continue
+        try:
+            shots[case] = _shot(read_kept(path, run), row.method, run, keep)
+        except Exception as error:
+            warnings.append(f"{run.path}: no picture of {case} ({str(error).splitlines()[0]})")
+    labels = [(name, colour(index)) for index, name in enumerate(row.record.labels)]
+    return Album(shots, gallery, labels)
 
 
-def _picture(path: Path, method: str) -> Picture:
-    with np.load(path, allow_pickle=False) as stored:
-        absent = [key for key in _KEYS if key not in stored]
-        if absent:
-            raise ValueError(f"missing: {', '.join(absent)}")
-        image, reference, masks = (
-            stored["image"],
-            stored["reference"].astype(bool),
-            stored["masks"].astype(bool),
-        )
-        case, dice, index = str(stored["case"]), float(stored["dice"]), int(stored["slice"])
-        labels = [str(label) for label in stored["labels"]]
-    if image.ndim != 3 or reference.shape[1:] != image.shape[:2] or masks.shape[1:] != reference.shape:
-        raise ValueError(f"shapes of image {image.shape}, reference {reference.shape}, masks {masks.shape} disagree")
-    size = _page_size(*image.shape[:2])
-    panels = _panels(case, method, dice, labels, image, reference, masks, size)
-    return Picture(case, dice, index, panels, width=size[1], height=size[0])
+def _shot(kept: Kept, method: str, run: Run, keep: Keep) -> Shot:
+    size = page_size(*kept.image.shape[1:3])
+    masks = kept.masks
+    prediction = _named("png", b"fill", masks[0])
+    keep(prediction, lambda: fill_layer(masks[0], size))
+    draws, disagreement, agreement = len(masks), "", "a single draw"
+    if draws > 1:
+        differing = float((masks != masks[:1]).any(axis=(0, 1)).mean())
+        agreement = f"{number(100 * differing, 1)} % of the pixels differ between {draws} draws"
+        disagreement = _named("png", b"heat", masks)
+        keep(disagreement, lambda: heat_layer(masks, size))
+    score = "" if math.isnan(kept.dice) else f"; Dice {number(kept.dice, 3)}"
+    said = f"Prediction of {method} for {kept.case}: {_areas(kept.labels, masks[0])}{score}"
+    scene = _scene(kept, size, keep)
+    return Shot(scene, prediction, disagreement, said, agreement, run.record.seed, kept.dice)
 
 
-def _panels(
-    case: str,
-    method: str,
-    dice: float,
-    labels: list[str],
-    image: np.ndarray,
-    reference: np.ndarray,
-    masks: np.ndarray,
-    size: tuple[int, int],
-) -> list[Panel]:
-    base = _resize(image, size, smooth=True)
-    truth = np.stack([_resize(mask, size) for mask in reference])
-    shown = np.stack([_resize(mask, size) for mask in masks[0]])
-    variance = masks.mean(axis=0) * (1 - masks.mean(axis=0))  # (L, H, W), at most 1/4
-    differing = float((variance > 0).any(axis=0).mean())
-    heat = _resize((variance.max(axis=0) * 4 * 255).astype(np.uint8), size) / 255
-    draws = len(masks)
-    agreement = f"{differing:.1%} of the pixels differ between {draws} draws" if draws > 1 else "a single draw"
-    score = "undefined" if math.isnan(dice) else f"{dice:.3f}"
-    return [
-        Panel("Image", f"Image of {case}", _uri(base)),
-        Panel("Reference", f"Reference of {case}: {_areas(labels, reference)}", _uri(_overlay(base, truth))),
-        Panel(
-            f"Prediction, draw 1 of {draws}",
-            f"Prediction of {method} for {case}: {_areas(labels, masks[0])}; Dice {score}",
-            _uri(_overlay(base, shown, outline=truth)),
-        ),
-        Panel(
-            f"Disagreement: {agreement}",
-            f"Disagreement of {method} on {case}: {agreement}",
-            _uri(_heat(base, heat)),
-        ),
-    ]
+def _scene(kept: Kept, size: tuple[int, int], keep: Keep) -> Scene:
+    image, reference = _named("webp", b"image", kept.image), _named("png", b"outline", kept.reference)
+    keep(image, lambda: image_layer(kept.image, size))
+    keep(reference, lambda: outline_layer(kept.reference, size))
+    said, slices = f"Reference of {kept.case}: {_areas(kept.labels, kept.reference)}", len(kept.image)
+    return Scene(image, reference, said, *size, slices, columns_of(slices), kept.first, kept.opening)
 
 
 def _areas(labels: list[str], masks: np.ndarray) -> str:
     return ", ".join(f"{label} covers {mask.mean():.1%}" for label, mask in zip(labels, masks, strict=True))
 
 
-def _page_size(height: int, width: int) -> tuple[int, int]:
-    longest = max(height, width)
-    factor = math.ceil(SMALLEST / longest) if longest < SMALLEST else min(1.0, LARGEST / longest)
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def _resize(array: np.ndarray, size: tuple[int, int], smooth: bool = False) -> np.ndarray:
-    # Small pictures keep their pixels visible; only photographs larger than the page are smoothed.
-    shrinking = size[0] < array.shape[0]
-    how = Image.Resampling.LANCZOS if smooth and shrinking else Image.Resampling.NEAREST
-    flat = array.astype(np.uint8) if array.dtype == bool else array
-    resized = np.asarray(Image.fromarray(flat).resize((size[1], size[0]), how))
-    return resized.astype(bool) if array.dtype == bool else resized
-
-
-def _overlay(base: np.ndarray, masks: np.ndarray, outline: np.ndarray | None = None) -> np.ndarray:
-    picture = base.astype(np.float64)
-    for index, mask in enumerate(masks):
-        ink = np.array([int(colour(index)[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float64)
-        picture[mask] = 0.6 * picture[mask] + 0.4 * ink
-        picture[_contour(mask, 2)] = ink
-    for mask in outline if outline is not None else ():
-        # White with a dark rim shows on any image.
-        picture[_contour(mask, 2)] = 0
-        picture[_contour(mask, 1)] = 255
-    return picture.astype(np.uint8)
-
-
-def _contour(mask: np.ndarray, width: int) -> np.ndarray:
-    inner = mask.copy()
-    for _ in range(width):
-        padded = np.pad(inner, 1, mode="edge")
-        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
-
-
-def _heat(base: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    grey = np.repeat(base.mean(axis=-1, keepdims=True), 3, axis=-1) * 0.55
-    warm = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[..., :3] * 255
-    return np.where(heat[..., None] > 0, warm, grey).astype(np.uint8)
-
-
-def _uri(picture: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="WEBP", quality=88, method=4)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def _named(suffix: str, kind: bytes, content: np.ndarray) -> str:
+    bits = np.packbits(content) if content.dtype == bool else np.ascontiguousarray(content)
+    about = b"|".join((_VERSION, kind, repr(content.shape).encode()))
+    return f"{hashlib.blake2b(about + bits.tobytes(), digest_size=8).hexdigest()}.{suffix}"

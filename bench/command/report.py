@@ -1,0 +1,74 @@
+"""`sdseg report`: tables, figures and the page from the records, once or again and again while runs go on."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import webbrowser
+from typing import Any
+
+from bench.build import import_by_name
+from bench.command.terminal import complain, say
+from bench.errors import DONE, InputError
+from bench.files import sweep_parts
+from bench.results.outputs import OutputFolder
+
+REST = 4  # a report made again takes at most a fifth of the time
+
+
+def report(parsed: argparse.Namespace, _: list[str]) -> int:
+    """Write the report, open it and keep it new as asked for; Ctrl-C ends that."""
+    if not parsed.runs.is_dir():
+        raise InputError(f"{parsed.runs}: no such folder; give --runs DIR, or make runs with sdseg run")
+    if parsed.watch is not None and not parsed.watch > 0:
+        raise InputError(f"--watch {parsed.watch:g}: give a number of seconds above 0")
+    try:
+        import_by_name("reports.published.read_ledgers")(parsed.published)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    seen = _look(parsed)
+    result = _build(parsed, live=parsed.watch is not None)
+    for warning in result.warnings:
+        complain(f"warning: {warning}")
+    say(result.text)
+    say(f"page: {result.index}")
+    if parsed.open and not webbrowser.open(result.index.resolve().as_uri()):
+        complain(f"no browser to be had here; open {result.index.resolve()} in one")
+    if parsed.watch is not None:
+        _watch(parsed, seen)
+    return DONE
+
+
+def _build(parsed: argparse.Namespace, live: bool) -> Any:
+    # The folder inside RUNS is the report's own; another one may hold other things.
+    own = parsed.out is None or parsed.out.resolve() == (parsed.runs / "report").resolve()
+    writer = {} if own else {"write": OutputFolder(parsed.out).put}
+    sweep_parts(parsed.out or parsed.runs / "report", below=True)
+    build = import_by_name("reports.build.build_report")
+    return build(parsed.runs, parsed.out, published=parsed.published, live=live, **writer)
+
+
+def _look(parsed: argparse.Namespace) -> Any:
+    return import_by_name("reports.watching.look")(parsed.runs)
+
+
+def _watch(parsed: argparse.Namespace, seen: Any) -> None:
+    complain(f"watching {parsed.runs}; Ctrl-C ends")
+    for line in seen.progress:
+        complain(line)
+    rested = 0.0
+    try:
+        while True:
+            time.sleep(parsed.watch)
+            now = _look(parsed)
+            for line in now.progress:
+                if line not in seen.progress:
+                    complain(line)
+            if now == seen or time.monotonic() < rested:
+                continue
+            begun, seen = time.monotonic(), now
+            result = _build(parsed, live=True)
+            rested = time.monotonic() + REST * (time.monotonic() - begun)
+            complain(f"page: {result.index}, {now.ended} runs, {len(now.progress)} not ended")
+    except KeyboardInterrupt:
+        say(f"page: {_build(parsed, live=False).index}")
