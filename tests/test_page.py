@@ -240,14 +240,14 @@ def test_watching_makes_the_page_again_until_it_is_stopped(tmp_path: Path) -> No
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
         wait_for(lambda: index.is_file() or watching.poll() is not None)
         assert "data-stamp" in index.read_text()
-        folder = write_run(tmp_path, "second", scores=dice_rows({"a": 0.7}))
+        write_run(tmp_path, "second", scores=dice_rows({"a": 0.7}))
         wait_for(lambda: "second" in index.read_text())
         stamp = re.search(r'data-stamp="(\d+)"', index.read_text())
         assert stamp
         wait_for(lambda: (index.parent / "stamp.js").read_text() == f'window.reportStamp("{stamp[1]}");\n')
         watching.send_signal(signal.SIGINT)
         out, err = watching.communicate(timeout=240)
-    assert (watching.returncode, folder.is_dir()) == (0, True), err
-    assert "2 runs, 0 not ended" in err
+    assert watching.returncode == 0, err
+    assert f"watching {tmp_path}; Ctrl-C ends" in err
     assert "data-stamp" not in index.read_text()
     assert out.splitlines()[-1] == f"page: {index}"
