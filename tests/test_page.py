@@ -56,8 +56,8 @@ def test_page_stands_alone_and_describes_its_pictures(report: ReportResult) -> N
     plain = {t[1:] for t in targets if t.startswith("#") and "/" not in t}
     assert all(f'id="{target}"' in page for target in plain)
     described = re.findall(r'<img [^>]*alt="([^"]*)"', page)
-    # six galleries of two cases in four panels, which are described once each, and four figures
-    assert len([alt for alt in described if len(alt) >= 8]) == 6 * 2 * 4 + 4
+    # six galleries of two cases in four panels, which are described once each, and seven figures
+    assert len([alt for alt in described if len(alt) >= 8]) == 6 * 2 * 4 + 7
     assert "published, not comparable" in page
     assert "phantom/ablation, no_latent, no latent loss: 0." in page  # what Figure 3 tells those who do not see it
     assert page.index('id="figure3"') > page.index('id="table6"')
