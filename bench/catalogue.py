@@ -36,9 +36,14 @@ def entries(what: str, overrides: Sequence[str] = ()) -> list[Entry]:
 
         own = [Entry(name, _docstring(metric.function), PROJECT) for name, metric in METRICS.items()]
         return own + sorted(_points(PLUGIN_GROUP))
-    group = "study" if what == "studies" else what.removesuffix("s")
+    group = group_of(what)
     files = [Entry(name, _comment(path), origin) for name, (path, origin) in _files(group, overrides).items()]
     return sorted(files) + sorted(_points(GROUPS[group]) if group in GROUPS else ())
+
+
+def group_of(what: str) -> str:
+    """The configuration's group of a word that `entries` takes."""
+    return "study" if what == "studies" else what.removesuffix("s")
 
 
 def in_all(overrides: Sequence[str]) -> list[str]:

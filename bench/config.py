@@ -144,7 +144,9 @@ def _composed(overrides: list[str]) -> DictConfig:
     overrides = quote_overrides(overrides)
     plugins.register(overrides)
     try:
-        return OmegaConf.create(_content(tuple(_opened(override) for override in overrides)))
+        # Files of a folder of somebody's may be edited between two compositions.
+        content = _content.__wrapped__ if any("hydra.searchpath" in override for override in overrides) else _content
+        return OmegaConf.create(content(tuple(_opened(override) for override in overrides)))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise InputError(hydra_line(error)) from error
 

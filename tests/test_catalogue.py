@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import cli
-from bench.catalogue import PROJECT, entries, in_all
+from bench.catalogue import PROJECT, entries, group_of, in_all
 from bench.command.arguments import LISTED
 from bench.config import cell_overrides
 from bench.declared import CONF_DIR
@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 def test_everything_of_the_project_has_a_line(what: str) -> None:
     rows = entries(what)
     assert all(row.line and row.origin == PROJECT for row in rows)
-    files = {path.relative_to(CONF_DIR / what[:-1]).as_posix() for path in (CONF_DIR / what[:-1]).rglob("*.yaml")}
+    folder = CONF_DIR / group_of(what)
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")}
     assert what == "metrics" or {f"{row.name}.yaml" for row in rows} == files
 
 

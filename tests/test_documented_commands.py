@@ -18,6 +18,7 @@ from bench.command.sweeps import is_sweep
 from bench.config import compose_config, expand
 from bench.errors import InputError
 from bench.jobs import sweep_jobs
+from bench.study import read_study
 from bench.quoting import quote_overrides
 from tests.test_cli import make_folder
 
@@ -88,6 +89,8 @@ def test_sdseg_understands(command: str, place: Path) -> None:
         assert all(composed(*job) for job in sweep_jobs(rest[1:]))
     elif parsed.verb in (*STEPS, "gate"):
         assert composed(*(word for word in rest if "=" in word))
+    elif parsed.verb == "study":
+        assert read_study(parsed.name, rest).parts
     elif parsed.verb == "audit":
         assert composed(*([f"dataset={parsed.what}"] if rest else []), *rest)
     elif parsed.verb == "check-method":
