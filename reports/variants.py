@@ -12,7 +12,7 @@ from reports.provenance import device, sampling, threads
 
 # Names, places, and what is kept to look at, which change no number.
 PLACES = {"name", "pretrained", "fidelity", "dataset.root", "dataset.manifest"}
-PLACES |= {"method.recipe.keep", "method.recipe.keep_cases"}
+PLACES |= {"printed_as", "method.recipe.keep", "method.recipe.keep_cases"}
 FAITHFUL = ("library", "reimplemented", "external")
 _LONGEST = 3
 
@@ -28,6 +28,12 @@ def flag(record: RunRecord) -> str:
     words = [record.fidelity] if record.fidelity not in FAITHFUL else []
     words += ["light decoder"] if (method.get("inference") or {}).get("decoder") == "light" else []
     return f" [{', '.join(words)}]" if words else ""
+
+
+def printed_as(record: RunRecord) -> str:
+    """What the SDSeg paper calls the run's method; nothing where it has it not, or for a variant of it."""
+    names = (record.config.get("method") or {}).get("printed_as")
+    return str(names.get(record.method, "")) if isinstance(names, dict) else ""
 
 
 def unflagged(name: str) -> str:
@@ -68,9 +74,11 @@ def settings_of(record: RunRecord) -> dict[str, str]:
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in tree.items():
+        if value is None or {key, f"{prefix}{key}"} & PLACES:  # null is not set, as in older runs
+            continue
         if isinstance(value, dict):
             flat.update(_flatten(value, f"{prefix}{key}."))
-        elif value is not None and not {key, f"{prefix}{key}"} & PLACES:  # null is not set, as in older runs
+        else:
             text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
             flat[f"{prefix}{key}"] = text
     return flat

@@ -18,8 +18,8 @@ from bench.command.sweeps import is_sweep
 from bench.config import compose_config, expand
 from bench.errors import InputError
 from bench.jobs import sweep_jobs
-from bench.study import read_study
 from bench.quoting import quote_overrides
+from bench.study import read_study
 from tests.test_cli import make_folder
 
 ROOT = Path(__file__).parents[1]

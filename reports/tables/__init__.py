@@ -10,8 +10,10 @@ from reports.table import Table
 
 # As a reader asks: what, how good, is it real, where does it fail, how dear, how stable, and against what was printed.
 ORDER = (
+    "verdicts",
     "table1",
     "table2",
+    "table3",
     "labels",
     "ranking",
     "errors",

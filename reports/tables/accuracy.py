@@ -1,7 +1,8 @@
-"""Table 2: Dice and IoU per data set and method, over cases, beside the published numbers."""
+"""Tables 2 and 3: Dice and IoU per data set and method, over cases, beside the published numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from bench.scores import Summary
 from bench.stats import SMALLEST_INTERVAL, median_interval
 from reports.frame import Frame
-from reports.published import numbers_of_paper, published_rows
+from reports.published import numbers_of_paper, published_rows, same_dataset
 from reports.rows import Row, means, of, plain
 from reports.summary import reliability_notes
 from reports.table import Column, Table
@@ -38,19 +39,30 @@ CAPTION = (
 
 
 def build(frame: Frame) -> Table:
-    """One row per data set, method and convention; published rows follow those of their data set."""
+    """One row per data set, method and convention, but for data sets that the paper has in Table 3 alone."""
+    # Table 4 prints the Dice of diffusion methods that Table 2 leaves out.
+    return of_tables(frame, "table2", "Table 2 · Accuracy", "24", lambda tables: tables != {"3"})
+
+
+def of_tables(frame: Frame, name: str, title: str, printed: str, wanted: Callable[[set[str]], bool]) -> Table:
+    """Accuracy on the data sets that are `wanted`, told by which of Tables 2 to 4 the paper has them in.
+
+    What the paper prints in the tables `printed` follows the rows of each data set.
+    """
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     small: list[tuple[str, Summary]] = []
-    # Table 4 prints the Dice of diffusion methods that Table 2 leaves out.
     ledger = [entry for entry in numbers_of_paper(frame.ledger, "234") if entry.metric in METRICS]
     for dataset, members in frame.by_dataset():
+        if not wanted({entry.table for entry in ledger if same_dataset(dataset, entry.dataset)}):
+            continue
         for member in members:
             rows += measured_rows(member, notes, small)
         protocols = {run.record.protocol for member in members for run in member.runs}
-        published = published_rows(dataset, ledger, notes, protocols=protocols)
+        shown = [entry for entry in ledger if entry.table in printed]
+        published = published_rows(dataset, shown, notes, protocols=protocols)
         rows += sorted(published, key=lambda row: row["method"])
-    return Table("table2", "Table 2 · Accuracy", CAPTION, COLUMNS, rows, reliability_notes(small) + notes)
+    return Table(name, title, CAPTION, COLUMNS, rows, reliability_notes(small) + notes)
 
 
 def measured_rows(row: Row, notes: list[str], small: list[tuple[str, Summary]]) -> list[dict[str, Any]]:
