@@ -20,7 +20,7 @@ from PIL import Image
 
 from reports.build import ReportResult, build_report
 from reports.frame import read_frame
-from reports.site.kept import read_kept
+from reports.gallery import read_kept
 from reports.site.layers import contour, fill_layer, heat_layer, mosaic, outline_layer, resized
 from reports.site.pictures import Album, draw_albums
 from tests.page_fixtures import DEPTH, SIDE, Volumes, write_volumes

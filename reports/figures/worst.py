@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from reports.arrays import Arrays, read_arrays, runs_in_order
+from reports.arrays import runs_in_order
 from reports.figures.sheet import grid, named, outline, show
 from reports.figures.style import Drawing, cut, finish, house_style
 from reports.frame import Frame
+from reports.gallery import Kept, read_or_warn
 from reports.rows import Row
 from reports.summary import best
 from reports.table import number
@@ -18,7 +19,6 @@ from reports.variants import unflagged
 
 NAME = "figure_worst"
 CASES, METHODS = 4, 6  # of a method; of a data set
-_ARRAYS = ("image", "reference", "masks", "dice", "case", "slice")
 REFERENCE, ANSWER = "#E69F00", "#56B4E9"
 CAPTION = (
     "The cases of least mean Dice (over labels, draws and seeds of the run shown), the worst first: the reference in "
@@ -30,7 +30,7 @@ class Line(NamedTuple):
     """A row and its worst cases."""
 
     row: Row
-    cases: list[Arrays]
+    cases: list[Kept]
 
 
 def build(frame: Frame) -> Drawing | None:
@@ -52,8 +52,8 @@ def build(frame: Frame) -> Drawing | None:
 def _worst(row: Row, warnings: list[str]) -> Line:
     for run in runs_in_order(row):
         paths = sorted((run.path / "gallery").glob("[!.]*.npz"))
-        read = [arrays for path in paths[:CASES] if (arrays := read_arrays(path, _ARRAYS, warnings))]
-        cases = [one for one in read if np.isfinite(one["dice"]) and one["image"].ndim == 3]
+        read = [kept for path in paths[:CASES] if (kept := read_or_warn(path, warnings))]
+        cases = [kept for kept in read if np.isfinite(kept.dice)]
         if cases:
             return Line(row, cases)
     return Line(row, [])
@@ -61,11 +61,12 @@ def _worst(row: Row, warnings: list[str]) -> Line:
 
 def _line(axes: list[Axes], line: Line) -> str:
     said = []
-    for ax, arrays in zip(axes, line.cases, strict=False):
-        case, score = str(arrays["case"]), number(float(arrays["dice"]), 3)
-        show(ax, arrays["image"] / 255, f"{case}\nDice {score}")
-        outline(ax, np.any(arrays["reference"], axis=0), REFERENCE)
-        outline(ax, np.any(arrays["masks"][0], axis=0), ANSWER)
-        said.append(f"{case} {score}")
+    for ax, kept in zip(axes, line.cases, strict=False):
+        score, at = number(kept.dice, 3), kept.opening
+        picture = kept.image[at] / 255
+        show(ax, picture[..., 0] if picture.shape[-1] == 1 else picture, f"{kept.case}\nDice {score}")
+        outline(ax, np.any(kept.reference[:, at], axis=0), REFERENCE)
+        outline(ax, np.any(kept.masks[0, :, at], axis=0), ANSWER)
+        said.append(f"{kept.case} {score}")
     named(axes[0], f"{line.row.dataset}\n{unflagged(line.row.method)}")
     return f"{line.row.where}: {', '.join(said)}"

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from reports.figures.style import colour
+from reports.gallery import Kept, has_predicted, read_kept, read_or_warn
 from reports.rows import Row, Run
-from reports.site.kept import Kept, has_predicted, read_kept
 from reports.site.layers import columns_of, fill_layer, heat_layer, image_layer, outline_layer, page_size
 from reports.table import number
 
@@ -96,11 +96,7 @@ def _shared(galleries: Sequence[Sequence[Path]]) -> dict[str, Path]:
 def _album(row: Row, run: Run, paths: list[Path], shared: dict[str, Path], keep: Keep, warnings: list[str]) -> Album:
     shots: dict[str, Shot] = {}
     for path in paths:
-        try:
-            kept = read_kept(path)
-        except Exception as error:
-            warnings.append(f"{path}: not a gallery picture ({str(error).splitlines()[0]}), skipped")
-        else:
+        if (kept := read_or_warn(path, warnings)) is not None:
             shots[kept.case] = _shot(kept, row.method, run, keep)
     gallery = list(shots)
     for case, path in shared.items():

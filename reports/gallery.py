@@ -60,6 +60,16 @@ def read_kept(path: Path, run: Run | None = None) -> Kept:
     return Kept(case, dice, labels, image, reference.astype(bool), masks.astype(bool), first, max(0, shown - first))
 
 
+def read_or_warn(path: Path, warnings: list[str]) -> Kept | None:
+    """A file of a gallery; None where it is none, which becomes one warning."""
+    try:
+        return read_kept(path)
+    except Exception as error:
+        said = f"{path}: not a gallery picture ({(str(error).splitlines() or [type(error).__name__])[0]}), skipped"
+        warnings += [said] if said not in warnings else []
+        return None
+
+
 def _predictions(run: Run, case: str) -> list[Path]:
     return [run.path / "predictions" / f"draw-{draw:03d}" / f"{case}.npz" for draw in range(run.record.draws)]
 
