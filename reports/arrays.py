@@ -44,9 +44,14 @@ def runs_in_order(row: Row) -> list[Run]:
     return sorted(row.runs, key=lambda run: run.record.seed)
 
 
-def kept(frame: Frame, *names: str) -> Iterator[Kept]:
-    """Of every data set the first row whose training kept the named arrays."""
-    for _, rows in frame.by_dataset():
+def paper_data_first(frame: Frame, name: str) -> list[tuple[str, list[Row]]]:
+    """Data sets with their rows, the one of this name in the paper before all others."""
+    return sorted(frame.by_dataset(), key=lambda item: (name not in item[0], item[0]))
+
+
+def kept(frame: Frame, *names: str, first: str = "") -> Iterator[Kept]:
+    """Of every data set, `first` before others, the first row whose training kept the named arrays."""
+    for _, rows in paper_data_first(frame, first):
         for row in paper_first(rows):
             files = next(filter(None, (_kept_files(run) for run in runs_in_order(row))), {})
             if files and _holds(next(iter(files.values())), names):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Rectangle
 
 from bench.record import MetricFacts
-from reports.arrays import draws_of, paper_first
+from reports.arrays import draws_of, paper_data_first, paper_first
 from reports.figures.sheet import grid, show
 from reports.figures.style import INK, Drawing, finish, house_style
 from reports.frame import Frame
@@ -46,7 +46,7 @@ class Sheet(NamedTuple):
 
 def build(frame: Frame) -> Drawing | None:
     """The sheet of one data set, the paper's where it is there; None where no draws of a case are stored."""
-    datasets = sorted(frame.by_dataset(), key=lambda item: (_PAPER_DATASET not in item[0], item[0]))
+    datasets = paper_data_first(frame, _PAPER_DATASET)
     sheets = (sheet for _, rows in datasets for row in paper_first(rows) if (sheet := _sheet(row)))
     return _drawn(shown) if (shown := next(sheets, None)) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +15,14 @@ from reports.frame import Frame
 from reports.table import number
 
 NAME = "figure5"
+_PAPER_DATASET = "sts3d"
+DATASETS = 3  # at most
 _ARRAYS = ("case", "image", "mask", "reverse", "reverse_t")
 CAPTION = (
     "The score map of the clean latent as estimated in every step of the reverse process (DDIM), of one validation "
-    "case and one noise, by the weights of an early step of the training and of its last. Below each its mean "
-    "absolute difference to the mask over all cases that were kept. The mask is outlined on the image."
+    "case and one noise, by the weights of an early, a middle and the last step of the training, where so many were "
+    "kept. Below each its mean absolute difference to the mask over all kept cases. The mask is outlined on the image. "
+    "The data set of the paper's figure first, at most three."
 )
 
 
@@ -31,13 +35,13 @@ class Line(NamedTuple):
 
 
 def build(frame: Frame) -> Drawing | None:
-    """Two lines of panels per data set; None where no training kept a reverse process at two steps."""
-    lines = []
-    for one in kept(frame, *_ARRAYS):
+    """Two or three lines of panels per data set; None where no training kept a reverse process at two steps."""
+    lines: list[Line] = []
+    for one in islice(kept(frame, *_ARRAYS, first=_PAPER_DATASET), DATASETS):
         steps = early_and_late(list(one.files))
         read = [Line(one.row.dataset, step, arrays) for step in steps
                 if (arrays := read_arrays(one.files[step], _ARRAYS, frame.warnings))]  # fmt: skip
-        lines += read if len(read) == 2 else []
+        lines += read if len(read) > 1 else []
     if not lines:
         return None
     with house_style(NAME):
@@ -51,9 +55,9 @@ def build(frame: Frame) -> Drawing | None:
 
 
 def early_and_late(steps: list[int]) -> list[int]:
-    """The first step kept after training began, and the last; none where there are not two."""
+    """The first step kept after training began, the middle one if there are three, and the last."""
     begun = [step for step in sorted(steps) if step] if len(steps) > 2 else sorted(steps)
-    return [begun[0], begun[-1]] if len(begun) > 1 else []
+    return sorted({begun[0], begun[len(begun) // 2], begun[-1]}) if begun else []
 
 
 def _line(axes: list[Axes], line: Line, top: bool) -> str:
