@@ -198,4 +198,5 @@ def test_a_failed_cell_does_not_stop_the_rest_and_a_killed_one_is_done_again(
     assert "RuntimeError: out of memory" in said
     assert (tmp_path / "again").exists()
     assert launcher is None or "it is done again" in said
+    assert launcher is None or "jobs ended: 1/2" in said
     assert len(list((tmp_path / "runs").glob("folder/unet/*/record.json"))) == 1

@@ -7,9 +7,13 @@ import os
 import secrets
 import shutil
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from bench import progress
 from bench.command.steps import run_cells
 from bench.command.terminal import complain, say
 from bench.config import expand, register_schema
@@ -22,6 +26,7 @@ from bench.quoting import quote_overrides
 _FLAGS = ("-m", "--multirun")
 # Hidden, so that a report does not take it for results.
 _FOLDER = Path("runs") / ".sweeps"
+_WATCH_S = 1.0
 
 
 def is_sweep(overrides: list[str]) -> bool:
@@ -51,7 +56,8 @@ def run_jobs(
     for last in [False] * (attempts - 1) + [True]:
         waiting = [number for number in range(len(jobs)) if number not in codes]
         try:
-            fault = _launch(verb, redo, [jobs[number] for number in waiting], settings, answers)
+            with _watched(answers, len(waiting)) if _elsewhere(settings) else nullcontext():
+                fault = _launch(verb, redo, [jobs[number] for number in waiting], settings, answers)
             for place, number in enumerate(waiting):
                 code = _outcome(jobs[number], answers / f"{place}.json", fault, last)
                 codes |= {} if code is None else {number: code}
@@ -60,6 +66,32 @@ def run_jobs(
         if len(codes) == len(jobs):
             break
     return [codes[number] for number in range(len(jobs))]
+
+
+def _elsewhere(settings: list[str]) -> bool:
+    return any(o.startswith("hydra/launcher=") and not o.endswith("=basic") for o in settings)
+
+
+@contextmanager
+def _watched(answers: Path, total: int) -> Iterator[None]:
+    """Report how many jobs of other processes have ended, while they run."""
+    ended: set[Path] = set()
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(_WATCH_S):
+            for path in set(answers.glob("*.json")) - ended:
+                if json.loads(path.read_text(encoding="utf-8"))["code"] is not None:
+                    ended.add(path)
+                    progress.report("jobs ended", len(ended), total)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _launch(verb: str, redo: str | None, jobs: list[list[str]], settings: list[str], answers: Path) -> str:
