@@ -52,9 +52,11 @@ PYTEST = commands("pytest")
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the commands name."""
-    (mine,) = (block for block in blocks(ROOT / "README.md") if block.startswith("name: mine"))
-    (tmp_path / "conf_of_mine" / "method").mkdir(parents=True)
-    (tmp_path / "conf_of_mine" / "method" / "mine.yaml").write_text(mine)
+    (mine,) = (block for block in blocks(ROOT / "docs" / "guide.md") if block.startswith("name: mine"))
+    (study,) = (block for block in blocks(ROOT / "docs" / "reproducing.md") if block.startswith("# conf/study/mine"))
+    for folder, name, text in (("conf_of_mine", "method", mine), ("conf", "method", mine), ("conf", "study", study)):
+        (tmp_path / folder / name).mkdir(parents=True)
+        (tmp_path / folder / name / "mine.yaml").write_text(text)
     for weights in ("KL", "LSUN"):  # a folder that does not exist is refused
         (tmp_path / weights).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -142,8 +144,9 @@ def test_modules_and_targets_exist() -> None:
     assert {line.split()[1] for line in commands("make")} <= targets
 
 
-def test_overrides_in_the_readmes_text_compose(place: Path) -> None:
-    text = re.sub(r"^```.*?^```", "", PAGES[0].read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+def test_overrides_in_the_guides_text_compose(place: Path) -> None:
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     inline = [x for x in re.findall(r"`([a-z_]+(?:\.[a-z_]+)*=[^`]+)`", text) if "NAME" not in x]
     assert len(inline) > 5
     for override in inline:
