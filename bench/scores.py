@@ -118,6 +118,53 @@ class Summary:
         return ", ".join(reason for reason, _ in self.reasons.most_common())
 
 
+class _Columns(NamedTuple):
+    """Score rows as plain arrays (rows,), since a report chooses some of them ten thousands of times.
+
+    `case` and `label` number the words of `cases` and `labels`; -1 is no word. `reason` is None where nobody said any.
+    """
+
+    case: npt.NDArray[np.signedinteger]
+    label: npt.NDArray[np.signedinteger]
+    draw: npt.NDArray[np.int64]
+    value: Array
+    reason: npt.NDArray[np.object_] | None
+    cases: pd.Index
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> _Columns:
+        case, cases = _coded(rows["case"])
+        reason = rows[REASON].to_numpy(object) if REASON in rows else None
+        value = rows["value"].to_numpy(np.float64)
+        return cls(case, _coded(rows["label"])[0], rows["draw"].to_numpy(), value, reason, cases)
+
+    def take(self, chosen: npt.NDArray[np.int64]) -> _Columns:
+        case, label, draw, value, reason, cases = self
+        said = None if reason is None else reason[chosen]
+        return _Columns(case[chosen], label[chosen], draw[chosen], value[chosen], said, cases)
+
+    def draw_values(self, facts: MetricFacts) -> pd.DataFrame:
+        value = squared_error(self.value) if facts.unit == DECIBEL else self.value
+        cases, case = np.unique(self.case, return_inverse=True)
+        draws, draw = np.unique(self.draw, return_inverse=True)
+        shape = len(cases), len(draws)
+        place, defined = case * len(draws) + draw, ~np.isnan(value)
+        # Summed in the order given, so that a mean does not depend on what else is there.
+        sums = np.bincount(place, np.where(defined, value, 0.0), shape[0] * shape[1])
+        with np.errstate(invalid="ignore"):
+            means = sums / np.bincount(place, defined, shape[0] * shape[1])
+        names = self.cases if len(cases) == len(self.cases) else self.cases[cases]
+        return pd.DataFrame(means.reshape(shape), names, draws)
+
+    def case_values(self, facts: MetricFacts) -> CaseValues:
+        means = self.draw_values(facts)
+        undefined = np.isnan(self.value)
+        reasons = Counter(map(str, filter(None, self.reason[undefined]))) if self.reason is not None else Counter()
+        values = pd.Series(_mean(means.to_numpy()), means.index.rename("case"))
+        infinite, labels = int(np.isinf(self.value).sum()), np.unique(self.label[self.label >= 0])
+        return CaseValues(values, int(undefined.sum()), infinite, reasons, len(labels))
+
+
 class RunScores:
     """The rows (SCORE_COLUMNS and reasons) of a run, by metric; a case without a group is a group of its own."""
 
@@ -132,9 +179,11 @@ class RunScores:
         self.table = table.take(np.argsort(table["metric"].cat.codes, kind="stable"))
         codes = self.table["metric"].cat.codes.to_numpy()
         names = self.table["metric"].cat.categories
-        bounds = np.searchsorted(codes, np.arange(len(names) + 1))
+        bounds = np.searchsorted(codes, np.arange(len(names) + 1)).tolist()
         ends = zip(map(str, names), bounds, bounds[1:], strict=False)
-        self._parts = {name: slice(start, stop) for name, start, stop in ends if stop > start}
+        self._parts = {name: range(start, stop) for name, start, stop in ends if stop > start}
+        self._columns = _Columns.of(self.table)
+        self._words = {name: _coded(self.table[name]) for name in ("convention", "label")}
         self._known: dict[Any, CaseValues] = {}
 
     @property
@@ -146,16 +195,24 @@ class RunScores:
         self, metric: str, convention: str | None = None, single: bool | None = None, label: str | None = None
     ) -> pd.DataFrame:
         """The rows of a metric: of single draws or of all together, by a convention, of a label, where given."""
-        rows = self.table.iloc[self._parts.get(metric, slice(0))]
+        return self.table.take(self._chosen(metric, convention, single, label))
+
+    def _chosen(
+        self, metric: str, convention: str | None = None, single: bool | None = None, label: str | None = None
+    ) -> npt.NDArray[np.int64]:
+        kept = np.array(self._parts.get(metric, ()), dtype=np.int64)
         if single is not None:
-            rows = rows[(rows["draw"].to_numpy() >= 0) == single]
+            kept = kept[(self._columns.draw[kept] >= 0) == single]
         for name, word in (("convention", convention), ("label", label)):
-            rows = rows if word is None else rows[(rows[name] == word).to_numpy()]
-        return rows
+            if word is not None:
+                codes, names = self._words[name]
+                kept = kept[codes[kept] == (names.get_loc(word) if word in names else len(names))]
+        return kept
 
     def conventions(self, metric: str, single: bool = True) -> list[str]:
         """The conventions by which a metric of single draws (or of all together) was scored, sorted."""
-        return sorted(map(str, self.rows(metric, single=single)["convention"].unique()))
+        codes, names = self._words["convention"]
+        return [names[code] for code in np.unique(codes[self._chosen(metric, single=single)])]
 
     @cached_property
     def groups(self) -> pd.Series:
@@ -175,7 +232,7 @@ class RunScores:
         """The metric by case (`rows` says what is chosen), worked out once."""
         key = metric, facts.unit == DECIBEL, convention, single, label
         if key not in self._known:
-            self._known[key] = case_values(self.rows(metric, convention, single, label), facts)
+            self._known[key] = self._columns.take(self._chosen(metric, convention, single, label)).case_values(facts)
         return self._known[key]
 
     def summary(self, metric: str, facts: MetricFacts, **chosen: Any) -> Summary:
@@ -194,30 +251,18 @@ def read_run_scores(path: Path, record: RunRecord | None = None) -> RunScores:
 
 def case_values(rows: pd.DataFrame, facts: MetricFacts) -> CaseValues:
     """Rows of one metric of one run by case: over labels within a draw, then over draws."""
-    value = rows["value"].to_numpy(np.float64)
-    infinite = int(np.isinf(value).sum())
-    means = draw_values(rows, facts)
-    undefined = np.isnan(value)
-    said = rows.loc[undefined, REASON] if REASON in rows else ()
-    reasons = Counter(str(reason) for reason in said if reason)
-    values = pd.Series(_mean(means.to_numpy()), means.index.rename("case"))
-    return CaseValues(values, int(undefined.sum()), infinite, reasons, int(rows["label"].nunique()))
+    return _Columns.of(rows).case_values(facts)
 
 
 def draw_values(rows: pd.DataFrame, facts: MetricFacts) -> pd.DataFrame:
     """A table (cases, draws) of one metric of one run, means over labels; NaN where none is defined."""
-    value = rows["value"].to_numpy(np.float64)
-    value = squared_error(value) if facts.unit == DECIBEL else value
-    named = rows["case"].astype("category").cat
-    cases, case = np.unique(named.codes.to_numpy(), return_inverse=True)
-    draws, draw = np.unique(rows["draw"].to_numpy(), return_inverse=True)
-    shape = len(cases), len(draws)
-    place, defined = case * len(draws) + draw, ~np.isnan(value)
-    # Summed in the order given, so that a mean does not depend on what else is there.
-    sums = np.bincount(place, np.where(defined, value, 0.0), shape[0] * shape[1])
-    with np.errstate(invalid="ignore"):
-        means = sums / np.bincount(place, defined, shape[0] * shape[1])
-    return pd.DataFrame(means.reshape(shape), named.categories[cases].astype(str), draws)
+    return _Columns.of(rows).draw_values(facts)
+
+
+def _coded(words: pd.Series) -> tuple[npt.NDArray[Any], pd.Index]:
+    """Numbers (rows,) of words, -1 where there is none, and the words."""
+    named = words if isinstance(words.dtype, pd.CategoricalDtype) else words.astype("category")
+    return named.cat.codes.to_numpy(), named.cat.categories.astype(str)
 
 
 def summarise(runs: Sequence[tuple[CaseValues, pd.Series]], facts: MetricFacts) -> Summary:
@@ -227,7 +272,10 @@ def summarise(runs: Sequence[tuple[CaseValues, pd.Series]], facts: MetricFacts) 
     (first, groups), *others = runs
     values = first.values
     if others:
-        table = pd.concat([one.values for one, _ in runs], axis=1, sort=True)  # (cases, runs)
+        if all(values.index.equals(one.values.index) for one, _ in others):
+            table = pd.DataFrame(np.array([one.values for one, _ in runs]).T, values.index)
+        else:
+            table = pd.concat([one.values for one, _ in runs], axis=1, sort=True)  # (cases, runs)
         values = pd.Series(_mean(table.to_numpy()), table.index)
         if any(not groups.index.equals(other.index) for _, other in others):
             groups = pd.concat([of_run for _, of_run in runs]).groupby(level=0).first()
@@ -241,6 +289,7 @@ def agreement(runs: Sequence[RunScores], metric: str, facts: MetricFacts, label:
     """
     scored = [run for run in runs if metric in run.metrics]
     summary = summarise([(run.values(metric, facts, single=False, label=label), run.groups) for run in scored], facts)
+    scored = [run for run in scored if f"images/{metric}" in run.metrics]
     images = [run.rows(f"images/{metric}", label=label) for run in scored]
     if not sum(map(len, images)):
         return summary

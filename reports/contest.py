@@ -48,9 +48,9 @@ class Contest:
     """Methods of one data set, protocol and convention on one set of cases, best mean first.
 
     `p` holds for every pair (better ranked, worse ranked) its sign-flip p after Holm over all pairs, which holds
-    whichever pair a reader picks; `pair` compares one. `within` says of every method but the first whether it is not
-    worse than the first by MARGIN. `left_out` names methods that were scored on other cases, `infinite` those
-    with an infinite value, which come last and are compared with none.
+    whichever pair a reader picks, and `tested` the p before; `pair` compares one. `within` says of every method but the
+    first whether it is not worse than the first by MARGIN. `left_out` names methods that were scored on other cases,
+    `infinite` those with an infinite value, which come last and are compared with none.
     """
 
     dataset: str
@@ -62,12 +62,13 @@ class Contest:
     single_training: bool
     left_out: tuple[str, ...]
     infinite: frozenset[str]
+    tested: dict[Pair, float]
     _pairs: dict[Pair, Comparison] = field(default_factory=dict)
 
     def pair(self, pair: Pair) -> Comparison:
         """The first against the second, compared when asked for: hundreds of methods have many pairs."""
         if pair not in self._pairs:
-            self._pairs[pair] = compare(self.cases, *pair)
+            self._pairs[pair] = compare(self.cases, *pair, p=self.tested[pair])
         return self._pairs[pair]
 
     def difference(self, pair: Pair) -> float:
@@ -130,14 +131,16 @@ def _contest(dataset: str, members: dict[str, Member], left_out: tuple[str, ...]
     methods = tuple(cases.models[index] for index in np.argsort(ranking.rank, kind="stable"))
     pairs = list(combinations(methods, 2))
     p = sign_flip_p(cases)
+    tested = {pair: p[pair] if pair in p else p[pair[::-1]] for pair in pairs}
     return Contest(
         dataset=dataset,
         cases=cases,
         methods=methods,
         ranking=ranking,
-        p=dict(zip(pairs, holm([p[pair] if pair in p else p[pair[::-1]] for pair in pairs]), strict=True)),
+        p=dict(zip(pairs, holm(list(tested.values())), strict=True)),
         within={name: non_inferior(cases, name, methods[0], margin=MARGIN).passed for name in methods[1:]},
         single_training=all(member.seeds == 1 for member in members.values()),
         left_out=left_out,
         infinite=frozenset(name for name, member in members.items() if member.infinite),
+        tested=tested,
     )

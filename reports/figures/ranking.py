@@ -79,9 +79,7 @@ def _pairs(ax: Axes, contest: Contest) -> None:
             if shown:
                 ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=ink, edgecolor="white", linewidth=1))
             text = f"{difference:+.1f}".replace("-", "\u2212")
-            number = ax.annotate(
-                text, (column, row), ha="center", va="center", fontsize=8, color="white" if shown else None
-            )
+            number = ax.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if shown else None)
             number.set_in_layout(False)  # it lies inside; measuring hundreds of them takes long
     names = [unflagged(method) for method in methods]
     ax.set_yticks(range(count), names)

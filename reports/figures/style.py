@@ -106,7 +106,9 @@ def cut(caption: str, numbers: Iterable[int], most: int = LARGEST) -> str:
 def finish(figure: Figure, name: str, title: str, alt: str, caption: str) -> Drawing:
     """Render a figure inside `house_style`: SVG without date and background, PNG on white at 160 dpi."""
     svg, png = io.StringIO(), io.BytesIO()
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
+    figure.set_layout_engine(None)  # places once found hold for both files; an engine would draw each of them twice
     figure.savefig(svg, format="svg", dpi=160, metadata={"Date": None}, transparent=True)
-    figure.set_layout_engine("none")  # the places found for the SVG hold for the PNG too
     figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return Drawing(name, title, alt, caption, svg.getvalue(), png.getvalue())
