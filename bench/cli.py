@@ -126,6 +126,18 @@ def _report(parsed: argparse.Namespace, overrides: list[str]) -> int:
     return report(parsed, overrides)
 
 
+def _verify(parsed: argparse.Namespace, _: list[str]) -> int:
+    from bench.command.verify import verify
+
+    differences, remarks, counted = verify(parsed.report, parsed.predictions)
+    for line in remarks:
+        complain(f"warning: {line}")
+    for line in differences:
+        say(line)
+    say(f"{counted}: {len(differences)} differences" if differences else f"{counted}: all as printed")
+    return GATE_FAILED if differences else DONE
+
+
 def _compare(parsed: argparse.Namespace, _: list[str]) -> int:
     from bench.compare import compare_runs, find_run
 
@@ -231,6 +243,7 @@ VERBS = {
     "import-weights": _import_weights,
     "export": _export,
     "report": _report,
+    "verify": _verify,
     "compare": _compare,
     "gate": _gate,
     "list": _list,

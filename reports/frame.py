@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -35,6 +35,7 @@ class Frame:
     points: list[Run] = field(default_factory=list)
     ledger: list[Published] = field(default_factory=read_ledgers)
     unfinished: list[Unfinished] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)  # all that were looked at, those without a row too
 
     @property
     def all_runs(self) -> list[Run]:
@@ -55,14 +56,21 @@ class Frame:
             yield dataset, list(rows)
 
 
-def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None, published: Sequence[Path] = ()) -> Frame:
+def read_frame(
+    runs_dir: Path,
+    runs: Sequence[Path] | None = None,
+    published: Sequence[Path] = (),
+    only: Collection[Path] | None = None,
+) -> Frame:
     """Read every run under `runs_dir`, or only the given folders; what cannot be read becomes a warning.
 
-    `published` are further ledgers; raises ValueError naming file and line where one is broken.
+    `published` are further ledgers, of the folders found `only` these (absolute) count; raises ValueError naming file
+    and line where a ledger is broken.
     """
     ledger = read_ledgers(published)
     warnings: list[str] = []
     folders = sorted(set(runs)) if runs is not None else run_folders(runs_dir, warnings)
+    folders = [folder for folder in folders if only is None or folder.resolve() in only]
     records = [(folder, record) for folder in folders if (record := _record(folder, warnings)) is not None]
     kept = _newest_per_seed(records, warnings)
     labels = variant_labels([record for _, record in kept])
@@ -73,7 +81,7 @@ def read_frame(runs_dir: Path, runs: Sequence[Path] | None = None, published: Se
     plain, points = ([run for run in named if is_point(run.record) == point] for point in (False, True))
     begun = [folder for folder in folders if not (folder / "record.json").is_file()]
     unfinished = [run for folder in begun if (run := read_unfinished(folder)) is not None]
-    return Frame(plain, warnings, points, ledger, unfinished)
+    return Frame(plain, warnings, points, ledger, unfinished, folders)
 
 
 def is_point(record: RunRecord) -> bool:

@@ -73,6 +73,12 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     again = "make it again when a run has changed, looked for every SECONDS (2); Ctrl-C ends"
     report.add_argument("--watch", type=float, nargs="?", const=2.0, metavar="SECONDS", help=again)
     report.add_argument("--published", type=Path, action="append", default=[], metavar="FILE.csv", help=more)
+    other = "report folder of before: what changed since, in the terminal and in against.md"
+    report.add_argument("--against", type=Path, metavar="OTHER", help=other)
+    verify = add("verify", "does a report say what its runs say? 1 where a number or a file is another")
+    verify.add_argument("report", type=Path, metavar="REPORT", help="folder that sdseg report wrote")
+    every = "score every stored prediction again, not a sample of every run"
+    verify.add_argument("--predictions", action="store_true", help=every)
     compare = add("compare", "are two runs different? by how much?")
     compare.add_argument("a", metavar="RUN_A", help="run folder, method with one run, or DIR of score-folder")
     compare.add_argument("b", metavar="RUN_B")

@@ -61,7 +61,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "sdseg export runs/folder/sdseg/seed0-1234abcd --out model.onnx",
         "sdseg export runs/folder/mine/seed0-1234abcd --out model.onnx hydra.searchpath=[conf_of_mine]",
     ),
-    "report": ("sdseg report", "sdseg report --open --watch", "sdseg report --runs runs --out REPORT"),
+    "report": (
+        "sdseg report",
+        "sdseg report --open --watch",
+        "sdseg report --runs runs --out REPORT",
+        "sdseg report --against runs/report",
+    ),
+    "verify": ("sdseg verify runs/report", "sdseg verify REPORT --predictions"),
     "compare": ("sdseg compare sdseg unet", "sdseg compare SCORES OTHER_SCORES --metric HD95 --margin 1"),
     "gate": (
         "sdseg gate --all",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 import webbrowser
+from pathlib import Path
 from typing import Any
 
 from bench.build import import_by_name
@@ -24,10 +25,12 @@ def report(parsed: argparse.Namespace, _: list[str]) -> int:
         raise InputError(f"--watch {parsed.watch:g}: give a number of seconds above 0")
     try:
         import_by_name("reports.published.read_ledgers")(parsed.published)
+        if parsed.against:
+            import_by_name("reports.against.read_tables")(parsed.against)
     except ValueError as error:
         raise InputError(str(error)) from error
     seen = _look(parsed)
-    result = _build(parsed, live=parsed.watch is not None)
+    result = _build(parsed, live=parsed.watch is not None, against=parsed.against)
     for warning in result.warnings:
         complain(f"warning: {warning}")
     say(result.text)
@@ -39,13 +42,13 @@ def report(parsed: argparse.Namespace, _: list[str]) -> int:
     return DONE
 
 
-def _build(parsed: argparse.Namespace, live: bool) -> Any:
+def _build(parsed: argparse.Namespace, live: bool, against: Path | None = None) -> Any:
     # The folder inside RUNS is the report's own; another one may hold other things.
     own = parsed.out is None or parsed.out.resolve() == (parsed.runs / "report").resolve()
     writer = {} if own else {"write": OutputFolder(parsed.out).put}
     sweep_parts(parsed.out or parsed.runs / "report", below=True)
     build = import_by_name("reports.build.build_report")
-    return build(parsed.runs, parsed.out, published=parsed.published, live=live, **writer)
+    return build(parsed.runs, parsed.out, published=parsed.published, live=live, against=against, **writer)
 
 
 def _look(parsed: argparse.Namespace) -> Any:
