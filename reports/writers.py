@@ -16,6 +16,7 @@ from bench.record import spreadsheet_text
 from reports.table import Level, Table, cell
 
 WIDTH = 100
+_LATIN_END = "\u0180"  # pdflatex has the letters before it
 LABEL = 16  # longer row names take a second line, where their words allow
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -31,6 +32,29 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "\u2013": "--",
+    "\u2018": "`",
+    "\u2019": "'",
+    "\u201c": "``",
+    "\u201d": "''",
+    "\u2212": "$-$",
+    "\u2248": r"$\approx$",
+    "\u2264": r"$\leq$",
+    "\u2265": r"$\geq$",
+    "\u0394": r"$\Delta$",
+    "\u03a3": r"$\Sigma$",
+    "\u03a9": r"$\Omega$",
+    "\u03b1": r"$\alpha$",
+    "\u03b2": r"$\beta$",
+    "\u03b3": r"$\gamma$",
+    "\u03b4": r"$\delta$",
+    "\u03b5": r"$\varepsilon$",
+    "\u03bb": r"$\lambda$",
+    "\u03bc": r"$\mu$",
+    "\u03c3": r"$\sigma$",
+    "\u03c4": r"$\tau$",
+    "\u00b2": "$^2$",
+    "\u00b3": "$^3$",
+    "\u00b5": r"$\mu$",
     "\u00d7": r"$\times$",
     "∞": r"$\infty$",
     "±": r"$\pm$",
@@ -121,10 +145,10 @@ def to_text(table: Table) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text in which no character has a meaning for LaTeX."""
+    """Text in which no character has a meaning for LaTeX; one that its fonts lack is told by its number."""
     # After a line break a leading bracket would open an optional argument.
     guard = "{}" if text.startswith("[") else ""
-    return guard + "".join(_LATEX.get(character, character) for character in text)
+    return guard + "".join(_LATEX.get(c, c if c < _LATIN_END else rf"\texttt{{U+{ord(c):04X}}}") for c in text)
 
 
 def _cells(table: Table, level: Level, mark: Any) -> list[list[str]]:

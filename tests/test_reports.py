@@ -94,7 +94,7 @@ def test_report_writes_tables_figures_and_page(report: ReportResult) -> None:
     drawn = ("accuracy", "cost", "disagreement", "paired", "ranking", "worst")
     figures = {f"figure_{name}.{kind}" for name in drawn for kind in ("svg", "png")}
     figures |= {"figure3.svg", "figure3.png"}
-    assert names == tables | figures | {"index.html", "pictures"}
+    assert names == tables | figures | {"index.html", "pictures", "methods.md", "summary.pdf", "report.json"}
     assert {path.name for path in report.tables} == tables
     assert report.warnings == []
 
