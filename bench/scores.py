@@ -14,12 +14,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.columns import DECIBEL, CaseValues, Columns, coded, mean_of_defined
 from bench.record import (
     REASON,
     SCORE_COLUMNS,
@@ -32,33 +33,11 @@ from bench.record import (
 )
 from bench.stats import SMALLEST_INTERVAL, Interval, mean_interval, share_interval
 
-Array = npt.NDArray[np.float64]
-DECIBEL = "dB"
-
-
-def squared_error(decibel: Any) -> Any:
-    """The mean squared error of maps in [0, 1] behind a PSNR in dB; 0 where that is infinite."""
-    return 10 ** (-np.asarray(decibel, dtype=float) / 10)
-
 
 def decibels(error: Any) -> Any:
     """PSNR in dB of mean squared errors; infinite where the error is 0."""
     with np.errstate(divide="ignore"):
         return -10 * np.log10(np.asarray(error, dtype=float))
-
-
-class CaseValues(NamedTuple):
-    """A metric of a run by case, and what is not in it.
-
-    `values` has every case of the rows, sorted; a metric in dB as squared error. `undefined` and `infinite` count rows,
-    `reasons` says why rows are undefined, `labels` counts the labels of a case.
-    """
-
-    values: pd.Series
-    undefined: int
-    infinite: int
-    reasons: Counter[str]
-    labels: int
 
 
 @dataclass(frozen=True)
@@ -118,53 +97,6 @@ class Summary:
         return ", ".join(reason for reason, _ in self.reasons.most_common())
 
 
-class _Columns(NamedTuple):
-    """Score rows as plain arrays (rows,), since a report chooses some of them ten thousands of times.
-
-    `case` and `label` number the words of `cases` and `labels`; -1 is no word. `reason` is None where nobody said any.
-    """
-
-    case: npt.NDArray[np.signedinteger]
-    label: npt.NDArray[np.signedinteger]
-    draw: npt.NDArray[np.int64]
-    value: Array
-    reason: npt.NDArray[np.object_] | None
-    cases: pd.Index
-
-    @classmethod
-    def of(cls, rows: pd.DataFrame) -> _Columns:
-        case, cases = _coded(rows["case"])
-        reason = rows[REASON].to_numpy(object) if REASON in rows else None
-        value = rows["value"].to_numpy(np.float64)
-        return cls(case, _coded(rows["label"])[0], rows["draw"].to_numpy(), value, reason, cases)
-
-    def take(self, chosen: npt.NDArray[np.int64]) -> _Columns:
-        case, label, draw, value, reason, cases = self
-        said = None if reason is None else reason[chosen]
-        return _Columns(case[chosen], label[chosen], draw[chosen], value[chosen], said, cases)
-
-    def draw_values(self, facts: MetricFacts) -> pd.DataFrame:
-        value = squared_error(self.value) if facts.unit == DECIBEL else self.value
-        cases, case = np.unique(self.case, return_inverse=True)
-        draws, draw = np.unique(self.draw, return_inverse=True)
-        shape = len(cases), len(draws)
-        place, defined = case * len(draws) + draw, ~np.isnan(value)
-        # Summed in the order given, so that a mean does not depend on what else is there.
-        sums = np.bincount(place, np.where(defined, value, 0.0), shape[0] * shape[1])
-        with np.errstate(invalid="ignore"):
-            means = sums / np.bincount(place, defined, shape[0] * shape[1])
-        names = self.cases if len(cases) == len(self.cases) else self.cases[cases]
-        return pd.DataFrame(means.reshape(shape), names, draws)
-
-    def case_values(self, facts: MetricFacts) -> CaseValues:
-        means = self.draw_values(facts)
-        undefined = np.isnan(self.value)
-        reasons = Counter(map(str, filter(None, self.reason[undefined]))) if self.reason is not None else Counter()
-        values = pd.Series(_mean(means.to_numpy()), means.index.rename("case"))
-        infinite, labels = int(np.isinf(self.value).sum()), np.unique(self.label[self.label >= 0])
-        return CaseValues(values, int(undefined.sum()), infinite, reasons, len(labels))
-
-
 class RunScores:
     """The rows (SCORE_COLUMNS and reasons) of a run, by metric; a case without a group is a group of its own."""
 
@@ -182,8 +114,8 @@ class RunScores:
         bounds = np.searchsorted(codes, np.arange(len(names) + 1)).tolist()
         ends = zip(map(str, names), bounds, bounds[1:], strict=False)
         self._parts = {name: range(start, stop) for name, start, stop in ends if stop > start}
-        self._columns = _Columns.of(self.table)
-        self._words = {name: _coded(self.table[name]) for name in ("convention", "label")}
+        self._columns = Columns.of(self.table)
+        self._words = {name: coded(self.table[name]) for name in ("convention", "label")}
         self._known: dict[Any, CaseValues] = {}
 
     @property
@@ -251,18 +183,12 @@ def read_run_scores(path: Path, record: RunRecord | None = None) -> RunScores:
 
 def case_values(rows: pd.DataFrame, facts: MetricFacts) -> CaseValues:
     """Rows of one metric of one run by case: over labels within a draw, then over draws."""
-    return _Columns.of(rows).case_values(facts)
+    return Columns.of(rows).case_values(facts)
 
 
 def draw_values(rows: pd.DataFrame, facts: MetricFacts) -> pd.DataFrame:
     """A table (cases, draws) of one metric of one run, means over labels; NaN where none is defined."""
-    return _Columns.of(rows).draw_values(facts)
-
-
-def _coded(words: pd.Series) -> tuple[npt.NDArray[Any], pd.Index]:
-    """Numbers (rows,) of words, -1 where there is none, and the words."""
-    named = words if isinstance(words.dtype, pd.CategoricalDtype) else words.astype("category")
-    return named.cat.codes.to_numpy(), named.cat.categories.astype(str)
+    return Columns.of(rows).draw_values(facts)
 
 
 def summarise(runs: Sequence[tuple[CaseValues, pd.Series]], facts: MetricFacts) -> Summary:
@@ -276,7 +202,7 @@ def summarise(runs: Sequence[tuple[CaseValues, pd.Series]], facts: MetricFacts) 
             table = pd.DataFrame(np.array([one.values for one, _ in runs]).T, values.index)
         else:
             table = pd.concat([one.values for one, _ in runs], axis=1, sort=True)  # (cases, runs)
-        values = pd.Series(_mean(table.to_numpy()), table.index)
+        values = pd.Series(mean_of_defined(table.to_numpy()), table.index)
         if any(not groups.index.equals(other.index) for _, other in others):
             groups = pd.concat([of_run for _, of_run in runs]).groupby(level=0).first()
     return _over_cases(values, groups, [one for one, _ in runs], facts)
@@ -323,13 +249,6 @@ def _over_cases(values: pd.Series, groups: pd.Series, runs: list[CaseValues], fa
         averaged=finite,
         bounded=whole,
     )
-
-
-def _mean(table: Array) -> Array:
-    """Means of the defined values of every row (rows, n); NaN where there is none, infinite where one is."""
-    defined = ~np.isnan(table)
-    with np.errstate(invalid="ignore"):
-        return np.where(defined, table, 0.0).sum(axis=1) / defined.sum(axis=1)
 
 
 def mean_defined(values: Iterable[float]) -> float:

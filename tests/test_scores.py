@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.columns import squared_error
 from bench.command.steps import summary
 from bench.compare import compare_runs
 from bench.gate.reference import run_facts
 from bench.plugin import accuracy_scores
 from bench.record import REASON, MetricFacts, Undefined, read_record
 from bench.results.store import RunFolder
-from bench.scores import RunScores, agreement, decibels, mean_defined, squared_error, summarise
+from bench.scores import RunScores, agreement, decibels, mean_defined, summarise
 from bench.scoring.card import card_facts
 from reports.frame import read_frame
 from reports.tables.accuracy import build

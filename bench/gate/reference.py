@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from bench.columns import DECIBEL
 from bench.errors import InputError
 from bench.files import atomic_path
 from bench.metrics.facts import facts_of
 from bench.record import ALL_DRAWS, SCORED_FOLDER, Better, RunRecord, Timing
 from bench.results.reuse import code_state
 from bench.results.store import RunFolder
-from bench.scores import DECIBEL, case_values
+from bench.scores import case_values
 
 REFERENCE_SCHEMA = 1
 REFERENCES = Path(__file__).parents[1] / "references"

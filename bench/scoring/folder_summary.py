@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from bench.columns import DECIBEL
 from bench.protocols import build_protocol
 from bench.record import REASON, RunRecord
-from bench.scores import DECIBEL, RunScores, Summary, agreement, decibels
+from bench.scores import RunScores, Summary, agreement, decibels
 
 _COUNTS = ("missed", "hallucinated", "both_empty")  # 0 or 1 per case
 _NONE = "\u2013"  # en dash
