@@ -204,6 +204,7 @@ def test_holm_by_hand() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.randoms())
+@settings(deadline=None)
 def test_holm_is_monotone_bounded_and_free_of_order(p: list[float], random) -> None:
     adjusted = holm(p)
     assert all(raw <= new <= min(1.0, raw * len(p)) + 1e-15 for raw, new in zip(p, adjusted, strict=True))
