@@ -99,7 +99,7 @@ def build_report(
 def _drop_pictures(folder: Path, shown: set[str]) -> None:
     """Remove what an earlier page showed; only files that are named as pictures are, by their content."""
     for path in folder.glob("*.*"):
-        if path.name not in shown and re.fullmatch(r"[0-9a-f]{16}\.(png|webp)", path.name):
+        if path.name not in shown and re.fullmatch(r"[0-9a-f]{16}\.(png|webp|svg)", path.name):
             path.unlink(missing_ok=True)
 
 

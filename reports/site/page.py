@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ BESIDE = {
     "table4": "figure_cost",
     "figure3": "figure3",
 }  # a table's figure
+VERDICTS = {
+    "verdicts": ("the paper's claims, measured here", "of its comparisons on the data sets of these runs"),
+    "claims": ("the paper's gains, as printed", "of its printed gains, under an assumed spread"),
+}
 LEDGER_TITLES = {
     "2": "Table 2, Dice against segmentation networks",
     "3": "Table 3, Dice and IoU",
@@ -65,11 +69,11 @@ def render_page(frame: Frame, tables: list[Table], drawings: list[Drawing], keep
         facts=_facts(frame),
         cautions=_cautions(frame),
         findings=_findings(tables, places),
-        claims=_claims(tables),
+        verdicts=_verdicts(tables),
         index=_index(frame, rows, views),
         unfinished=frame.unfinished,
         tables=[_table(table, places) for table in tables],
-        figures=[_figure(drawing) for drawing in drawings],
+        figures=[_figure(drawing, keep) for drawing in drawings],
         beside=BESIDE,
         views=views,
         folder=FOLDER,
@@ -84,10 +88,13 @@ def _text(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
-def _claims(tables: list[Table]) -> list[tuple[str, int]]:
-    """How many of the paper's gains have which verdict, the most frequent first."""
-    verdicts = [row["verdict"] for table in tables if table.name == "claims" for row in table.rows]
-    return Counter(verdicts).most_common()
+def _verdicts(tables: list[Table]) -> list[tuple[str, str, str, list[tuple[str, int]]]]:
+    """Of the tables of verdicts: name, what it judges, by what, and how many have which verdict, the most first."""
+    return [
+        (table.name, *VERDICTS[table.name], Counter(row["verdict"] for row in table.rows).most_common())
+        for table in sorted(tables, key=lambda table: table.name, reverse=True)
+        if table.name in VERDICTS and table.rows
+    ]
 
 
 def _index(frame: Frame, rows: list[Row], views: list[dict[str, Any]]) -> dict[str, Any]:
@@ -209,9 +216,11 @@ def _table(table: Table, places: Anchors) -> dict[str, Any]:
     return {"table": table, "headings": headings, "groups": groups, "grouped": grouped, "width": len(columns)}
 
 
-def _figure(drawing: Drawing) -> dict[str, Any]:
-    encoded = base64.b64encode(drawing.page_svg().encode("utf-8")).decode("ascii")
-    return {"drawing": drawing, "uri": f"data:image/svg+xml;base64,{encoded}"}
+def _figure(drawing: Drawing, keep: Keep) -> dict[str, Any]:
+    content = drawing.page_svg().encode("utf-8")
+    name = f"{hashlib.blake2b(content, digest_size=8).hexdigest()}.svg"
+    keep(name, lambda: content)
+    return {"drawing": drawing, "uri": f"{FOLDER}/{name}"}
 
 
 def _ledger(ledger: list[Published]) -> dict[str, list[tuple[Published, list[str]]]]:
