@@ -224,3 +224,12 @@ def test_axe_finds_nothing_serious(page: Any, scheme: str) -> None:
         page.evaluate(f"location.hash = '{place}'")
         page.wait_for_timeout(100)
         assert serious(page) == [], place
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_no_view_is_wider_than_its_window(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    for place in ("#report", "#cases", "#published", "#runs", "#m0"):
+        page.evaluate(f"location.hash = '{place}'")
+        page.wait_for_timeout(100)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, place

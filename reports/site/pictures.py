@@ -20,7 +20,7 @@ from reports.site.layers import columns_of, fill_layer, heat_layer, image_layer,
 from reports.table import number
 
 FOLDER = "pictures"
-SHARED = 8  # cases of a data set that every method is shown on, beside those of its own gallery
+SHARED = {2: 24, 3: 8}  # pictures, or volumes, that every method is shown on, beside those of its own gallery
 _VERSION = b"1"  # of how layers are drawn
 
 Keep = Callable[[str, Callable[[], bytes]], None]  # a file's name, and what makes its content
@@ -68,9 +68,10 @@ def draw_albums(rows: Iterable[Row], keep: Keep, warnings: list[str]) -> list[Al
     rows = list(rows)
     sources = [_source(row) for row in rows]
     by_data: dict[str, list[list[Path]]] = {}
+    dims = {row.runs[0].comparison: row.record.dims for row in rows}
     for row, (_, paths) in zip(rows, sources, strict=True):
         by_data.setdefault(row.runs[0].comparison, []).append(paths)
-    shared = {data: _shared(galleries) for data, galleries in by_data.items()}
+    shared = {data: _shared(galleries, SHARED[dims[data]]) for data, galleries in by_data.items()}
     return [
         _album(row, run, paths, shared[row.runs[0].comparison], keep, warnings)
         for row, (run, paths) in zip(rows, sources, strict=True)
@@ -83,12 +84,12 @@ def _source(row: Row) -> tuple[Run, list[Path]]:
     return next((source for source in galleries if source[1]), galleries[0])
 
 
-def _shared(galleries: Sequence[Sequence[Path]]) -> dict[str, Path]:
+def _shared(galleries: Sequence[Sequence[Path]], count: int) -> dict[str, Path]:
     """The first cases of all galleries in turn: what is hard for one method is seen of all."""
     cases: dict[str, Path] = {}
     for rank in range(max(map(len, galleries))):
         for path in (gallery[rank] for gallery in galleries if rank < len(gallery)):
-            if len(cases) < SHARED:
+            if len(cases) < count:
                 cases.setdefault(path.stem.partition("-")[2], path)  # named RANK-CASE
     return cases
 
