@@ -20,6 +20,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on PATH (apt-get install chromium)")
 
 expect = playwright_api.expect
+expect.set_options(timeout=60_000)  # a busy machine is slow
 SHOWN = "els => els.filter(el => el.getClientRects().length).map(el => el.innerText)"
 
 
@@ -82,19 +83,19 @@ def test_every_number_leads_to_its_runs_and_back(page: Any) -> None:
     text = link.inner_text()
     link.click()
     line = page.locator("tr:target")
-    assert line.locator("td").first.inner_text() == text
+    expect(line.locator("td").first).to_have_text(text)
     view = page.locator(".view.on")
     assert view.locator(".run").count() >= 1
     details = view.locator("details[data-part=Configuration]").first
     details.locator("summary").click()
-    assert '"name"' in details.locator("pre").inner_text()
+    expect(details.locator("pre")).to_contain_text('"name"')
     page.go_back()
-    assert page.locator("#report.on #table2").is_visible()
+    expect(page.locator("#report.on #table2")).to_be_visible()
 
 
 def test_cases_are_sorted_filtered_and_drawn_as_needed(page: Any) -> None:
     open_cases(page, dataset="phantom/polyp")
-    assert page.inner_text("#count") == "360 of 404 cases"  # three methods on 120 cases
+    expect(page.locator("#count")).to_have_text("360 of 404 cases")  # three methods on 120 cases
     assert page.locator("#rows tbody tr").count() < 60
     page.click("#rows thead button:has-text('Dice')")
     first = [float(text) for text in column(page, 4)[:20]]
@@ -108,10 +109,10 @@ def test_cases_are_sorted_filtered_and_drawn_as_needed(page: Any) -> None:
     page.wait_for_function("document.querySelector('#rows tbody').lastElementChild.className !== 'space'")
     assert column(page, 4)[-3:] == ["\u2013"] * 3  # undefined comes last, whichever way
     page.fill("#filter-text", "sdseg_z0 case-007")
-    assert page.inner_text("#count") == "1 of 404 cases"
+    expect(page.locator("#count")).to_have_text("1 of 404 cases")
     page.fill("#filter-text", "")
     page.check("#filter-pictures")
-    assert page.inner_text("#count") == "9 of 404 cases"
+    expect(page.locator("#count")).to_have_text("9 of 404 cases")
 
 
 def test_a_case_opens_with_its_overlays(page: Any) -> None:
@@ -122,20 +123,20 @@ def test_a_case_opens_with_its_overlays(page: Any) -> None:
     assert dialog.locator("h3").all_inner_texts() == ["unet"]
     prediction = dialog.locator("img[data-layer=prediction]")
     assert prediction.evaluate("img => img.complete && img.naturalWidth") == 192
-    assert prediction.is_visible()
-    assert dialog.locator("img[data-layer=disagreement]").is_hidden()
+    expect(prediction).to_be_visible()
+    expect(dialog.locator("img[data-layer=disagreement]")).to_be_hidden()
     page.uncheck("#show-prediction")
-    assert prediction.is_hidden()
+    expect(prediction).to_be_hidden()
     page.keyboard.press("d")
-    assert dialog.locator("img[data-layer=disagreement]").is_visible()
+    expect(dialog.locator("img[data-layer=disagreement]")).to_be_visible()
     page.eval_on_selector("#opacity", "e => { e.value = 0.5; e.dispatchEvent(new Event('input')) }")
     assert dialog.locator("img[data-layer=reference]").evaluate("img => img.style.opacity") == "0.5"
     title = page.inner_text("#case-title")
     page.click("#case-next")
-    assert page.inner_text("#case-title") != title
+    expect(page.locator("#case-title")).not_to_have_text(title)
     page.keyboard.press("Escape")
     expect(page.locator("dialog[open]")).to_have_count(0)
-    assert page.locator("#cases").is_visible()
+    expect(page.locator("#cases")).to_be_visible()
 
 
 def test_two_methods_side_by_side_through_the_slices_of_a_volume(page: Any) -> None:
@@ -144,7 +145,7 @@ def test_two_methods_side_by_side_through_the_slices_of_a_volume(page: Any) -> N
     page.select_option("#side-1", label="far")
     dialog = page.locator("dialog[open]")
     assert dialog.locator("h3").all_inner_texts() == ["near", "far"]
-    assert page.inner_text("#slice-number") == "3"
+    expect(page.locator("#slice-number")).to_have_text("3")
     stacks = dialog.locator(".stack")
     place = "el => [el.style.getPropertyValue('--x'), el.style.getPropertyValue('--y')].join()"
     assert [stacks.nth(n).evaluate(place) for n in (0, 1)] == ["0,1", "0,1"]
@@ -154,7 +155,7 @@ def test_two_methods_side_by_side_through_the_slices_of_a_volume(page: Any) -> N
     assert [stacks.nth(n).evaluate(place) for n in (0, 1)] == ["1,1", "1,1"]
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowUp")
-    assert page.inner_text("#slice-number") == "2"
+    expect(page.locator("#slice-number")).to_have_text("2")
     row = dialog.locator("#case-scores tr:has-text('Dice')")
     assert row.locator("td").all_inner_texts() == ["0.800", "0.500"]
     assert row.locator("strong").all_inner_texts() == ["0.800"]
@@ -187,7 +188,7 @@ def test_by_keyboard_alone(page: Any) -> None:
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.closest('td').cellIndex") == 2
     page.keyboard.press("Enter")
-    assert page.locator("tr:target").is_visible()
+    expect(page.locator("tr:target")).to_be_visible()
 
 
 def test_dark_by_preference_and_by_choice(page: Any) -> None:
@@ -207,8 +208,8 @@ def test_dark_by_preference_and_by_choice(page: Any) -> None:
 
 def test_on_paper(page: Any, tmp_path: Path) -> None:
     page.emulate_media(media="print")
-    assert page.locator("header nav").is_hidden()
-    assert page.locator("#table2").is_visible()
+    expect(page.locator("header nav")).to_be_hidden()
+    expect(page.locator("#table2")).to_be_visible()
     assert page.pdf(path=str(tmp_path / "report.pdf"), format="A4").startswith(b"%PDF")
     # No table is cut off at the right edge of the sheet.
     page.set_viewport_size({"width": 1030, "height": 700})  # a landscape sheet of A4 within its margins
