@@ -363,3 +363,17 @@ def test_predicting_does_less_work_to_the_same_bits() -> None:
     assert expected.eps.requires_grad
     assert torch.equal(answer.eps, expected.eps)
     assert torch.equal(answer.v, expected.v)
+
+
+def test_a_wider_highway_adds_as_many_anchors_as_the_denoiser_has_channels() -> None:
+    config = MedSegDiffConfig(image_size=32, width=8, channel_mult=(1, 2), blocks=1, norm_groups=4, poolings=3)
+    image = torch.rand(1, 3, 32, 32)
+    for share in (4, 2, 1):
+        model = MedSegDiff(config.model_copy(update={"highway_share": share})).eval()
+        highway = model.network.hwm(image)
+        assert highway.decoded[-1].shape[1] == 8 // share
+        guide = model.network.guide(image)
+        assert guide is not None
+        assert guide.anchors.shape == (1, 8, 32, 32)
+        first = torch.nn.functional.interpolate(highway.decoded[-2], (32, 32), mode="bilinear", align_corners=False)
+        assert torch.equal(guide.anchors[:, : 8 // share], first)

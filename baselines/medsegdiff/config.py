@@ -19,7 +19,9 @@ class MedSegDiffConfig(BaseModel):
     # Masks that are diffused together, one channel each. The release is binary; this is its plain extension.
     labels: int = Field(default=1, gt=0)
     image_size: int = Field(default=256, gt=0)  # V1's frequency filters and the place of the attention depend on it
-    width: int = Field(default=128, gt=0)  # channels at full resolution; the highway network begins with a quarter
+    width: int = Field(default=128, gt=0)  # channels at full resolution
+    # The highway network begins with width / highway_share channels; V2 then adds as many of its features as fit.
+    highway_share: Literal[1, 2, 4] = 4
     channel_mult: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     blocks: int = Field(default=2, gt=0)  # residual blocks per level
     attention_px: int = 16  # side of the level that attends
@@ -83,7 +85,7 @@ class MedSegDiffConfig(BaseModel):
     @property
     def highway_base(self) -> int:
         """Channels of the highway network's first stage."""
-        return self.width // 4
+        return self.width // self.highway_share
 
     @property
     def modulated(self) -> int:

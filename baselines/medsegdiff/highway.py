@@ -65,11 +65,11 @@ class HighwayOutput(NamedTuple):
     bottleneck: torch.Tensor
     decoded: list[torch.Tensor]
 
-    def anchors(self) -> torch.Tensor:
+    def anchors(self, width: int) -> torch.Tensor:
         """What V2 adds after the denoiser's first convolution (B, width, H, W)."""
         size = self.cal.shape[-2:]
         first, second = (_resize(x, size) for x in (self.decoded[-2], self.decoded[-3]))
-        return torch.cat([first, first, second], dim=1)
+        return torch.cat([first, first, second], dim=1)[:, :width]
 
 
 class Highway(nn.Module):

@@ -112,7 +112,7 @@ class MedSegDiffNetwork(nn.Module):
             return None
         with torch.autocast(image.device.type, enabled=False):
             highway = self.hwm(image.float())
-            anchors = highway.anchors() if self.config.version == "v2" else highway.decoded[-1]
+            anchors = highway.anchors(self.config.width) if self.config.version == "v2" else highway.decoded[-1]
             if self.config.version == "v2" and self.config.detach_anchors:
                 anchors = anchors.detach()
             return Guide(anchors, highway.bottleneck, highway.cal)

@@ -28,6 +28,7 @@ LATER_OPTIONS = {
     "prediction": None,  # where there is a default to be left; SDSeg always says which
     "late_times": 0.0,
     "detach_anchors": True,
+    "highway_share": 4,
 }
 # Keys of the recipe, likewise.
 LATER_RECIPE_KEYS = {"optimizer": "adamw", "momentum": 0.9}
