@@ -151,22 +151,27 @@ def _cautions(frame: Frame) -> list[str]:
 
 
 def _findings(tables: list[Table], places: Anchors) -> list[dict[str, str]]:
-    table = next((table for table in tables if table.name == "table2"), None)
-    if table is None:
-        return []
-    columns = {column.key: column for column in table.columns}
+    """The best mean Dice of every data set, from Table 2, or from Table 3 where it stands there alone."""
     ranked = next((table.rows for table in tables if table.name == "ranking"), [])
-    findings = []
-    for index, key in sorted(table.best()):
-        row = table.rows[index]
-        if key == "Dice":
+    findings: list[dict[str, str]] = []
+    best = [
+        (table, index)
+        for table in tables
+        if table.name in ("table2", "table3")
+        for index, key in sorted(table.best())
+        if key == "Dice"
+    ]
+    told: dict[str, str] = {}  # the table of a data set
+    for table, index in best:
+        columns, row = {column.key: column for column in table.columns}, table.rows[index]
+        if told.setdefault(row["dataset"], table.name) == table.name:
             interval = cell(columns["Dice_interval"], row["Dice_interval"])
             findings.append(
                 {
                     "dataset": row["dataset"],
                     "method": row["method"],
                     "value": cell(columns["Dice"], row["Dice"]),
-                    "anchor": anchor(places, row, key) or table.name,
+                    "anchor": anchor(places, row, "Dice") or table.name,
                     "interval": "no interval" if interval == MISSING else f"95 % {interval}",
                     "cases": str(row["cases"]),
                     "tested": _tested([r for r in ranked if r["dataset"] == row["dataset"]], row["method"]),
