@@ -151,7 +151,7 @@ def _composed(overrides: list[str]) -> DictConfig:
         raise InputError(hydra_line(error)) from error
 
 
-@lru_cache(maxsize=1024)  # a tenth of a second each, and a matrix asks for some more than once
+@lru_cache(maxsize=1024)  # Hydra takes long over each, and a matrix asks for some more than once
 def _content(overrides: tuple[str, ...]) -> dict[str, Any]:
     register_schema()
     with _hydra():

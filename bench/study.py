@@ -136,21 +136,20 @@ def planned(study: Study, overrides: Sequence[str] = ()) -> list[Planned]:
     """The cells of a study, each once, those of a data set together; `overrides` come last and hold for every cell."""
     cells: dict[str, Planned] = {}
     rest = [one for one in overrides if one.partition("=")[0] not in _OWN]
-    for part in study.parts.values():
-        for one in _cells_of(study, part, rest):
+    for dataset, part in itertools.product(study.data, study.parts.values()):
+        for one in _cells_of(study, part, dataset, rest) if dataset in part.datasets else ():
             cell = Cell(compose_config(one))
             key = repr({name: value for name, value in cell.config.items() if name not in (*_AXES, "measure", "gate")})
             known = cells.get(key, Planned(cell, one, (), False))
             feeds = tuple(dict.fromkeys((*known.feeds, *part.feeds)))
             measured = known if known.measure else Planned(cell, one, (), part.measure)
             cells[key] = measured._replace(feeds=feeds)
-    order = list(study.data)
-    return sorted(cells.values(), key=lambda one: order.index(one.cell.dataset))
+    return list(cells.values())
 
 
-def _cells_of(study: Study, part: Part, rest: list[str]) -> Iterator[list[str]]:
-    for dataset, method, seed in itertools.product(part.datasets, part.methods, part.seeds):
-        data = study.data[dataset]
-        root = [] if data.source == "built_in" else [f"dataset.root={study.data_dir / dataset}"]
+def _cells_of(study: Study, part: Part, dataset: str, rest: list[str]) -> Iterator[list[str]]:
+    data = study.data[dataset]
+    root = [] if data.source == "built_in" else [f"dataset.root={study.data_dir / dataset}"]
+    for method, seed in itertools.product(part.methods, part.seeds):
         axes = [f"dataset={dataset}", f"method={method}", f"seed={seed}"]
         yield from with_points(sweep_jobs([*axes, *study.set, *root, *data.set, *part.set, *rest]))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import cli
+from bench.command.sweeps import run_jobs
 from bench.errors import InputError
 from bench.record import read_record
 from bench.study import planned, read_study
@@ -101,6 +102,15 @@ def test_a_cell_that_feeds_two_parts_is_one(small: Callable[..., list[str]]) -> 
         ("sdseg", ("Table 2",), False),
     ]
     assert cells[0].cell.config["measure"]["batch_sizes"] == [1]
+
+
+def test_a_data_set_may_have_a_name_of_its_own(small: Callable[..., list[str]]) -> None:
+    given = small("{source: built_in}", "{source: built_in, set: [dataset.name=mine]}")
+    assert {one.cell.dataset for one in planned(read_study("small", given), given)} == {"mine"}
+
+
+def test_no_jobs_need_no_launcher() -> None:
+    assert run_jobs("run", [], ["hydra/launcher=no_such_launcher"]) == []
 
 
 def test_steps_of_a_part_are_points_of_a_figure(small: Callable[..., list[str]]) -> None:

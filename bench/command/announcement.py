@@ -6,10 +6,15 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 from bench.config import Cell
 from bench.errors import InputError, RunError
 from bench.runner import Run
+
+# Where a run folder says what a step of its training and one of its predictions took, in seconds.
+STEP = "model/fit.json", "train_s_per_step"
+PREDICTION = "predictions/inference.json", "seconds_per_prediction"
 
 
 def announcement(cells: Sequence[Cell]) -> str:
@@ -18,7 +23,7 @@ def announcement(cells: Sequence[Cell]) -> str:
     if not runs:
         return ""
     todo = [run for run in runs if run.folder.fit_facts() is None and _steps(run)]
-    known = [seconds for run in todo if (seconds := _seconds_per_step(run)) is not None]
+    known = [seconds for run in todo if (seconds := known_of(run, *STEP)) is not None]
     parts = [f"{len(runs)} run{'s' * (len(runs) > 1)}: {_axis(runs)}", _splits(runs)]
     if len(todo) < len(runs):
         parts.append(f"{len(runs) - len(todo)} need no training or have it")
@@ -53,10 +58,20 @@ def _steps(run: Run) -> int:
     return int((run.cell.config["method"].get("recipe") or {}).get("steps", 0))
 
 
-def _seconds_per_step(run: Run) -> float | None:
-    """What a step took in the newest finished training of the method on the data set, or None."""
-    finished = list(run.folder.path.parent.glob("seed*/model/fit.json"))
-    for path in sorted(finished, key=lambda path: path.stat().st_mtime, reverse=True):
+def known_of(run: Run, file: str, key: str) -> float | None:
+    """A number of the newest run of the method on the data set that has it in a JSON file of its folder, or None.
+
+    What a method does in other steps or samples (NAME.steps5) counts as the method's own.
+    """
+    for folder in twins(run, file):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return float(json.loads(path.read_text(encoding="utf-8"))["train_s_per_step"])
+            return float(json.loads((folder / file).read_text(encoding="utf-8"))[key])
     return None
+
+
+def twins(run: Run, file: str) -> list[Path]:
+    """Folders of the method's runs on the data set that have a file, the newest first."""
+    methods, name = run.folder.path.parents[1], run.cell.method.partition(".")[0]
+    files = [path for method in (name, f"{name}.*") for path in methods.glob(f"{method}/seed*/{file}")]
+    newest = sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.parents[len(Path(file).parts) - 1] for path in newest]

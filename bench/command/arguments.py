@@ -22,6 +22,8 @@ LISTED = ("methods", "datasets", "profiles", "metrics", "protocols", "studies")
 _NARROWED = (
     "parts=[..] methods=[..] datasets=[..] seeds=[..] data_dir=DIR narrow it; other KEY=VALUE hold for each cell"
 )
+# How `study` calls Hydra's launchers.
+LAUNCHERS = {"joblib": "joblib", "ray": "ray", "submitit": "submitit_slurm", "submitit_local": "submitit_local"}
 STEPS: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (
         ("fit", "predict", "score"),
@@ -65,16 +67,7 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     export.add_argument("run", type=Path, metavar="RUN", help="run folder runs/.../seed*-*")
     export.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
     _add_trust(export)
-    report = add("report", "tables, figures and the page from the records")
-    report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
-    report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
-    more = "numbers of other papers: value,dataset,method,metric and more (docs/reports.md)"
-    report.add_argument("--open", action="store_true", help="open the page in a browser")
-    again = "make it again when a run has changed, looked for every SECONDS (2); Ctrl-C ends"
-    report.add_argument("--watch", type=float, nargs="?", const=2.0, metavar="SECONDS", help=again)
-    report.add_argument("--published", type=Path, action="append", default=[], metavar="FILE.csv", help=more)
-    other = "report folder of before: what changed since, in the terminal and in against.md"
-    report.add_argument("--against", type=Path, metavar="OTHER", help=other)
+    _add_report(add("report", "tables, figures and the page from the records"))
     verify = add("verify", "does a report say what its runs say? 1 where a number or a file is another")
     verify.add_argument("report", type=Path, metavar="REPORT", help="folder that sdseg report wrote")
     every = "score every stored prediction again, not a sample of every run"
@@ -113,9 +106,19 @@ def _add_study(study: argparse.ArgumentParser) -> None:
     study.add_argument("name", metavar="NAME", help="see sdseg list studies")
     study.add_argument("--plan", action="store_true", help="show its cells, what is done, and what the rest will take")
     where = "who does the cells: joblib (processes here), ray, submitit (SLURM), submitit_local; default: this process"
-    study.add_argument(
-        "--launcher", choices=("joblib", "ray", "submitit", "submitit_local"), metavar="NAME", help=where
-    )
+    study.add_argument("--launcher", choices=tuple(LAUNCHERS), metavar="NAME", help=where)
+
+
+def _add_report(report: argparse.ArgumentParser) -> None:
+    report.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    report.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/report")
+    more = "numbers of other papers: value,dataset,method,metric and more (docs/reports.md)"
+    report.add_argument("--open", action="store_true", help="open the page in a browser")
+    again = "make it again when a run has changed, looked for every SECONDS (2); Ctrl-C ends"
+    report.add_argument("--watch", type=float, nargs="?", const=2.0, metavar="SECONDS", help=again)
+    report.add_argument("--published", type=Path, action="append", default=[], metavar="FILE.csv", help=more)
+    other = "report folder of before: what changed since, in the terminal and in against.md"
+    report.add_argument("--against", type=Path, metavar="OTHER", help=other)
 
 
 def _add_prepare(prepare: argparse.ArgumentParser) -> None:

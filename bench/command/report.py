@@ -30,9 +30,8 @@ def report(parsed: argparse.Namespace, _: list[str]) -> int:
     except ValueError as error:
         raise InputError(str(error)) from error
     seen = _look(parsed)
-    result = _build(parsed, live=parsed.watch is not None, against=parsed.against)
-    for warning in result.warnings:
-        complain(f"warning: {warning}")
+    result = _of(parsed, live=parsed.watch is not None, against=parsed.against)
+    warn(result)
     say(result.text)
     say(f"page: {result.index}")
     if parsed.open and not webbrowser.open(result.index.resolve().as_uri()):
@@ -42,13 +41,23 @@ def report(parsed: argparse.Namespace, _: list[str]) -> int:
     return DONE
 
 
-def _build(parsed: argparse.Namespace, live: bool, against: Path | None = None) -> Any:
+def build(runs: Path, out: Path | None = None, **options: Any) -> Any:
+    """Build the report of a folder of runs; `options` are those of `build_report`."""
     # The folder inside RUNS is the report's own; another one may hold other things.
-    own = parsed.out is None or parsed.out.resolve() == (parsed.runs / "report").resolve()
-    writer = {} if own else {"write": OutputFolder(parsed.out).put}
-    sweep_parts(parsed.out or parsed.runs / "report", below=True)
-    build = import_by_name("reports.build.build_report")
-    return build(parsed.runs, parsed.out, published=parsed.published, live=live, against=against, **writer)
+    if out is not None and out.resolve() != (runs / "report").resolve():
+        options["write"] = OutputFolder(out).put
+    sweep_parts(out or runs / "report", below=True)
+    return import_by_name("reports.build.build_report")(runs, out, **options)
+
+
+def warn(result: Any) -> None:
+    """Print the warnings of a report."""
+    for warning in result.warnings:
+        complain(f"warning: {warning}")
+
+
+def _of(parsed: argparse.Namespace, **options: Any) -> Any:
+    return build(parsed.runs, parsed.out, published=parsed.published, **options)
 
 
 def _look(parsed: argparse.Namespace) -> Any:
@@ -70,8 +79,8 @@ def _watch(parsed: argparse.Namespace, seen: Any) -> None:
             if now == seen or time.monotonic() < rested:
                 continue
             begun, seen = time.monotonic(), now
-            result = _build(parsed, live=True)
+            result = _of(parsed, live=True)
             rested = time.monotonic() + REST * (time.monotonic() - begun)
             complain(f"page: {result.index}, {now.ended} runs, {len(now.progress)} not ended")
     except KeyboardInterrupt:
-        say(f"page: {_build(parsed, live=False).index}")
+        say(f"page: {_of(parsed, live=False).index}")

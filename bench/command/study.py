@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from tabulate import tabulate
 
-from bench.build import import_by_name
+from bench.command.announcement import PREDICTION, STEP, known_of, twins
+from bench.command.arguments import LAUNCHERS
 from bench.command.prepare import MINI, prepare_folder
+from bench.command.report import build, warn
 from bench.command.sweeps import run_jobs
 from bench.command.terminal import complain, say
 from bench.errors import DONE, InputError, NotApplicableError
-from bench.files import sweep_parts
 from bench.measure.cost import FOOTPRINT
 from bench.results.locking import held
 from bench.runner import Run
 from bench.scoring.run import scored_as
 from bench.study import Planned, Study, planned, read_study
 
-LAUNCHERS = {"joblib": "joblib", "ray": "ray", "submitit": "submitit_slurm", "submitit_local": "submitit_local"}
 _ATTEMPTS = 3  # of a cell whose process dies
 
 
@@ -61,10 +59,7 @@ def carry_out(name: str, overrides: Sequence[str], launcher: str | None) -> int:
     settings = [one for one in overrides if one.startswith(("hydra.", "hydra/"))]
     code = _launched(waiting, launcher, settings) if launcher else max(_one_by_one(waiting), default=DONE)
     runs_dir = Path(cells[0].cell.config["runs_dir"])
-    sweep_parts(runs_dir / "report")
-    result = import_by_name("reports.build.build_report")(runs_dir)
-    for warning in result.warnings:
-        complain(f"warning: {warning}")
+    warn(result := build(runs_dir))
     say(f"page: {result.index}")
     return code
 
@@ -128,34 +123,15 @@ def _hours(run: Run, fitted: bool) -> float | None:
     """Training and answers that are missing, by what they took in other runs of the method on the data set."""
     recipe = run.cell.config["method"].get("recipe") or {}
     steps = 0 if fitted else int(recipe.get("steps", 0))
-    step = _known(run, "model/fit.json", "train_s_per_step") if steps else 0.0
-    answer = _known(run, "predictions/inference.json", "seconds_per_prediction")
+    step = known_of(run, *STEP) if steps else 0.0
+    answer = known_of(run, *PREDICTION)
     if step is None or answer is None:
         return None
     return (steps * step + len(run.missing_predictions()) * answer) / 3600
 
 
-def _known(run: Run, name: str, key: str) -> float | None:
-    """A number of the newest twin of a run that has it."""
-    for folder in _twins(run):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return float(json.loads((folder / name).read_text(encoding="utf-8"))[key])
-    return None
-
-
-def _twins(run: Run) -> list[Path]:
-    """Scored runs of the method on the data set, points of a figure too, the newest first."""
-    method = run.cell.method.partition(".")[0]
-    found = [
-        *run.folder.path.parent.parent.glob(f"{method}/seed*"),
-        *run.folder.path.parent.parent.glob(f"{method}.*/seed*"),
-    ]
-    records = [folder / "record.json" for folder in found if (folder / "record.json").exists()]
-    return [record.parent for record in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True)]
-
-
 def _gigabytes(run: Run) -> float | None:
-    for folder in _twins(run):
+    for folder in twins(run, "record.json"):
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
     return None
 

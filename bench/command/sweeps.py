@@ -53,6 +53,8 @@ def run_jobs(
     folder = next((Path(o.partition("=")[2]) for o in settings if o.startswith("hydra.sweep.dir=")), _FOLDER)
     answers = folder.absolute() / f"answers-{os.getpid()}-{secrets.token_hex(4)}"
     codes: dict[int, int] = {}
+    if not jobs:
+        return []
     for last in [False] * (attempts - 1) + [True]:
         waiting = [number for number in range(len(jobs)) if number not in codes]
         try:

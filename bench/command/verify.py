@@ -12,7 +12,7 @@ import pandas as pd
 from bench import progress
 from bench.build import import_by_name
 from bench.config import Cell
-from bench.errors import InputError, RunError
+from bench.errors import InputError, RunError, one_line
 from bench.protocols import build_protocol
 from bench.record import RunRecord, read_scores
 from bench.results.store import RunFolder
@@ -72,6 +72,8 @@ def check_run(folder: Path, every_case: bool) -> Checked:
         return _scored_again(run, record, every_case)
     except (InputError, RunError) as error:
         return Checked([], remark=str(error))
+    except (KeyError, TypeError, ValueError) as error:  # a record of before, or of odd content
+        return Checked([], remark=f"not a record that can be scored again ({one_line(error)})")
 
 
 def _scored_again(run: RunFolder, record: RunRecord, every_case: bool) -> Checked:
