@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -225,6 +226,15 @@ def test_slices_lie_side_by_side() -> None:
 # --- kept new ----------------------------------------------------------------------------------------
 
 
+# A shell ignores Ctrl-C for what it runs in the background, the tests too.
+CTRL_C = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from bench.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def wait_for(true: Callable[[], bool]) -> None:
     end = time.monotonic() + 240
     while not true():
@@ -235,9 +245,13 @@ def wait_for(true: Callable[[], bool]) -> None:
 def test_watching_makes_the_page_again_until_it_is_stopped(tmp_path: Path) -> None:
     write_run(tmp_path, "first", scores=dice_rows({"a": 0.5}))
     index = tmp_path / "report" / "index.html"
-    command = [sys.executable, "-m", "bench.cli", "report", "--runs", str(tmp_path), "--watch", "0.1"]
+    command = [sys.executable, "-c", CTRL_C, "report", "--runs", str(tmp_path), "--watch", "0.1"]
     root = Path(__file__).parents[1]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+    with (
+        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching,
+        ExitStack() as stack,
+    ):
+        stack.callback(watching.kill)  # nothing waits for it, whatever fails
         assert watching.stderr is not None
         assert f"watching {tmp_path}; Ctrl-C ends" in map(str.strip, iter(watching.stderr.readline, ""))
         assert "data-stamp" in index.read_text()

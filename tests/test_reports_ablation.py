@@ -199,5 +199,5 @@ def test_row_names_say_what_is_not_the_method_itself(tmp_path: Path) -> None:
     names = [run.method for run in read_frame(tmp_path).runs]
     assert names == ["sdseg", "sdseg_fast [light decoder]", "sdseg_v [variant]", "tiny [approximation]", "unet"]
     page = build_report(tmp_path).index.read_text()
-    assert 'sdseg_v <span class="badge">variant</span>' in page
-    assert 'sdseg_fast <span class="badge">light decoder</span>' in page
+    assert '>sdseg_v</a> <span class="badge">variant</span>' in page
+    assert '>sdseg_fast</a> <span class="badge">light decoder</span>' in page
