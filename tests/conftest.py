@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,15 @@ os.environ.pop("PYTEST_XDIST_WORKER", None)
 def one_thread() -> None:
     """Small networks gain nothing from a second thread, and results stay comparable."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_workers() -> Iterator[None]:
+    """The workers that joblib keeps have the folder and the environment of the test that started them."""
+    yield
+    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if loky is not None and loky._executor is not None:
+        loky._executor.shutdown(wait=True, kill_workers=True)
 
 
 @pytest.fixture(scope="module")

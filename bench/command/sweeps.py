@@ -80,12 +80,15 @@ def _watched(answers: Path, total: int) -> Iterator[None]:
     ended: set[Path] = set()
     stop = threading.Event()
 
+    def look() -> None:
+        for path in set(answers.glob("*.json")) - ended:
+            if json.loads(path.read_text(encoding="utf-8"))["code"] is not None:
+                ended.add(path)
+                progress.report("jobs ended", len(ended), total)
+
     def watch() -> None:
         while not stop.wait(_WATCH_S):
-            for path in set(answers.glob("*.json")) - ended:
-                if json.loads(path.read_text(encoding="utf-8"))["code"] is not None:
-                    ended.add(path)
-                    progress.report("jobs ended", len(ended), total)
+            look()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -94,6 +97,7 @@ def _watched(answers: Path, total: int) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+        look()
 
 
 def _launch(verb: str, redo: str | None, jobs: list[list[str]], settings: list[str], answers: Path) -> str:
