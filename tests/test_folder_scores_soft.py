@@ -18,7 +18,7 @@ from bench.errors import InputError
 from bench.record import read_scores
 from bench.results.outputs import LIST
 from bench.results.stored import StoredCase
-from bench.scoring import cases
+from bench.scoring import case as scoring
 from bench.scoring.folder import score_folder
 from bench.scoring.folder_summary import summary_text
 from bench.stats import mean_interval
@@ -195,9 +195,9 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
 ) -> None:
     for path in folders["out"].parent.rglob("p[123]_[01].*"):
         path.unlink()
-    whole, score_case = scored(folders, "whole", scores=folders["soft"], conventions=True), cases.score_case
+    whole, score_case = scored(folders, "whole", scores=folders["soft"], conventions=True), scoring.score_case
     calls: list[StoredCase] = []
-    monkeypatch.setattr(cases, "score_case", lambda stored, *rest: calls.append(stored) or score_case(stored, *rest))
+    monkeypatch.setattr(scoring, "score_case", lambda stored, *rest: calls.append(stored) or score_case(stored, *rest))
     last = folders["pred"] / "draw-1" / "p3_2.png"
     content = last.read_bytes()
     last.write_bytes(b"x")
@@ -209,7 +209,7 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
     kept = np.load(first)
     np.save(first, 1 - kept)
     assert scored(folders, scores=folders["soft"], conventions=True) != whole
-    assert [stored.case.id for stored in calls][5:] == ["p0_0", "p3_2"]  # the changed one, and the last one
+    assert [stored.id for stored in calls][5:] == ["p0_0", "p3_2"]  # the changed one, and the last one
     np.save(first, kept)
     assert scored(folders, scores=folders["soft"], conventions=True) == whole
     one, other = (

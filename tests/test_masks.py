@@ -82,7 +82,7 @@ def read(
     files = given if isinstance(given, dict) else {f"{i}.{suffix}": values for i, values in enumerate(given)}
     paths = [save(folder / name, values) for name, values in files.items()]
     reading = MaskFiles(folder, paths, declared(**stated))
-    return reading, [reading.read(path, decode(path, indexed=True))[0] for path in paths]
+    return reading, [reading.read(path, decode(path, indexed=True))[0].stack() for path in paths]
 
 
 LABEL_JPEG = through_jpeg(DISC, 75) // 2 + through_jpeg(SPOT, 75) // 4
@@ -208,7 +208,7 @@ def test_a_folder_is_read_alike_in_any_order(tmp_path: Path, order: Sequence[int
     paths = [tmp_path / "m" / f"{i}.png" for i in order]
     reading = MaskFiles(tmp_path / "m", sorted(paths), declared(labels="x"))
     for i, path in zip(order, paths, strict=True):
-        assert np.array_equal(reading.read(path, decode(path, indexed=True))[0], expected[i])
+        assert np.array_equal(reading.read(path, decode(path, indexed=True))[0].stack(), expected[i])
 
 
 def test_files_that_are_clear_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from bench.protocols.resizing import bilinear, nearest_image, nearest_volume
 from bench.record import read_scores
 from bench.results.stored import StoredCase
 from bench.scores import mean_defined
-from bench.scoring.cases import metric_facts, score_case
+from bench.scoring.case import score_case
+from bench.scoring.cases import metric_facts
 from bench.scoring.folder import score_folder
 from tests.protocol_fixtures import EMPTY, OBJECT, SITUATIONS, SIZE, case, predicted_run, write_masks
 
@@ -140,8 +141,8 @@ def test_bad_protocols_are_refused() -> None:
 
 def test_rows_of_a_case_name_their_convention() -> None:
     masks = np.stack([[OBJECT, EMPTY]])
-    stored = StoredCase(case("a", EMPTY, EMPTY), masks)
-    rows = score_case(stored, ("x", "y"), ["Dice", "HD95"], None, build_protocol("sdseg", 16))
+    stored = StoredCase.of(case("a", EMPTY, EMPTY), masks)
+    rows = score_case(stored, ("x", "y"), ["Dice", "HD95"], None, build_protocol("sdseg", 16)).rows
     by_name = {(row["label"], row["metric"]): (row["convention"], row["value"]) for row in rows}
     assert by_name["x", "Dice"] == ("sdseg", 1)
     assert by_name["y", "Dice"] == ("sdseg", 0)

@@ -154,7 +154,7 @@ def test_interrupted_steps_end_with_the_same_scores(
     def fail(*_args, **_options):
         raise AssertionError("was done already")
 
-    monkeypatch.setattr("bench.scoring.cases.score_case", fail)
+    monkeypatch.setattr("bench.scoring.case.score_case", fail)
     monkeypatch.setattr("bench.runner.build_segmenter", fail)
     assert run_cell(made) == folder
 

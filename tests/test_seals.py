@@ -16,7 +16,7 @@ from bench.gate.reference import run_facts
 from bench.record import BadRecordError, read_scores
 from bench.results.store import RunFolder
 from bench.runner import Run
-from bench.scoring import cases
+from bench.scoring import case as scoring
 from reports.frame import read_frame
 from tests.test_runner import POLYP, cell
 
@@ -90,8 +90,8 @@ def test_scores_kept_from_before_a_kill_are_of_the_predictions_that_are_there(
             made.score()
     perfect(made, first)
     scored = []
-    original = cases.score_case
-    monkeypatch.setattr(cases, "score_case", lambda stored, *a: scored.append(stored.case.id) or original(stored, *a))
+    original = scoring.score_case
+    monkeypatch.setattr(scoring, "score_case", lambda stored, *a: scored.append(stored.id) or original(stored, *a))
     monkeypatch.setattr("bench.scoring.run.write_gallery", lambda *_: None)
     made.score()
     assert scored == [first]

@@ -18,7 +18,7 @@ from bench.record import RunRecord, read_scores
 from bench.results.store import RunFolder
 from bench.results.stored import read_case
 from bench.runner import checked_dataset
-from bench.scoring.cases import score_case
+from bench.scoring.case import score_case
 
 SAMPLE = 3  # cases of a run that are scored again, unless all are asked for
 _KEYS = ["case", "label", "draw", "metric", "convention"]
@@ -93,7 +93,7 @@ def _scored_again(run: RunFolder, record: RunRecord, every_case: bool) -> Checke
             None,
             protocol,
         )
-        again = _of_draws(pd.DataFrame(made))
+        again = _of_draws(pd.DataFrame(made.rows))
         rows += len(again)
         differences += _unequal(run.path, again, stored[stored.index.get_level_values("case") == case_id])
     return Checked(differences, rows)

@@ -143,8 +143,8 @@ class Folder:
             remedy = "save it alike, or set dataset.intensity=[LOW,HIGH]"
             check_range(picture.values, path, self._images_spec.ranges, remedy)
         onto = Onto(picture.grid, "its image", "dataset.resample=true", self._resample)
-        reference, ignored = self._reading.read_onto(mask_path, onto)
-        return Case(case_id, self._group_of[case_id], image, reference, picture.spacing_mm, ignored, picture.grid)
+        masks, ignored = self._reading.read_onto(mask_path, onto)
+        return Case(case_id, self._group_of[case_id], image, masks.stack(), picture.spacing_mm, ignored, picture.grid)
 
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all files' contents with the way masks are read, and of the split."""

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from bench.metrics import Metric
+from bench.metrics import Metric, Pair
 from bench.protocols import PROTOCOLS, STRICT, Protocol, build_protocol
-from bench.results.stored import StoredCase
 
 GAP_METRICS = ("Dice", "IoU", "HD95", "ASSD")
 GAP_COLUMNS = ["protocol", "metric", "unit", "mean", "n_counted", "n_dropped", "counted_by", "mean_over"]
@@ -28,19 +27,23 @@ class GapValue(NamedTuple):
     value: float
 
 
-def case_values(stored: StoredCase, *, size: int = 256, metrics: Sequence[str] = GAP_METRICS) -> list[GapValue]:
-    """The values of one case under every protocol, by each of `metrics` that it has a rule for (`strict`: by all).
+def plan(size: int = 256, metrics: Sequence[str] = GAP_METRICS) -> list[tuple[Protocol, list[Metric]]]:
+    """Every protocol with those of `metrics` that it has a rule for (`strict`: all of them).
 
     `size` is the in-plane size of the protocols that score at their network's.
     """
-    plan = [(protocol, _own(protocol, metrics)) for protocol in _protocols(size)]
+    return [(protocol, _own(protocol, metrics)) for protocol in _protocols(size)]
+
+
+def pair_values(
+    pair: Pair, planned: Sequence[tuple[Protocol, list[Metric]]], case: str, label: int, draw: int
+) -> list[GapValue]:
+    """The values of one label of a draw of a case under every protocol of a plan."""
     rows: list[GapValue] = []
-    for draw, label, pair in stored.pairs():
-        for protocol, own in plan:
-            for metric, values in zip(own, protocol.values(pair, own), strict=True):
-                unit = metric.unit_on(stored.case.spacing_mm)
-                key = (protocol.name, metric.name, unit, stored.case.id, label, draw)
-                rows += [GapValue(*key, part, float(value)) for part, value in enumerate(values)]
+    for protocol, own in planned:
+        for metric, values in zip(own, protocol.values(pair, own), strict=True):
+            key = (protocol.name, metric.name, metric.unit_on(pair.spacing_mm), case, label, draw)
+            rows += [GapValue(*key, part, float(value)) for part, value in enumerate(values)]
     return rows
 
 

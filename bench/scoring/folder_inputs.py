@@ -16,11 +16,11 @@ from bench.datasets.images import read_score
 from bench.datasets.masks import Declared, MaskFiles
 from bench.datasets.masks.declared import COLOUR, declared, show
 from bench.datasets.masks.predictions import prediction_masks
+from bench.datasets.masks.rule import LabelMasks
 from bench.datasets.pairing import check_stems, find_draws, find_files
 from bench.datasets.splitting import read_groups
 from bench.errors import InputError
 from bench.results.stored import StoredCase
-from bench.types import Case
 
 _FAINTEST = 1 / 255  # what the 1 of a mask saved as 0 and 1 becomes when it is read as a score
 
@@ -80,12 +80,10 @@ class FolderInputs:
         path = self.references[stem]
         picture = decode(path, indexed=True)
         reference, ignored = self.reference_masks.read(path, picture)
-        image = np.broadcast_to(np.float32(0), (1, *reference.shape[1:]))
-        case = Case(stem, self.groups[stem], image, reference, picture.spacing_mm, ignored)
         onto = Onto(picture.grid._replace(shape=reference.shape[1:]), resample=self.resample)
         masks = [self.predicted_masks.read_onto(draw[stem], onto)[0] for draw in self.draws]
         scores = [self._score(draw[stem], mask, onto) for draw, mask in zip(self.scores, masks, strict=False)]
-        return StoredCase(case, np.stack(masks), np.stack(scores) if scores else None)
+        return StoredCase(stem, self.groups[stem], reference, masks, scores or None, picture.spacing_mm, ignored)
 
     def facts(self) -> dict[str, Any]:
         """How the masks of both sides were read, for the summary, with values of the predictions that are no label's.
@@ -102,9 +100,9 @@ class FolderInputs:
         total = len(self.references) + self.left_out
         return [f"{self.left_out} of {total} references have no prediction and are left out"] if self.left_out else []
 
-    def _score(self, path: Path, mask: np.ndarray, onto: Onto) -> np.ndarray:
+    def _score(self, path: Path, masks: LabelMasks, onto: Onto) -> np.ndarray:
         score = read_score(path, len(self.labels), onto)
-        if mask.any() and score.max() <= _FAINTEST:
+        if score.max() <= _FAINTEST and any(masks[label].any() for label in range(len(self.labels))):
             raise InputError(f"{path}: no score above 1/255 although its mask is not empty; integers span 0..255")
         return score
 

@@ -14,7 +14,7 @@ from bench.datasets.grids import Onto, check_size
 from bench.datasets.masks.declared import COLOUR, Declared
 from bench.datasets.masks.levels import FAINTEST, Levels, levels_of, sum_levels, wants_areas
 from bench.datasets.masks.plane import plane_of, read_plane
-from bench.datasets.masks.rule import MaskRule, decide, plain_rule, simple
+from bench.datasets.masks.rule import LabelMasks, MaskRule, decide, plain_rule, simple
 from bench.errors import InputError
 
 
@@ -49,8 +49,8 @@ class MaskFiles:
             return self._decide()
         return self._rule
 
-    def read(self, path: Path, picture: Picture) -> tuple[np.ndarray, np.ndarray | None]:
-        """Mask (L, *S) bool of one file that is decoded, and its ignored elements (*S), None where there are none."""
+    def read(self, path: Path, picture: Picture) -> tuple[LabelMasks, np.ndarray | None]:
+        """Masks (L, *S) of one file that is decoded, and its ignored elements (*S), None where there are none."""
         plane = plane_of(picture, path, self.declared)
         if path not in self._seen:
             self._note(path, plane)
@@ -60,9 +60,9 @@ class MaskFiles:
         rule = plain_rule(self.declared) if alone else self.rule
         if picture.lossy:
             self._check_lossy(path, rule, max(present, default=0))
-        return rule.apply(plane), rule.ignored(plane)
+        return LabelMasks(rule, plane), rule.ignored(plane)
 
-    def read_onto(self, path: Path, onto: Onto) -> tuple[np.ndarray, np.ndarray | None]:
+    def read_onto(self, path: Path, onto: Onto) -> tuple[LabelMasks, np.ndarray | None]:
         """The same of a file on the grid of the one it belongs to; InputError where it is on another."""
         background = self.declared.background
         onto = onto._replace(fill=background if 0 <= background < COLOUR else 0)

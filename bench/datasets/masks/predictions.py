@@ -56,7 +56,7 @@ class PredictedMasks:
 
     def read(self, path: Path, onto: Onto) -> np.ndarray:
         """Mask (L, *S) bool of one file on the grid of its case."""
-        return self._reading.read_onto(path, onto)[0]
+        return self._reading.read_onto(path, onto)[0].stack()
 
     def text(self) -> str:
         """How they are read, in one line."""

@@ -31,15 +31,16 @@ class MaskRule:
     ignore: int | None = None
     background: int = 0
 
-    def apply(self, plane: np.ndarray) -> np.ndarray:
-        """Mask (L, *S) bool of a plane (*S)."""
+    def mask(self, plane: np.ndarray, label: int) -> np.ndarray:
+        """Mask (*S) bool of one label in a plane (*S)."""
         if self.values is not None:
-            return np.stack([plane == some[0] if len(some) == 1 else np.isin(plane, some) for some in self.values])
+            some = self.values[label]
+            return plane == some[0] if len(some) == 1 else np.isin(plane, some)
         if self.cut is not None:
             chosen = plane > self.cut if self.background <= self.cut else plane <= self.cut
         else:
             chosen = plane != self.background
-        return (chosen if self.ignore is None else chosen & (plane != self.ignore))[None]
+        return chosen if self.ignore is None else chosen & (plane != self.ignore)
 
     def ignored(self, plane: np.ndarray) -> np.ndarray | None:
         """Elements (*S) bool that no metric sees; None without any."""
@@ -53,6 +54,27 @@ class MaskRule:
         values = None if self.values is None else dict(zip(self.labels, map(list, self.values), strict=True))
         known = {"text": self.text, "values": values, "cut": self.cut, "ignore": self.ignore}
         return {**known, "background": self.background or None}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMasks:
+    """The masks of a plane (*S) under a rule, each made when it is asked for: there may be a hundred labels."""
+
+    rule: MaskRule
+    plane: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(L, *S)."""
+        return (len(self.rule.labels), *self.plane.shape)
+
+    def __getitem__(self, label: int) -> np.ndarray:
+        """(*S) bool; IndexError for a label that the rule has not."""
+        return self.rule.mask(self.plane, range(self.shape[0])[label])
+
+    def stack(self) -> np.ndarray:
+        """All of them, (L, *S) bool."""
+        return np.stack([self[label] for label in range(self.shape[0])])
 
 
 def simple(present: tuple[int, ...], declared: Declared) -> bool:
