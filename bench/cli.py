@@ -19,7 +19,7 @@ from bench.errors import BAD_INPUT, DONE, GATE_FAILED, RUN_FAILED, InputError, o
 from bench.files import sweep_parts
 
 _PAIRING = ("pred_suffix", "ref_suffix", "subset")
-_NAMING = ("method", "dataset", "seed")
+_NAMING = ("method", "dataset", "seed", "workers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,8 +64,10 @@ def _steps(parsed: argparse.Namespace, overrides: list[str]) -> int:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and parsed.redo:
         raise InputError("--redo is for one process: several could delete what another has begun")
     if is_sweep(overrides):
+        if parsed.workers > 1:
+            raise InputError("--workers is for cells one after another; a sweep has processes by hydra/launcher=joblib")
         return sweep(parsed.verb, overrides, parsed.redo)
-    return run_cells(parsed.verb, overrides, redo=parsed.redo)
+    return run_cells(parsed.verb, overrides, redo=parsed.redo, workers=parsed.workers)
 
 
 def _segment(parsed: argparse.Namespace, overrides: list[str]) -> int:

@@ -17,6 +17,12 @@ class Notes:
         """Note once per kind and file."""
         self._files.setdefault(text, {})[str(path)] = None
 
+    def repeat(self) -> None:
+        """Tell today's listeners, who may be in another process than those of before."""
+        for text, files in self._files.items():
+            for path in files:
+                note(text, Path(path))
+
     def lines(self) -> list[str]:
         """One line per kind: the file, or the first of them and how many more."""
         more = {text: f" and {len(files) - 1} more" if len(files) > 1 else "" for text, files in self._files.items()}

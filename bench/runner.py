@@ -33,6 +33,7 @@ from bench.results.identity import fit_identity, kept
 from bench.results.reuse import STEPS, Reused, forget, note_step, origin, reuse_line
 from bench.results.store import RunFolder
 from bench.scoring.run import score_run, scored_as
+from bench.scoring.workers import check_workers
 from bench.sources import method_code, outside, scoring_code
 from bench.types import Dataset, Segmenter, TaskSpec
 
@@ -51,7 +52,9 @@ def _alone(step: Callable[[Run], None]) -> Callable[[Run], None]:
 class Run:
     """One cell with its dataset, its folder and its three steps."""
 
-    def __init__(self, cell: Cell, dataset: Dataset | None = None) -> None:
+    def __init__(self, cell: Cell, dataset: Dataset | None = None, workers: int = 1) -> None:
+        """`workers` processes score."""
+        self._workers = check_workers(workers)
         set_threads(cell.config["threads"])
         select(cell.config["metrics"])  # an unknown name stops the run before hours of training
         self.cell = cell
@@ -208,7 +211,7 @@ class Run:
                 f"{self.folder.prediction_path(draw, case_id)}: {len(missing)} predictions missing;"
                 " use the verb predict or run first"
             )
-        score_run(self.cell, self.dataset, self.data, self.folder)
+        score_run(self.cell, self.dataset, self.data, self.folder, self._workers)
 
 
 def check_applicable(cell: Cell, task: TaskSpec) -> None:
@@ -277,9 +280,9 @@ def load_segmenter(config: dict[str, Any], task: TaskSpec, folder: RunFolder) ->
     return segmenter
 
 
-def run_cell(cell: Cell, steps: Sequence[str] = STEPS, redo: str | None = None) -> Path:
-    """Do the named steps of a cell, `redo` and those after it anew; returns its run folder."""
-    run = Run(cell)
+def run_cell(cell: Cell, steps: Sequence[str] = STEPS, redo: str | None = None, workers: int = 1) -> Path:
+    """Do the named steps of a cell, `redo` and those after it anew; returns its run folder. `workers` score."""
+    run = Run(cell, workers=workers)
     with run.folder.locked():  # also between the steps
         run.do(steps, redo)
     return run.folder.path

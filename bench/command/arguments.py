@@ -50,9 +50,11 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
     for name, (steps, text) in STEPS.items():
         redo = "make this step and those after it again, whatever is on disk"
         verb = add(name, text, "-m sweeps over comma-separated values")
-        verb.set_defaults(redo=None)
+        verb.set_defaults(redo=None, workers=1)
         if steps:
             verb.add_argument("--redo", choices=steps, help=redo)
+        if "score" in steps:
+            _add_workers(verb)
     _add_study(add("study", "a whole plan of runs, then its report: sdseg study sdseg_paper is the paper", _NARROWED))
     segment = add("segment", "masks for a folder of images or volumes, with a trained run", _SEARCH)
     segment.add_argument("images", type=Path, metavar="IMAGES", help="folder or single file")
@@ -100,6 +102,11 @@ def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]
 def _add_trust(verb: argparse.ArgumentParser) -> None:
     trusted = "run the code that the run's config.yaml names, whatever it is; without, only what is installed"
     verb.add_argument("--trust", action="store_true", help=trusted)
+
+
+def _add_workers(verb: argparse.ArgumentParser) -> None:
+    beside = "processes that score cases beside one another, each with one in memory; the scores stay the same"
+    verb.add_argument("--workers", type=int, default=1, metavar="N", help=f"{beside}; default: 1")
 
 
 def _add_study(study: argparse.ArgumentParser) -> None:
@@ -167,6 +174,7 @@ def _add_scoring(score: argparse.ArgumentParser) -> None:
     _add_masks(score)
     other = "bring predictions on another grid or of another size to their references' (masks by nearest neighbour)"
     score.add_argument("--resample", action="store_true", help=other)
+    _add_workers(score)
     every = "also score the same masks under every protocol: conventions.parquet"
     score.add_argument("--conventions", action="store_true", help=every)
 

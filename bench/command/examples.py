@@ -37,7 +37,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "sdseg fit method=unet train.steps=500 --redo fit",
     ),
     "predict": ("sdseg predict method=sdseg draws=10", "sdseg predict method=sdseg --redo predict"),
-    "score": ("sdseg score method=sdseg protocol=monai", "sdseg score method=sdseg 'metrics=[Dice,HD95,NSD@3]'"),
+    "score": (
+        "sdseg score method=sdseg protocol=monai",
+        "sdseg score method=sdseg 'metrics=[Dice,HD95,NSD@3]' --workers 4",
+    ),
     "measure": ("sdseg measure method=sdseg", "sdseg measure 'methods=[sdseg,unet]' 'measure.batch_sizes=[1,8]'"),
     "study": (
         "sdseg study sdseg_paper_mini",
@@ -51,7 +54,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "score-folder": (
         "sdseg score-folder PREDICTIONS REFERENCES --out SCORES",
         "sdseg score-folder PREDICTIONS REFERENCES --out SCORES --labels liver=1,tumour=2 --metrics Dice,HD95",
-        "sdseg score-folder PREDICTIONS REFERENCES --out SCORES --pred-suffix _pred --groups groups.csv",
+        "sdseg score-folder PREDICTIONS REFERENCES --out SCORES --pred-suffix _pred --groups groups.csv --workers 4",
     ),
     "import-weights": (
         "sdseg import-weights sdseg.ckpt --out WEIGHTS",

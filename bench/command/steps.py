@@ -16,9 +16,14 @@ Printer = Callable[[str], None]
 
 
 def run_cells(
-    verb: str, overrides: list[str], out: Printer = say, err: Printer = complain, redo: str | None = None
+    verb: str,
+    overrides: list[str],
+    out: Printer = say,
+    err: Printer = complain,
+    redo: str | None = None,
+    workers: int = 1,
 ) -> int:
-    """Do a verb for every cell, `redo` and the steps after it anew, and return the exit code.
+    """Do a verb for every cell, `redo` and the steps after it anew, and return the exit code. `workers` score.
 
     A run that fails does not keep the others from finishing.
     """
@@ -35,7 +40,7 @@ def run_cells(
         err(f"note: {', '.join(idle)}: no chosen method trains, so it changes nothing")
     for cell in cells:
         try:
-            folder = measure_cell(cell) if verb == "measure" else run_cell(cell, STEPS[verb][0], redo)
+            folder = measure_cell(cell) if verb == "measure" else run_cell(cell, STEPS[verb][0], redo, workers)
         except NotApplicableError as error:
             err(f"{'left out' if len(cells) > 1 else 'error'}: {error}")
             code = max(code, BAD_INPUT if len(cells) == 1 else DONE)

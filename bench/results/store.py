@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class RunFolder:
         self.scores_path = path / "scores.parquet"
         self.conventions_path = path / "conventions.parquet"  # the same predictions under every protocol
         self.gallery = path / "gallery"  # pictures' raw material for the report
-        self._write = write or (lambda name: atomic_path(path / name))
+        self._write = write or partial(_replacing, path)
 
     @classmethod
     def of(cls, cell: Cell, data: dict[str, str]) -> RunFolder:
@@ -233,6 +234,10 @@ class RunFolder:
                 self.write_fit_facts({**facts, "borrowed_from": sibling.path.parent.name})
                 return True
         return False
+
+
+def _replacing(folder: Path, name: str) -> AbstractContextManager[Path]:
+    return atomic_path(folder / name)
 
 
 def _is_whole(facts_path: Path, facts: dict[str, Any]) -> bool:

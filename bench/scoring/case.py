@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.device import resolve
+from bench.errors import InputError
 from bench.files import atomic_path
 from bench.metrics.lpips_distance import Lpips
 from bench.metrics.stability import MASK_STABILITY
+from bench.notes import Notes, heard
 from bench.protocols import STRICT, Protocol, build_protocol
 from bench.protocols.gap import GapValue, pair_values, plan
 from bench.protocols.stability import protocol_stability
@@ -33,13 +35,32 @@ class CaseValues(NamedTuple):
 
 
 class CaseScores(NamedTuple):
-    """A scored case: its values, the sha256 of its reference and of its predictions, its spacing and axes."""
+    """A scored case: its values, the sha256 of its reference and of its predictions, its spacing and axes.
+
+    `notes` were heard, and `learnt` was learnt, as it was read.
+    """
 
     values: CaseValues
     reference: str
     predictions: str
     spacing_mm: tuple[float, ...] | None
     dims: int
+    notes: Notes
+    learnt: Any
+
+
+class CaseSource:
+    """Where stored cases are read, in this process and, pickled, in others."""
+
+    def read(self, case_id: str) -> StoredCase:
+        """A case; InputError naming a file that is wrong."""
+        raise NotImplementedError
+
+    def learnt(self, case_id: str) -> Any:
+        """What reading this case has told about all of them, to be sent to another process."""
+
+    def learn(self, case_id: str, learnt: Any) -> None:
+        """Take what another process has learnt from a case; the same again changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +70,7 @@ class CaseScorer:
     What a case has is kept in `scratch` by all that it depends on: its content, and `fixed`.
     """
 
-    read: Callable[[str], StoredCase]
+    source: CaseSource
     labels: tuple[str, ...]
     config: dict[str, Any]
     scratch: Path
@@ -59,18 +80,23 @@ class CaseScorer:
 
     def __call__(self, case_id: str) -> CaseScores:
         """Read a case, and score it unless that is kept."""
-        stored = self.read(case_id)
+        with heard() as notes:
+            stored = self.source.read(case_id)
         reference, predictions = stored.reference_digest(), stored.predictions_digest()
         key = hashlib.sha256(repr((reference, predictions, stored.group, *self.fixed)).encode()).hexdigest()
         rows, gap = _kept(self.scratch / f"{key}.json", lambda: self._score(stored))
         values = CaseValues(rows, [GapValue._make(value) for value in gap])
-        return CaseScores(values, reference, predictions, stored.spacing_mm, len(stored.shape) - 2)
+        of_case = stored.spacing_mm, len(stored.shape) - 2, notes, self.source.learnt(case_id)
+        return CaseScores(values, reference, predictions, *of_case)
 
     def _score(self, stored: StoredCase) -> CaseValues:
         config = self.config
         protocol, device = build_protocol(**config["protocol"]), resolve(config["device"])
         size = config["image_size"] if self.conventions else None
-        return score_case(stored, self.labels, config["metrics"], self.lpips, protocol, device, size)
+        try:
+            return score_case(stored, self.labels, config["metrics"], self.lpips, protocol, device, size)
+        except InputError as error:
+            raise InputError(f"case {stored.id}: {error}") from error
 
 
 def score_case(

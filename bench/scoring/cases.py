@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench import progress
 from bench.device import resolve
 from bench.files import digest
 from bench.metrics import Metric, plugin_code
@@ -20,8 +19,8 @@ from bench.protocols.gap import GAP_METRICS, gap_table
 from bench.protocols.stability import stability_mode
 from bench.record import REASON, SCHEMA_VERSION, SCORE_COLUMNS, MetricFacts, RunRecord
 from bench.results.environment import device_facts, environment_facts
-from bench.results.stored import StoredCase
-from bench.scoring.case import CaseScorer, CaseScores
+from bench.scoring.case import CaseScorer, CaseSource
+from bench.scoring.workers import of_cases
 from bench.sources import scoring_code
 
 
@@ -88,24 +87,25 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
 
 def score_cases(
     ids: Sequence[str],
-    read: Callable[[str], StoredCase],
+    source: CaseSource,
     labels: tuple[str, ...],
     config: dict[str, Any],
     scratch: Path,
     lpips: Lpips | None,
     conventions: bool = True,
+    workers: int = 1,
 ) -> Scored:
-    """Score cases with the keys of `settings`, one in memory at a time, with `conventions` under every protocol too.
+    """Score cases with the keys of `settings`, with `conventions` under every protocol too.
 
-    What a case has is kept in `scratch` by all that it depends on, so that a kill loses one case.
+    A process has one case in memory; `workers` of them change nothing but the time. What a case has is kept in
+    `scratch` by all that it depends on, so that a kill loses the cases that were being scored.
     """
     protocol, stamp, size = build_protocol(**config["protocol"]), digest(settings(config)), config["image_size"]
     fixed = labels, stamp, conventions, lpips is None, scoring_code()
-    scorer = CaseScorer(read, labels, config, scratch, lpips, conventions, fixed)
-    scored: list[CaseScores] = []
-    for done, case_id in enumerate(ids, 1):
-        scored.append(scorer(case_id))
-        progress.report("scoring", done, len(ids))
+    scored = of_cases(CaseScorer(source, labels, config, scratch, lpips, conventions, fixed), ids, workers)
+    for case_id, case in zip(ids, scored, strict=True):
+        case.notes.repeat()
+        source.learn(case_id, case.learnt)
     mode = stability_mode(protocol.name) if config["draws"] > 1 else None
     references = digest([labels, [case.reference for case in scored]])
     data = {"scoring": stamp, "references": references, **(lpips.facts() if lpips else {})}

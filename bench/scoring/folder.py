@@ -27,6 +27,7 @@ from bench.scoring.cases import Scored, open_lpips, score_cases
 from bench.scoring.folder_inputs import FolderInputs, Reading, open_folders
 from bench.scoring.folder_summary import summary_of
 from bench.scoring.sanity import suspicions
+from bench.scoring.workers import check_workers
 from bench.sources import scoring_code
 
 _CONVENTIONS = "conventions.parquet"
@@ -50,6 +51,7 @@ def score_folder(
     method: str | None = None,
     dataset: str | None = None,
     seed: int = 0,
+    workers: int = 1,
     **reading: Any,
 ) -> dict[str, Any]:
     """Score masks in `pred` (or in its sub-folders `draw-*`) against `ref`, paired by file stem.
@@ -62,13 +64,15 @@ def score_folder(
     `size` is the in-plane size in pixels of protocols that score at their network's. Once everything is scored, `out`
     is a run folder (scores.parquet, record.json, with `conventions` also conventions.parquet: the same masks under
     every protocol), with scores.csv and summary.json, which is returned. Its record is named by `method` (else by
-    `out`), `dataset` (else by `ref` and its parent) and `seed`.
+    `out`), `dataset` (else by `ref` and its parent) and `seed`. `workers` processes score cases
+    beside one another, with the same results.
 
     `reading`: the fields of `folder_inputs.Reading`, which say how files are read and paired. Raises InputError, with
     no scores written, for files that are missing, too many, unreadable, on another grid or no masks, cases without a
     group, unknown protocols or metrics, and where `out` holds a file of such a name that is not an earlier call's.
     Cases scored before that, or before a kill, are not scored again.
     """
+    check_workers(workers)
     rules = build_protocol(protocol, size)
     names = _metrics(rules, metrics, scores is not None)
     pred, ref, out = Path(pred), Path(ref), Path(out)
@@ -90,7 +94,8 @@ def score_folder(
     scratch = out / _SCRATCH
     lpips, reason = open_lpips(resolve()) if len(inputs.draws) > 1 else (None, "")
     with heard() as heard_notes:
-        scored = score_cases(list(inputs.references), inputs.read, inputs.labels, config, scratch, lpips, conventions)
+        what = list(inputs.references), inputs, inputs.labels, config, scratch, lpips
+        scored = score_cases(*what, conventions, workers)
     notes = [*filter(None, [reason]), *heard_notes.lines(), *suspicions(scored.rows), *inputs.notes()]
     summary = _write(output, scored, inputs, config, notes, conventions)
     shutil.rmtree(scratch, ignore_errors=True)

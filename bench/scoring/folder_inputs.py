@@ -15,12 +15,14 @@ from bench.datasets.grids import Onto
 from bench.datasets.images import read_score
 from bench.datasets.masks import Declared, MaskFiles
 from bench.datasets.masks.declared import COLOUR, declared, show
+from bench.datasets.masks.levels import Levels
 from bench.datasets.masks.predictions import prediction_masks
 from bench.datasets.masks.rule import LabelMasks
 from bench.datasets.pairing import check_stems, find_draws, find_files
 from bench.datasets.splitting import read_groups
 from bench.errors import InputError
 from bench.results.stored import StoredCase
+from bench.scoring.case import CaseSource
 
 _FAINTEST = 1 / 255  # what the 1 of a mask saved as 0 and 1 becomes when it is read as a score
 
@@ -58,7 +60,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class FolderInputs:
+class FolderInputs(CaseSource):
     """Files by stem: of the references, and of masks and scores one mapping per draw; `groups` by stem.
 
     `reference_masks` and `predicted_masks` know how the masks of either side are read. `resample` is for predictions
@@ -84,6 +86,19 @@ class FolderInputs:
         masks = [self.predicted_masks.read_onto(draw[stem], onto)[0] for draw in self.draws]
         scores = [self._score(draw[stem], mask, onto) for draw, mask in zip(self.scores, masks, strict=False)]
         return StoredCase(stem, self.groups[stem], reference, masks, scores or None, picture.spacing_mm, ignored)
+
+    def learnt(self, stem: str) -> list[Levels]:
+        """The values that its files hold."""
+        return [masks.seen(path) for masks, path in self._masks_of(stem)]
+
+    def learn(self, stem: str, learnt: list[Levels]) -> None:
+        """Take these from another process."""
+        for (masks, path), levels in zip(self._masks_of(stem), learnt, strict=True):
+            masks.note(path, levels)
+
+    def _masks_of(self, stem: str) -> list[tuple[MaskFiles, Path]]:
+        predicted = [(self.predicted_masks, draw[stem]) for draw in self.draws]
+        return [(self.reference_masks, self.references[stem]), *predicted]
 
     def facts(self) -> dict[str, Any]:
         """How the masks of both sides were read, for the summary, with values of the predictions that are no label's.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
-from functools import partial
 from typing import Any
 
 from bench import progress
+from bench.build import build_dataset
 from bench.config import Cell
 from bench.device import resolve
 from bench.files import digest
@@ -15,9 +16,10 @@ from bench.results.environment import device_facts, environment_facts, folder_re
 from bench.results.identity import run_identity
 from bench.results.reuse import note_step
 from bench.results.store import RunFolder
-from bench.results.stored import read_case
+from bench.results.stored import StoredCase, read_case
 from bench.scores import RunScores
 from bench.scoring.card import write_card
+from bench.scoring.case import CaseSource
 from bench.scoring.cases import Scored, open_lpips, score_cases, settings
 from bench.scoring.gallery import write_gallery
 from bench.scoring.sanity import suspicions
@@ -25,8 +27,34 @@ from bench.sources import outside_folder, scoring_code
 from bench.types import Dataset
 
 
-def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFolder) -> None:
-    """Score a run's predictions, also under every protocol; cases scored before a kill are not scored again."""
+class RunCases(CaseSource):
+    """The test cases of a run with its predictions."""
+
+    def __init__(self, cell: Cell, dataset: Dataset, folder: RunFolder) -> None:
+        self._config, self._dataset, self._folder = cell.config, dataset, folder
+
+    def read(self, case_id: str) -> StoredCase:
+        """A case; InputError naming a broken file."""
+        return read_case(self._folder, self._dataset, case_id, self._config["draws"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        try:
+            pickle.dumps(self._dataset)
+        except Exception:  # open files, say: over there it is made again
+            return {**vars(self), "_dataset": None}
+        return vars(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._dataset is None:
+            self._dataset = build_dataset(self._config)
+
+
+def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFolder, workers: int = 1) -> None:
+    """Score a run's predictions, also under every protocol; cases scored before a kill are not scored again.
+
+    `workers` processes score cases beside one another, with the same results.
+    """
     draws = cell.config["draws"]
     known = scored_as(cell, folder)
     # A run that was scored with LPIPS stays so, also where the trunk cannot be had today.
@@ -39,9 +67,8 @@ def score_run(cell: Cell, dataset: Dataset, data: dict[str, str], folder: RunFol
         return
     folder.note_revisions(revision())
     note_step(folder, "score", scoring_code())
-    read = partial(read_case, folder, dataset, draws=draws)
-    kept = folder.path / "scoring-cases"
-    scored = score_cases(dataset.case_ids("test"), read, dataset.spec.labels, cell.config, kept, lpips)
+    what = dataset.case_ids("test"), RunCases(cell, dataset, folder), dataset.spec.labels, cell.config
+    scored = score_cases(*what, folder.path / "scoring-cases", lpips, workers=workers)
     scores = RunScores(scored.rows)
     write_gallery(folder, dataset, scores, draws)
     folder.write_scores(scored.rows)

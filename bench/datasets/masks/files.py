@@ -70,6 +70,14 @@ class MaskFiles:
         check_size(found[0].shape[1:], path, onto)
         return found
 
+    def seen(self, path: Path) -> Levels:
+        """What a file holds that was read."""
+        return self._seen[path]
+
+    def note(self, path: Path, levels: Levels) -> None:
+        """Take what another process has read in a file."""
+        self._seen[path] = levels
+
     def facts(self) -> dict[str, Any]:
         """The rule, and how many elements it ignores of how many, for the record."""
         facts = {**self.rule.facts(), "files": len(self._files)}
@@ -91,7 +99,7 @@ class MaskFiles:
             raise InputError(f"{path}: was compressed with loss, so it cannot hold label values; save masks as PNG")
 
     def _note(self, path: Path, plane: np.ndarray) -> None:
-        self._seen[path] = levels_of(plane, self._name(path))
+        self.note(path, levels_of(plane, self._name(path)))
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self._where))  # draw-000/a.png is another file than draw-001/a.png
