@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from bench.declared import CONF_DIR
+from bench.entry_points import entry_points
 from bench.plugins import GROUPS
 from bench.trust import search_folders
 

@@ -6,8 +6,9 @@ import difflib
 import math
 import re
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
+from bench.entry_points import entry_points
 from bench.errors import InputError
 from bench.metrics.calibration import BINS, brier, ece
 from bench.metrics.overlap import dice, iou, precision, sensitivity
