@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
 from typing import Any
 
 from pydantic import ValidationError
 
 from bench.contract import check_segmenter, described
 from bench.device import resolve
-from bench.errors import InputError, RunError, frame_of
+from bench.errors import InputError, RunError
+from bench.importing import import_by_name
 from bench.sources import outside
 from bench.types import Dataset, Segmenter, TaskSpec
 
 # Keys of a group file that describe the component and are no arguments of it.
 _DESCRIPTIVE = {"name", "target", "code", "files"}
-
-
-def import_by_name(name: str) -> Any:
-    """The object behind a dotted name; raises InputError naming it."""
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(import_module(module), attribute)
-    except Exception as error:
-        frame = frame_of(error)
-        reason = f"{type(error).__name__} at {frame}: {error}" if frame else str(error)
-        hint = "install what it needs, or correct the name (PYTHONPATH=. finds modules of this folder)"
-        raise InputError(f"{name}: cannot be imported ({reason}); {hint}") from error
 
 
 def build_dataset(config: dict[str, Any]) -> Dataset:

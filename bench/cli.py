@@ -1,4 +1,4 @@
-"""The `sdseg` command: verbs, exit codes, one-line errors."""
+"""The `sdseg` command: verbs, exit codes, one-line errors. A verb imports what it needs: Hydra and torch are slow."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import progress
-from bench.command.arguments import STEPS, build_parser
-from bench.command.steps import run_cells
-from bench.command.sweeps import is_sweep, sweep
+from bench.command.arguments import STEPS, SWEEP, build_parser, is_sweep
 from bench.command.terminal import complain, prepare_output, say
 from bench.errors import BAD_INPUT, DONE, GATE_FAILED, RUN_FAILED, InputError, one_line
 from bench.files import sweep_parts
@@ -32,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         takes_overrides = parsed.verb in (*STEPS, "study", "gate", "check-method", "audit")
         if parsed.verb in ("segment", "export", "list"):
             takes_overrides = all(x.startswith("hydra.searchpath=") for x in rest)
-        stray = [x for x in rest if not takes_overrides or (x.startswith("-") and x not in ("-m", "--multirun"))]
+        stray = [x for x in rest if not takes_overrides or (x.startswith("-") and x not in SWEEP)]
         if stray:
             raise InputError(f"unknown argument {stray[0]!r}; see sdseg {parsed.verb} --help")
         _listen()
@@ -66,7 +64,11 @@ def _steps(parsed: argparse.Namespace, overrides: list[str]) -> int:
     if is_sweep(overrides):
         if parsed.workers > 1:
             raise InputError("--workers is for cells one after another; a sweep has processes by hydra/launcher=joblib")
+        from bench.command.sweeps import sweep
+
         return sweep(parsed.verb, overrides, parsed.redo)
+    from bench.command.steps import run_cells
+
     return run_cells(parsed.verb, overrides, redo=parsed.redo, workers=parsed.workers)
 
 
@@ -80,8 +82,8 @@ def _segment(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
-    from bench.build import import_by_name
     from bench.datasets.masks.declared import parse_pairs
+    from bench.importing import import_by_name
     from bench.results.locking import locked
     from bench.scoring.folder import score_folder
     from bench.scoring.folder_summary import summary_text
@@ -100,7 +102,7 @@ def _score_folder(parsed: argparse.Namespace, _: list[str]) -> int:
 
 
 def _import_weights(parsed: argparse.Namespace, _: list[str]) -> int:
-    from bench.build import import_by_name
+    from bench.importing import import_by_name
     from bench.results.outputs import replaced_folder
 
     with replaced_folder(parsed.out, parsed.src) as folder:

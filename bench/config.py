@@ -5,24 +5,22 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import lru_cache
-from typing import Any, cast
+from functools import cache
+from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import plugins
 from bench.catalogue import in_all
-from bench.declared import CONF_DIR, GROUPS
+from bench.composing import composed
+from bench.declared import GROUPS
 from bench.errors import InputError
 from bench.limits import check_values
 from bench.quoting import quote_overrides
@@ -103,29 +101,17 @@ class Config:
     threads: int | None = None
 
 
+@cache
 def register_schema() -> None:
     """Make the typed root known to Hydra (idempotent)."""
     ConfigStore.instance().store(name="schema", node=Config)
-
-
-@contextmanager
-def _hydra() -> Iterator[None]:
-    # Hydra keeps one global state; a sweep's job composes inside it, so the outer state is put back.
-    outer = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = outer
 
 
 def compose_config(overrides: list[str]) -> dict[str, Any]:
     """The resolved configuration of a list of Hydra overrides; raises InputError naming the key."""
     config = _composed(overrides)
     try:
-        settle(config)
-        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        content = OmegaConf.to_container(settle(config), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise InputError(hydra_line(error)) from error
     sections: dict[str, Any] = json.loads(json.dumps(content))
@@ -143,19 +129,11 @@ def _composed(overrides: list[str]) -> DictConfig:
     """What Hydra composes, nothing chosen for size and budget yet; raises InputError naming the key."""
     overrides = quote_overrides(overrides)
     plugins.register(overrides)
+    register_schema()
     try:
-        # Files of a folder of somebody's may be edited between two compositions.
-        content = _content.__wrapped__ if any("hydra.searchpath" in override for override in overrides) else _content
-        return OmegaConf.create(content(tuple(_opened(override) for override in overrides)))
+        return composed([_opened(override) for override in overrides])
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise InputError(hydra_line(error)) from error
-
-
-@lru_cache(maxsize=1024)  # Hydra takes long over each, and a matrix asks for some more than once
-def _content(overrides: tuple[str, ...]) -> dict[str, Any]:
-    register_schema()
-    with _hydra():
-        return cast("dict[str, Any]", OmegaConf.to_container(compose("config", overrides=list(overrides))))
 
 
 def _opened(override: str) -> str:

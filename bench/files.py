@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
-
 from bench.errors import InputError, RunError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -133,6 +131,8 @@ def sweep_parts(folder: Path, below: bool = False) -> None:
 def _owner_is_gone(host: str | None, pid: str | None, written: float) -> bool:
     if host != _HOST or pid is None:
         return False
+    import psutil  # not above: most commands write nothing
+
     try:
         # A process that began later only has the number of the one that wrote.
         return psutil.Process(int(pid)).create_time() > written + 1

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
 from bench.declared import CONF_DIR
+from bench.entry_points import entry_points
 from bench.errors import InputError
+from bench.importing import import_by_name
 
 GROUPS = {"method": "sdseg.methods", "dataset": "sdseg.datasets"}
 # What the harness gives a method beside its options.
@@ -23,6 +22,8 @@ def register(overrides: Iterable[str]) -> None:
     for override in overrides:
         group, _, name = override.partition("=")
         if group in GROUPS and (target := _target(group, name)):
+            from hydra.core.config_store import ConfigStore  # not above: `sdseg list` needs no Hydra
+
             ConfigStore.instance().store(group=group, name=name, node=_node(group, name, target))
 
 
@@ -47,8 +48,6 @@ def _node(group: str, name: str, target: str) -> dict[str, Any]:
 
 def _arguments(target: str, given: set[str]) -> dict[str, Any]:
     """What can be set, with its defaults, as the signature has it; what has none must be set."""
-    from bench.build import import_by_name  # torch is slow to import, and most commands name no plug-in
-
     made_by = import_by_name(target)
     if not callable(made_by):
         raise InputError(f"{target} is a {type(made_by).__name__}; the entry point must name a class or a function")

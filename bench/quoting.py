@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -49,6 +50,7 @@ def _text_keys() -> frozenset[str]:
 _SWEEP = object()
 
 
+@lru_cache(maxsize=4096)  # the cells of a matrix share most of theirs
 def _parsed(value: str) -> object:
     """What Hydra makes of a value: None where it cannot read it, _SWEEP for several values."""
     try:

@@ -5,43 +5,46 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from bench.declared import CONF_DIR
 from bench.errors import InputError
+from bench.importing import import_by_name
 
 _OPEN = "???"
 
 
-def settle(config: DictConfig) -> None:
-    """Choose for size and budget in a composed configuration; raises InputError naming what the method has not.
+def settle(config: DictConfig) -> DictConfig:
+    """A composed configuration with what size and budget choose; raises InputError naming what the method has not.
 
     A recipe is what is stated as `method.recipe.KEY`, then as `train.KEY`, then one chosen by name, then the method's
     own for the budget, or the general one where its file says `recipe: ${train}`.
     """
-    config["recipes"] = _recipes_file()
-    method, name, budget = _plain(config["method"]), config["method"]["name"], config["budget"]
-    recipes = _plain(config["method"].get("recipes"), resolve=True)
-    for axis in ("size", "budget"):
+    name, budget, axes = config["method"]["name"], config["budget"], ("size", "budget")
+    content = cast("dict[str, Any]", OmegaConf.to_container(config))
+    method = content["method"]
+    recipes, chosen, given, own = _recipes_of(content)
+    for axis in axes:
         _fill(method, _choice(name, axis, f"{axis}s", method.pop(f"{axis}s", None), config[axis]))
-    chosen, given, own = (_plain(config.pop(key), resolve=True) for key in ("recipe", "train", "method_recipe"))
     stated = method.get("recipe") or {}
     if recipes:
-        whole = _choice(name, "budget", "recipes", recipes, budget)
         # A recipe that is chosen by name is one for images.
-        whole |= {} if (method.get("options") or {}).get("dims") == 3 else chosen
+        by_name = {} if (method.get("options") or {}).get("dims") == 3 else chosen
+        whole = _choice(name, "budget", "recipes", recipes, budget) | by_name
         method["recipe"] = _checked(
             whole | given | stated | own,
             {"method.recipe": stated | own, "train": given, f"method {name}: recipes.{budget}": whole},
         )
-    general = _plain(config["recipes"]["general"])
+    general = _shared_recipes()["general"]
     base = general.get(budget, method.get("recipe")) if recipes else _choice(name, "budget", "recipes", general, budget)
-    config["train"] = train = _checked(base | chosen | given, {"train": given})
+    content["train"] = train = _checked(base | chosen | given, {"train": given})
     if not recipes and isinstance(stated, str):  # ${train}
         method["recipe"] = _checked(train | own, {"method.recipe": own}) if own else stated
     elif not recipes:  # of the method's own kind, or none
@@ -50,17 +53,35 @@ def settle(config: DictConfig) -> None:
         method["recipe"] = stated | own
     method.pop("recipes", None)
     method.setdefault("inference", {})
-    config["method"] = method
-    del config["recipes"]
+    return OmegaConf.create(content)
 
 
-def _plain(content: Any, resolve: bool = False) -> Any:
-    return OmegaConf.to_container(content, resolve=resolve) if OmegaConf.is_config(content) else content
+def _recipes_of(content: dict[str, Any]) -> list[Any]:
+    """The method's recipes, and what `recipe`, `train` and `method_recipe` hold, which are taken out; all resolved."""
+    of_method = content["method"].get("recipes")
+    if isinstance(of_method, str) and (shared := re.fullmatch(r"\$\{recipes\.(\w+)\}", of_method)):
+        of_method = _shared_recipes().get(shared[1], of_method)
+    sections = {"of_method": of_method, **{key: content[key] for key in ("recipe", "train", "method_recipe")}}
+    if "${" in json.dumps(sections):  # OmegaConf takes long to make a tree
+        tree = OmegaConf.create({**content, "recipes": _recipes_file(), **sections})
+        sections = {key: _plain(tree[key]) for key in sections}
+    for key in ("recipe", "train", "method_recipe"):
+        del content[key]
+    return list(sections.values())
+
+
+def _plain(content: Any) -> Any:
+    return OmegaConf.to_container(content, resolve=True) if OmegaConf.is_config(content) else content
 
 
 @cache
 def _recipes_file() -> Any:
     return OmegaConf.to_container(OmegaConf.load(CONF_DIR / "recipes.yaml"))
+
+
+@cache
+def _shared_recipes() -> dict[str, Any]:
+    return _plain(OmegaConf.create({"recipes": _recipes_file()}))["recipes"]
 
 
 def _choice(method: str, axis: str, plural: str, choices: Mapping[str, Any] | None, chosen: str) -> dict[str, Any]:
@@ -83,8 +104,6 @@ def _fill(section: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 def _checked(recipe: dict[str, Any], given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A whole recipe, with all its keys; InputError naming the key, by the section among `given` that holds it."""
-    from bench.build import import_by_name  # torch is slow to import, and a misspelt name is said before it
-
     model = import_by_name(_recipes_file()["checked_by"])
     try:
         return model.model_validate(recipe).model_dump(mode="json")

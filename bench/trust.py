@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
 from bench.declared import GROUPS, code_keys, named, replaced, sections, shipped
+from bench.entry_points import entry_points
 from bench.errors import InputError
 from bench.sources import lasting_name
 
@@ -47,8 +44,13 @@ def todays_names(section: Any, overrides: Sequence[str] = ()) -> Any:
 def search_folders(overrides: Sequence[str]) -> Iterator[Path]:
     """The folders that `hydra.searchpath=[...]` names among overrides."""
     chosen = [override for override in overrides if override.startswith(_SEARCH)]
+    if not chosen:
+        return
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # not above: few commands need Hydra
+    from hydra.errors import HydraException
+
     try:
-        parsed = OverridesParser.create().parse_overrides(chosen) if chosen else []
+        parsed = OverridesParser.create().parse_overrides(chosen)
     except HydraException as error:
         raise InputError(f"{chosen[0]}: expected {_SEARCH}[DIR]") from error
     for override in parsed:

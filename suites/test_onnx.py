@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.build import import_by_name
 from bench.datasets.geometry import to_method_size
+from bench.importing import import_by_name
 from bench.measure.interleaved import measure_interleaved
 from bench.record import Score
 from bench.runner import Run, load_segmenter

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from bench.build import build_segmenter, import_by_name
+from bench.build import build_segmenter
 from bench.config import compose_config
 from bench.datasets.geometry import to_method_size
 from bench.device import synchronize
+from bench.importing import import_by_name
 from bench.measure.interleaved import InterleavedResult, measure_interleaved
 from bench.measure.memory import measure_peak_memory
 from bench.plugin import overrides, plain_scores

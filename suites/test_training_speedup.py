@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from bench.build import build_segmenter, import_by_name
+from bench.build import build_segmenter
 from bench.datasets.items import TrainingItems
 from bench.device import synchronize
+from bench.importing import import_by_name
 from bench.measure.interleaved import measure_interleaved
 from bench.runner import Run
 from suites.reference_training import OfficialTraining

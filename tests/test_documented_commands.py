@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench import cli
-from bench.command.arguments import STEPS, build_parser
+from bench.command.arguments import STEPS, build_parser, is_sweep
 from bench.command.examples import EXAMPLES, KEYS
-from bench.command.sweeps import is_sweep
 from bench.config import compose_config, expand
 from bench.errors import InputError
 from bench.jobs import sweep_jobs

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.config import CONF_DIR, compose_config
+from bench.config import compose_config
+from bench.declared import CONF_DIR
 from bench.errors import InputError
 from bench.metrics import METRICS, Pair
 from bench.protocols import PROTOCOLS, STRICT, build_protocol

@@ -24,6 +24,7 @@ _NARROWED = (
 )
 # How `study` calls Hydra's launchers.
 LAUNCHERS = {"joblib": "joblib", "ray": "ray", "submitit": "submitit_slurm", "submitit_local": "submitit_local"}
+SWEEP = ("-m", "--multirun")
 STEPS: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (
         ("fit", "predict", "score"),
@@ -34,6 +35,11 @@ STEPS: dict[str, tuple[tuple[str, ...], str]] = {
     "score": (("score",), "score stored predictions"),
     "measure": ((), "speed, memory and arithmetic of scored runs, into their records"),
 }
+
+
+def is_sweep(overrides: list[str]) -> bool:
+    """Whether a sweep was asked for."""
+    return not set(SWEEP).isdisjoint(overrides)
 
 
 def build_parser(functions: Mapping[str, Callable[[argparse.Namespace, list[str]], int]]) -> argparse.ArgumentParser:

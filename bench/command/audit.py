@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.build import build_dataset, import_by_name
+from bench.build import build_dataset
 from bench.config import compose_config
 from bench.datasets.audit.checks import Audit, audit
 from bench.datasets.audit.page import render_page
@@ -14,6 +14,7 @@ from bench.datasets.prepared import Prepared
 from bench.datasets.preparing import INFO
 from bench.errors import InputError
 from bench.files import strict_json
+from bench.importing import import_by_name
 from bench.results.outputs import OutputFolder, check_apart
 
 PAGE, FACTS = "audit.html", "audit.json"

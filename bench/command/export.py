@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.build import import_by_name
 from bench.errors import InputError
+from bench.importing import import_by_name
 from bench.results.store import RunFolder
 from bench.runner import load_segmenter, set_threads
 from bench.types import TaskSpec

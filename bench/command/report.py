@@ -8,10 +8,10 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from bench.build import import_by_name
 from bench.command.terminal import complain, say
 from bench.errors import DONE, InputError
 from bench.files import sweep_parts
+from bench.importing import import_by_name
 from bench.results.outputs import OutputFolder
 
 REST = 4  # a report made again takes at most a fifth of the time

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import progress
+from bench.command.arguments import SWEEP
 from bench.command.steps import run_cells
 from bench.command.terminal import complain, say
 from bench.config import expand, register_schema
@@ -23,20 +24,14 @@ from bench.files import write_json
 from bench.jobs import sweep_jobs, with_points
 from bench.quoting import quote_overrides
 
-_FLAGS = ("-m", "--multirun")
 # Hidden, so that a report does not take it for results.
 _FOLDER = Path("runs") / ".sweeps"
 _WATCH_S = 1.0
 
 
-def is_sweep(overrides: list[str]) -> bool:
-    """Whether a sweep was asked for."""
-    return not set(_FLAGS).isdisjoint(overrides)
-
-
 def sweep(verb: str, overrides: list[str], redo: str | None = None) -> int:
     """Do a verb for every job and return the largest exit code; a job whose process died is a run that failed."""
-    plain = quote_overrides((o for o in overrides if o not in _FLAGS), sweep=True)
+    plain = quote_overrides((o for o in overrides if o not in SWEEP), sweep=True)
     jobs = with_points(sweep_jobs(plain))
     for job in jobs:
         expand(job)  # every job is checked before the first one starts

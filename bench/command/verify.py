@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from bench import progress
-from bench.build import import_by_name
 from bench.config import Cell
 from bench.errors import InputError, RunError, one_line
+from bench.importing import import_by_name
 from bench.protocols import build_protocol
 from bench.record import RunRecord, read_scores
 from bench.results.store import RunFolder

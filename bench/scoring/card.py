@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bench.build import import_by_name
+from bench.importing import import_by_name
 from bench.record import RunRecord
 from bench.results.store import RunFolder
 from bench.scores import RunScores
