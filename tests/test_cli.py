@@ -94,10 +94,10 @@ def test_a_failing_run_exits_3_and_the_others_finish(
 
     original = bench.runner.run_cell
 
-    def run_cell(cell, steps, redo):
+    def run_cell(cell, steps, redo, workers):
         if cell.seed == 0:
             raise RuntimeError("out of memory\nsecond line")
-        return original(cell, steps, redo)
+        return original(cell, steps, redo, workers)
 
     monkeypatch.setattr(bench.runner, "run_cell", run_cell)
     assert cli.main(["run", *on(tmp_path), *UNET, "seeds=[0,1]"]) == 3
@@ -117,7 +117,7 @@ def test_a_matrix_says_what_is_there_and_how_long_the_rest_takes(trained: Path) 
 
     line = announcement(expand([*UNET, "seeds=[0,1]", *on(trained.parents[3])]))
     assert line.startswith("2 runs: unet x folder x seed 0, seed 1; folder: 7 train, 1 val, 2 test; 1 need no")
-    assert "; training 4 steps each; about 0:00:" in line
+    assert "; training 4 steps each; about 0:" in line
     assert announcement(expand([*UNET, "dataset=folder", "dataset.root=/nowhere"])) == ""
 
 
