@@ -153,7 +153,7 @@ def _compare(parsed: argparse.Namespace, _: list[str]) -> int:
 
 def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from bench.compare import find_run
-    from bench.gate import judge_disk, promote
+    from bench.gate import against_revision, judge_disk, promote, write_comment
 
     if is_sweep(overrides):
         raise InputError("the gate does not sweep: name the runs as methods=[a,b] seeds=[0,1]")
@@ -163,12 +163,18 @@ def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
     if not parsed.promote:
         if parsed.out or parsed.accept:
             raise InputError("--out and --accept belong to --promote")
-        verdict = judge_disk(parsed.reference, overrides, folders)
-        if parsed.needs:
-            say(verdict.needs())
-            return DONE
+        if parsed.against and (parsed.reference or folders):
+            raise InputError("--against makes the runs that overrides choose; leave --reference and run folders out")
+        verdict = (
+            against_revision(parsed.against, overrides)
+            if parsed.against
+            else judge_disk(parsed.reference, overrides, folders)
+        )
         say(verdict.table(parsed.all))
+        write_comment(verdict, parsed.markdown)
         return DONE if verdict.passed else GATE_FAILED
+    if parsed.against or parsed.markdown:
+        raise InputError("--promote makes a reference of the runs on disk; leave --against and --markdown out")
     if parsed.reference:
         raise InputError("--promote takes --out FILE and no --reference")
     done = promote(parsed.out, overrides, parsed.accept, folders)

@@ -45,27 +45,23 @@ class MeasureConfig:
 class GateConfig:
     """What the gate allows; docs/gate.md says how each is used.
 
-    A metric without a margin of its own has `margin`, or with a unit the share `relative_margin` of its reference mean;
-    PSNR's is that of the RMS error it stands for.
-    `slower` is the factor that the interval of a speed ratio must reach down to, `unsure` the one it must stay below;
-    `memory` a share. `device` says what of the device must be the same: its `name`, or only its `type`; a device of the
-    type that is another one has margins `other_device` times as wide. `without` names metrics or kinds (speed, memory)
-    that are not judged, which the verdict says.
+    `margins` are what metrics may lose, one by one; the others .01, those with a unit 5 % of their reference mean, PSNR
+    of the RMS error it stands for. `slower` is how many times as long something may take as in another revision timed
+    in turn with it, `drift` as in a reference of another day beside the same workload; `memory` a share. `seconds`
+    bounds the timing of a run against another revision. `without` names metrics or kinds (speed, memory) that are not
+    judged, which the verdict says.
     """
 
-    margin: float = 0.01
-    relative_margin: float = 0.05
     margins: dict[str, float] = field(
         default_factory=lambda: {
             **{"Dice": 0.01, "missed": 0.01, "hallucinated": 0.01, "flip_rate": 0.002, "ECE": 0.005, "Brier": 0.005},
             **{f"{metric}/{maps}": 0.005 for metric in ("LPIPS", "PSNR") for maps in ("score", "seg")},
         }
     )
-    slower: float = 1.05
-    unsure: float = 1.5
+    slower: float = 1.1
+    drift: float = 1.25
     memory: float = 0.05
-    device: str = "name"
-    other_device: float = 1.0
+    seconds: float = 120.0
     without: list[str] = field(default_factory=list)
 
 

@@ -40,8 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--set", action="append", default=[], metavar="KEY=VALUE", help="any configuration key")
     again = "make this step of every run and those after it again, whatever is on disk"
     group.addoption("--redo", choices=STEPS, help=again)
-    text = "fail unless every run passes against the reference FILE (the committed one of profile and device without)"
+    text = "fail unless every run passes against the reference FILE (the committed one without), or revision base:REV"
     group.addoption("--gate", nargs="?", const="", metavar="FILE", help=text)
+    group.addoption("--markdown", type=Path, metavar="FILE", help="write the gate's verdict as a pull-request comment")
 
 
 def overrides(config: pytest.Config) -> list[str]:
@@ -69,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         cells = expand(overrides(config))
         if gate is not None and not config.option.collectonly:
-            found = SessionGate(Path(gate) if gate else None, overrides(config), cells)
+            found = SessionGate(gate, overrides(config), cells, config.getoption("--markdown"))
             config.pluginmanager.register(found, "sdseg_gate")
     except InputError as error:
         raise pytest.UsageError(str(error)) from error

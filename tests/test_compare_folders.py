@@ -178,6 +178,6 @@ def test_scored_folders_are_reported_compared_and_gated(tmp_path: Path, capsys: 
     assert "is of scored folders; name those to judge" in capsys.readouterr().err
     score("good", 0.05, 1)
     capsys.readouterr()
-    assert cli.main(["gate", "--reference", str(gate), "gate.margin=0.02", *folders]) == 1
+    assert cli.main(["gate", "--reference", str(gate), "gate.margins.Dice=0.02", *folders]) == 1
     (fault,) = [line for line in capsys.readouterr().out.splitlines() if "FAIL" in line and "gain" in line]
     assert fault.startswith("discs-good-seed0")

@@ -13,7 +13,7 @@ from bench.config import Cell
 from bench.errors import InputError
 from bench.gate import Reference, RunFacts, Verdict, judge
 from bench.gate.command import gate_settings
-from bench.gate.verdict import NotRun
+from bench.gate.terms import NotRun
 from tests import gate_fixtures
 from tests.gate_fixtures import (
     BENCHMARKS,
@@ -111,10 +111,10 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str]] = {
         "Dice",
         "first case-023: inf inf inf; in the reference: nan nan nan",
     ),
-    "slower": (timed(1.2, seed=1), "predict_batch1", "1.21 x the reference [1."),
-    "slower, as the machine is faster": (timed(1.2, machine=0.5, seed=1), "predict_batch1", "1.21 x the reference [1."),
-    "too noisy": (timed(1.0, count=5, noise=0.8, seed=3), "predict_batch1", "too noisy to tell"),
-    "one round": (timed(count=1), "predict_batch1", "a single round"),
+    "slower": (timed(1.3, seed=1), "predict_batch1", "1.31 x the reference [1."),
+    "slower, as the machine is faster": (timed(1.3, machine=0.5, seed=1), "predict_batch1", "1.31 x the reference [1."),
+    "too noisy": (timed(1.0, count=5, noise=0.8, seed=3), "predict_batch1", "too few or too noisy to tell"),
+    "one round": (timed(count=1), "predict_batch1", "too few or too noisy to tell"),
     "no rounds": (timed(count=0), "predict_batch1", "expected at least one"),
     "a round without its workload": (
         {"timings": {"predict_batch1": rounds().model_copy(update={"workload": [0.01]})}},
@@ -130,7 +130,7 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str]] = {
     "another batch size": ({"timings": {"predict_batch2": rounds()}}, "predict_batch2", "new"),
     "more memory": ({"mib": 640.0}, "peak_rss_mib", "+6.7%"),
     "memory undefined": ({"mib": np.nan}, "peak_rss_mib", "undefined"),
-    "another device": (environment(device={"type": "cpu", "name": "Other CPU"}), "device", "another device"),
+    "another device": (environment(device={"type": "cpu", "name": "Other CPU"}), "device", "another processor"),
     "another thread count": (environment(torch={"threads": 2}), "threads", "another thread count"),
     "other data": (data(data="00" * 32), "data", "another data"),
     "another split": (data(split="00" * 32), "split", "another split"),
@@ -245,7 +245,7 @@ def test_undefined_everywhere_in_both_says_so_and_definedness_fails(good: RunFac
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("device", "gpu"), ("slower", 0.5), ("unsure", float("nan")), ("margin", -1), ("memory", float("nan"))],
+    [("slower", 0.5), ("drift", float("nan")), ("seconds", -1), ("memory", float("nan"))],
 )
 def test_settings_that_mean_nothing_are_refused(key: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"gate.{key}"):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import progress
 from bench.config import Cell, compose_config, expand
 from bench.device import resolve
 from bench.errors import InputError, NotApplicableError
+from bench.gate.against import judge_against
 from bench.gate.promotion import refusals
 from bench.gate.reference import (
     Key,
@@ -22,12 +24,15 @@ from bench.gate.reference import (
     run_facts,
     write_reference,
 )
-from bench.gate.verdict import REVISION, NotRun, Verdict, judge
+from bench.gate.terms import REVISION, TRAINING, NotRun, judge, leave_out
+from bench.gate.trajectory import judge_trajectory, trajectory
+from bench.gate.verdict import Row, Verdict
 from bench.metrics.facts import facts_of
 from bench.results.environment import git_facts
 from bench.runner import Run
 
 _UNSEALED = "the reference has no digest (written by an earlier version), so that edits do not show: promote again"
+_ACCEPT = "Make the reference anew: `sdseg gate --promote --accept`, and commit it with this change."
 _ROOT = Path(__file__).parents[2]
 
 
@@ -59,17 +64,14 @@ def choose_reference(given: Path | None, overrides: list[str], folders: Sequence
 def gate_settings(cell: Cell) -> dict[str, Any]:
     """The section `gate` of a cell's configuration, checked."""
     settings: dict[str, Any] = cell.config["gate"]
-    if settings["device"] not in ("name", "type"):
-        raise InputError(f"gate.device={settings['device']}: expected name or type")
     for name in settings["margins"]:
         facts_of(name)  # an unknown one is refused, with a guess
-    allowed = {name: settings[name] for name in ("margin", "relative_margin", "memory")}
-    for name, value in {**allowed, **{f"margins.{k}": v for k, v in settings["margins"].items()}}.items():
-        if not 0 <= value < float("inf"):
-            raise InputError(f"gate.{name}={value}: expected a number from 0 on")
-    for name in ("slower", "unsure", "other_device"):
-        if not 1 <= settings[name] < float("inf"):
-            raise InputError(f"gate.{name}={settings[name]}: expected a factor from 1 on")
+    lowest = {"memory": 0.0, "seconds": 0.0, "slower": 1.0, "drift": 1.0}
+    values = {name: (settings[name], low) for name, low in lowest.items()}
+    values |= {f"margins.{name}": (value, 0.0) for name, value in settings["margins"].items()}
+    for name, (value, low) in values.items():
+        if not low <= value < float("inf"):
+            raise InputError(f"gate.{name}={value}: expected a number from {low:g} on")
     return settings
 
 
@@ -97,6 +99,12 @@ def judge_disk(given: Path | None, overrides: list[str], folders: Sequence[Path]
     return judge_runs(reference, runs, cells, whole=bool(folders))
 
 
+def against_revision(revision: str, overrides: list[str]) -> Verdict:
+    """Judge the working tree against another revision, both made here, for the cells that the overrides choose."""
+    cells = expand(overrides)
+    return judge_against(revision, cells, overrides, gate_settings(cells[0]))
+
+
 def _chosen(overrides: list[str], folders: Sequence[Path]) -> tuple[list[Cell], dict[Key, RunFacts | str]]:
     """Cells with the gate's settings, and the runs that are meant."""
     if folders:
@@ -113,9 +121,23 @@ def judge_runs(
     What else the reference holds is named in the verdict and not judged, unless the `whole` of it is asked for.
     """
     asked, others = (reference, []) if whole else asked_for(reference, cells)
-    verdict = judge(asked, runs, gate_settings(cells[0]), checkout()[0])
-    said = (f"not judged, since these runs were not asked for: {', '.join(others)}",) if others else ()
-    return replace(verdict, notes=(*said, *(() if reference.digest else (_UNSEALED,))))
+    settings = gate_settings(cells[0])
+    judged = judge(asked, runs, settings, checkout()[0])
+    trained = leave_out(list(_trajectories(asked, cells, settings)), settings)
+    notes = [f"not judged, since these runs were not asked for: {', '.join(others)}"] if others else []
+    notes += [] if reference.digest else [_UNSEALED]
+    left_out = dict.fromkeys((*judged.left_out, *trained.left_out))
+    return Verdict((*judged.rows, *trained.rows), tuple(left_out), tuple(notes), _ACCEPT)
+
+
+def _trajectories(reference: Reference, cells: Sequence[Cell], settings: dict[str, Any]) -> Iterator[Row]:
+    """How trainings begin with this code, beside how they began with the reference's."""
+    of_key = {(cell.dataset, cell.method, cell.seed): cell for cell in cells}
+    for run in reference.runs:
+        if run.trajectory is None or run.key not in of_key or TRAINING in settings["without"]:
+            continue
+        progress.note(f"{key_name(run.key)}: a training of a few steps, beside the reference's")
+        yield from judge_trajectory(key_name(run.key), run.trajectory, trajectory(of_key[run.key]))
 
 
 def _replaced(path: Path) -> Reference | None:
@@ -141,7 +163,11 @@ def promote(out: Path | None, overrides: list[str], accept: bool = False, folder
         if not verdict.passed:
             reasons.append(f"the runs fail against {path}: --accept replaces it all the same")
     if not reasons:
+        of_key = {(cell.dataset, cell.method, cell.seed): cell for cell in cells}
         whole = [run for run in runs.values() if not isinstance(run, str)]
+        whole = [
+            run if run.of_masks else run.model_copy(update={"trajectory": trajectory(of_key[run.key])}) for run in whole
+        ]
         write_reference(path, Reference(profile=whole[0].profile, runs=whole))
     return Promotion(path, tuple(reasons), verdict)
 

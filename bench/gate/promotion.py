@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from bench.gate.reference import Key, RunFacts, key_name
-from bench.gate.verdict import KINDS
+from bench.gate.terms import KINDS
 
 _MEASURED_BY = {"test_stability": "stability", "test_speed": "speed", "test_footprint": "memory"}
 

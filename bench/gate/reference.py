@@ -47,12 +47,23 @@ class Values(BaseModel):
     gaps: dict[str, str] = {}
 
 
+class Trajectory(BaseModel):
+    """How a short training begins (`trajectory.py`): losses and gradient norms by step, and what it then predicts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    losses: list[FiniteFloat]
+    norms: list[FiniteFloat]
+    scores: list[FiniteFloat]
+    foreground: FiniteFloat
+
+
 class RunFacts(BaseModel):
     """What a run is, and everything of it that the gate judges.
 
     `step_threads` has the thread counts of fit and predict, none where they are unknown; `impossible` a line for every
-    metric with a value that it cannot take. `code` says whether the method's code was the one installed now when the
-    run was fitted, predicted and scored.
+    metric with a value that it cannot take, and for a file that is not the record's. `code` says whether the method's
+    code was the one installed now when the run was fitted, predicted and scored. `predictions` is their hash.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -77,6 +88,8 @@ class RunFacts(BaseModel):
     step_threads: dict[str, list[int]] = {}
     impossible: list[str] = []
     code: Literal["", "same", "other", "unknown"] = ""
+    predictions: str = ""
+    trajectory: Trajectory | None = None
     cases: list[str]
     groups: list[str]
     accuracy: dict[str, Values]
@@ -102,6 +115,11 @@ class RunFacts(BaseModel):
     def again(self) -> str:
         """What makes its results anew."""
         return "score the masks again" if self.of_masks else "run again, or --redo fit"
+
+    @property
+    def processor(self) -> str:
+        """The device's name, make and instructions, "" where it is not known."""
+        return ", ".join(filter(None, self.device.values())) if self.device.get("name") else ""
 
     @property
     def key(self) -> Key:
@@ -199,7 +217,8 @@ def run_facts(path: Path) -> RunFacts:
         benchmarks=record.benchmarks,
         revisions=folder.revisions(),
         step_threads={step: counts for step, counts in folder.threads().items() if counts},
-        impossible=_impossible(scores),
+        impossible=[*_impossible(scores), *_exchanged(folder, record)],
+        predictions=record.files.get("predictions", ""),
         code=code_state(record),
         cases=names,
         groups=cases["group"].astype(str).tolist(),
@@ -218,8 +237,19 @@ def _impossible(scores: pd.DataFrame) -> list[str]:
         if len(wrong):
             first = wrong.iloc[0]
             more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            lines.append(f"{metric} of {first['case']} is {first['value']:g}{more}, not within [{low:g}, {high:g}]")
+            lines.append(
+                f"impossible value: {metric} of {first['case']} is {first['value']:g}{more}, "
+                f"not within [{low:g}, {high:g}]"
+            )
     return lines
+
+
+def _exchanged(folder: RunFolder, record: RunRecord) -> list[str]:
+    """A line where the predictions are not those that were scored; they may be gone."""
+    said = record.files.get("predictions")
+    if not said or not (folder.path / "predictions").exists() or folder.predictions_digest(record.draws) == said:
+        return []
+    return [f"{folder.path / 'predictions'}: not the predictions that were scored; score them again"]
 
 
 def _values(scores: pd.DataFrame, cases: list[str], record: RunRecord, draws: list[int]) -> dict[str, Values]:

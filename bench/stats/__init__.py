@@ -21,7 +21,7 @@ from bench.stats.paired import (
 )
 from bench.stats.published import ASSUMED_CORRELATION, ASSUMED_SD, false_claim
 from bench.stats.ranking import Ranking, rank_models
-from bench.stats.ratio import Ratio, speed_ratio
+from bench.stats.ratio import Ratio, paired_ratio, speed_ratio
 from bench.stats.sample import CONFIDENCE, RESAMPLES, SEED
 from bench.stats.table import CaseTable, case_table
 from bench.stats.variance import Headline, VarianceSplit, headline, split_variance

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binom
 
 from bench.errors import InputError
 from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, RESAMPLES, SEED, Array
@@ -39,6 +40,21 @@ def speed_ratio(now: Sequence[float], reference: Sequence[float], *, paired: boo
         tail = 0.5 - CONFIDENCE / 2
         low, high = (float(bound) for bound in np.quantile(_ratios(first, second, paired), [tail, 1 - tail]))
     return Ratio(float(np.median(first) / np.median(second)), low, high)
+
+
+def paired_ratio(now: Sequence[float], reference: Sequence[float]) -> Ratio:
+    """Median of the ratios of rounds that were timed in turn (A B B A), with the interval of order statistics.
+
+    It holds for any distribution, also where a busy machine makes some rounds much longer. With fewer than 6 rounds it
+    is unbounded.
+    """
+    ratios = np.sort(np.asarray(now, dtype=np.float64) / np.asarray(reference, dtype=np.float64))
+    if not ratios.size:
+        return Ratio(math.nan, 0.0, math.inf)
+    # The interval from the k-th smallest to the k-th largest misses the median with probability 2 P(Bin(n, 1/2) < k).
+    k = int(binom.ppf((1 - CONFIDENCE) / 2, ratios.size, 0.5))
+    low, high = (float(ratios[k - 1]), float(ratios[-k])) if k else (0.0, math.inf)
+    return Ratio(float(np.median(ratios)), low, high)
 
 
 def _ratios(first: Array, second: Array, paired: bool) -> Array:

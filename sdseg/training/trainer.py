@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -26,6 +27,8 @@ from sdseg.training.traces import Look, Traces
 
 __all__ = ["Trainable", "TrainingLoop", "TrainingStateError", "train"]
 
+# Steps that are all logged: a change of data, network or optimiser shows in them.
+_BEGINNING = 20
 progress = logging.getLogger("progress")
 
 
@@ -145,13 +148,15 @@ class TrainingLoop:
         own = [x[self.share] for x in draws if x is not None]
         self.optimizer.zero_grad()
         losses = [self._backward(batch, own, part) for part in range(recipe.accumulate)]
-        if recipe.max_grad_norm is not None:
-            self.accelerator.clip_grad_norm_(self.parameters, recipe.max_grad_norm)
+        state.step += 1
+        logged = state.step <= _BEGINNING or state.step % 10 == 0 or state.step == recipe.steps
+        if logged or recipe.max_grad_norm is not None:
+            limit = math.inf if recipe.max_grad_norm is None else recipe.max_grad_norm
+            norm = self.accelerator.clip_grad_norm_(self.parameters, limit)
         self.optimizer.step()
         self.ema.update()
-        state.step += 1
-        if state.step % 10 == 0 or state.step == recipe.steps:
-            self._log(losses)
+        if logged:
+            self._log(losses, float(norm))
         return losses
 
     def _backward(self, batch: TrainingBatch, draws: Sequence[torch.Tensor], part: int) -> dict[str, torch.Tensor]:
@@ -173,13 +178,14 @@ class TrainingLoop:
     def _memory_format(self, image: torch.Tensor) -> torch.memory_format:
         return torch.channels_last if self.recipe.channels_last and image.ndim == 4 else torch.preserve_format
 
-    def _log(self, losses: list[dict[str, torch.Tensor]]) -> None:
+    def _log(self, losses: list[dict[str, torch.Tensor]], norm: float) -> None:
         mean = torch.stack([torch.stack([part[name].float() for name in losses[0]]) for part in losses]).mean(0)
         numbers = self.accelerator.reduce(mean, "mean").tolist()
         values = dict(zip(losses[0], numbers, strict=True))
         if not all(abs(v) < float("inf") for v in numbers):
             raise FloatingPointError(f"the loss is not finite in step {self.state.step}; lower the learning rate")
-        self.state.log.append({"step": self.state.step, "lr": self.optimizer.param_groups[0]["lr"], **values})
+        lr = self.optimizer.param_groups[0]["lr"]
+        self.state.log.append({"step": self.state.step, "lr": lr, "grad_norm": norm, **values})
         self._report(f"loss {values['total']:.3f}")
 
     def _report(self, detail: str) -> None:
