@@ -15,12 +15,16 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from bench import cli
 from bench.errors import InputError, RunError
+from bench.metrics.lpips_distance import Lpips
+from bench.metrics.lpips_trunk import Trunk
 from bench.scoring.run import RunCases
 from bench.scoring.workers import of_cases
 from tests.kills import content
+from tests.lpips_fixtures import random_trunk
 from tests.protocol_fixtures import predicted_run, write_masks
 from tests.test_kills import timeless
 
@@ -152,3 +156,16 @@ def test_a_data_set_that_cannot_be_sent_is_made_again(tmp_path: Path) -> None:
     assert sent.reference_digest() == here.reference_digest()
     assert sent.predictions_digest() == here.predictions_digest()
     run.dataset.open.close()  # type: ignore[attr-defined]
+
+
+def distance(lpips: Lpips, _case_id: str) -> float:
+    """For workers: LPIPS of two maps."""
+    maps = torch.linspace(0, 1, 2 * 40 * 40).view(2, 1, 40, 40)
+    return float(lpips.all_distances(lpips.features(maps))[0, 1])
+
+
+def test_lpips_is_sent_to_processes() -> None:
+    lpips = Lpips(Trunk(random_trunk(), "a test"))
+    here = of_cases(partial(distance, lpips), ["a", "b"])
+    assert here[0] > 0
+    assert of_cases(partial(distance, lpips), ["a", "b"], 2) == here

@@ -21,7 +21,12 @@ class Lpips:
 
     def __init__(self, trunk: Trunk, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
+        self._trunk = trunk
         self.network = _network(trunk).to(self.device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The package's module can be imported only where the operators that torchvision lacks are declared.
+        return Lpips, (self._trunk, str(self.device))
 
     def facts(self) -> dict[str, str]:
         """What the distances depend on, for the record."""

@@ -65,7 +65,7 @@ def score_folder(
     is a run folder (scores.parquet, record.json, with `conventions` also conventions.parquet: the same masks under
     every protocol), with scores.csv and summary.json, which is returned. Its record is named by `method` (else by
     `out`), `dataset` (else by `ref` and its parent) and `seed`. `workers` processes score cases
-    beside one another, with the same results.
+    beside one another, with the same results (a script asks for several below `if __name__ == "__main__":`).
 
     `reading`: the fields of `folder_inputs.Reading`, which say how files are read and paired. Raises InputError, with
     no scores written, for files that are missing, too many, unreadable, on another grid or no masks, cases without a
