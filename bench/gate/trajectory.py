@@ -32,20 +32,22 @@ def trajectory(cell: Cell) -> Trajectory | None:
     recipe = cell.config["method"].get("recipe") or {}
     if not {"steps", "validate_every", "checkpoint_every"} <= recipe.keys():
         return None
-    short = {"steps": _STEPS, "validate_every": _STEPS, "checkpoint_every": _STEPS, "keep": None}
-    method = {**cell.config["method"], "recipe": {**recipe, **short}}
     with TemporaryDirectory() as folder:
-        run = Run(replace(cell, config={**cell.config, "method": method, "runs_dir": folder}))
-        run.fit()
-        lines = (run.folder.model / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        log = [row for line in lines if "total" in (row := json.loads(line))]
-        scores, foreground = _prediction(run)
-    return Trajectory(
-        losses=[row["total"] for row in log],
-        norms=[row["grad_norm"] for row in log],
-        scores=scores,
-        foreground=foreground,
-    )
+        lines = (_fitted(cell, _STEPS, folder).folder.model / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        # After one step: some methods answer all or nothing after ten, and rounding decides which.
+        scores, foreground = _prediction(_fitted(cell, 1, folder))
+    log = [row for line in lines if "total" in (row := json.loads(line))]
+    losses, norms = ([row[key] for row in log] for key in ("total", "grad_norm"))
+    return Trajectory(losses=losses, norms=norms, scores=scores, foreground=foreground)
+
+
+def _fitted(cell: Cell, steps: int, folder: str) -> Run:
+    """The cell's run after so many steps."""
+    short = {"steps": steps, "validate_every": steps, "checkpoint_every": steps, "keep": None}
+    method = {**cell.config["method"], "recipe": {**cell.config["method"]["recipe"], **short}}
+    run = Run(replace(cell, config={**cell.config, "method": method, "runs_dir": folder}))
+    run.fit()
+    return run
 
 
 def _prediction(run: Run) -> tuple[list[float], float]:
