@@ -95,15 +95,16 @@ def apply(name: str) -> None:
         path.write_text(before.replace(text, other) if text else before + other, encoding="utf-8")
 
 
-def judge(without: str) -> tuple[int, str, float]:
+def judge(matrix: list[str]) -> tuple[int, str, float]:
     """Exit code, what failed, and seconds of the gate on the clone as it is."""
     start = time.monotonic()
-    line = [sys.executable, "-P", "-m", "bench.cli", "gate", "--against", "HEAD", *MATRIX, f"gate.without=[{without}]"]
+    line = [sys.executable, "-P", "-m", "bench.cli", "gate", "--against", "HEAD", *matrix]
     environment = {**os.environ, "PYTHONPATH": str(CLONE.resolve()), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, cwd=HOME, env=environment, capture_output=True, text=True)
     (HOME / "last.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
     rows = [re.split(r"\s{2,}", row) for row in done.stdout.splitlines() if "  FAIL" in row]
-    said = "; ".join(dict.fromkeys(f"{row[1]} ({row[-1].removeprefix('FAIL: ')})" for row in rows))
+    said = "; ".join(f"{row[1]} ({row[-1].removeprefix('FAIL: ')})" for row in rows[:2])
+    said += f"; {len(rows) - 2} more" if len(rows) > 2 else ""
     return done.returncode, said or (done.stderr.strip()[-200:] if done.returncode else ""), time.monotonic() - start
 
 
@@ -118,10 +119,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="words that a change's name contains")
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--without", default="LPIPS", help="kinds that are not judged, such as LPIPS,speed,memory")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="instead of the matrix's")
     asked = parser.parse_args()
     HOME.mkdir(parents=True, exist_ok=True)
     if not CLONE.exists():
         subprocess.run(["git", "clone", "--quiet", ".", str(CLONE)], check=True)
+    given = {word.partition("=")[0] for word in asked.set}
+    matrix = [word for word in MATRIX if word.partition("=")[0] not in given]
+    matrix += [*asked.set, f"gate.without=[{asked.without}]"]
     base = git("rev-parse", "HEAD")[:12]
     chosen = [name for name in CHANGES if not asked.names or any(word in name for word in asked.names)]
     for name in chosen * asked.times:
@@ -130,7 +135,7 @@ def main() -> None:
         for made in (HOME / "runs" / ".gate").glob("*"):
             if made.name != base:
                 shutil.rmtree(made)  # the change is trained anew
-        code, said, seconds = judge(asked.without)
+        code, said, seconds = judge(matrix)
         outcome = {0: "passed", 1: "caught"}.get(code, f"exit {code}")
         sys.stdout.write(f"| {name} | {outcome} | {said} | {seconds:.0f} s |\n")
         sys.stdout.flush()

@@ -51,7 +51,7 @@ def test_interrupted_run_ends_bit_identical(tmp_path: Path, whole: Any, stop_at:
     assert facts["val_dice"] == resumed["val_dice"]
     logs = [(path / "log.jsonl").read_text() for path in (folder, tmp_path)]
     assert logs[0] == logs[1]
-    assert [json.loads(line)["step"] for line in logs[0].splitlines()] == [4, 8, 10, 12, 12]
+    assert [json.loads(line)["step"] for line in logs[0].splitlines()] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 9, 10, 12, 12]
 
 
 def test_a_flipped_bit_of_a_state_is_refused_or_changes_nothing(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from sdseg.training.traces import Look, Traces
 __all__ = ["Trainable", "TrainingLoop", "TrainingStateError", "train"]
 
 # Steps that are all logged: a change of data, network or optimiser shows in them.
-_BEGINNING = 20
+_BEGINNING = 10
 progress = logging.getLogger("progress")
 
 
