@@ -26,7 +26,7 @@ def by_hydra(overrides: list[str]) -> str:
         ["method=unet", "method.options.dims={a: [1, 2]}", "++train.steps=7", "+method.sweep=[steps]"],
         ["dataset={name: mine}", "runs_dir=${oc.env:HOME}", "method.name='a b'", "metrics=[Dice]"],
         ["~method.options.dims", "method=unet"],
-        ["gate.margin=0.5", "seeds=[1,2]"],
+        ["gate.slower=1.5", "seeds=[1,2]"],
         [],
     ],
 )

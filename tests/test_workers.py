@@ -69,11 +69,13 @@ def test_a_dead_process_is_one_line_with_its_suspects(tmp_path: Path) -> None:
 
 
 CALL = """
+import signal
 import sys
 from functools import partial
 from pathlib import Path
 from bench.scoring.workers import of_cases
 from tests.test_workers import work
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 of_cases(partial(work, Path(sys.argv[1])), ["long1", "long2"], 2)
 """
 
