@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from bench import cli
-from bench.config import GateConfig
+from bench.config import GateConfig, expand
 from bench.errors import InputError, RunError
 from bench.gate import RunFacts, Verdict, sides
-from bench.gate.against import _judge_facts, _judge_rounds, base_of
+from bench.gate.against import _judge_facts, _judge_rounds, base_of, judge_against
 from bench.gate.rounds import Paired, Worker, time_cell
-from bench.gate.sides import Side, commit_of, working_commit
+from bench.gate.sides import NotKnown, Side, commit_of, working_commit
 from bench.gate.verdict import MARK, Row, failed
 from tests import gate_fixtures
 from tests.gate_fixtures import data, failures, made, shifted
@@ -156,6 +156,24 @@ def test_equal_predictions_need_no_margin_and_have_equal_scores(good: RunFacts, 
     assert list(against(known, worse)) == ["Dice"]
     other = made(tmp_path / "other", **data(data="00" * 32))
     assert against(known, other) == {"data": "FAIL: another data"}
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        (NotKnown("base: refuses this run"), {"runs": "FAIL: no run was compared with the base"}),
+        ("base: left with 3", {"run": "FAIL: base: left with 3", "runs": "FAIL: no run was compared with the base"}),
+    ],
+)
+def test_a_base_without_results_opens_no_gate(
+    base: str, said: dict[str, str], repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Side, "check_out", lambda side: None)
+    monkeypatch.setattr(Side, "make", lambda side, words: base if side.name == "base" else tmp_path)
+    cells = expand(["profile=smoke", "methods=[unet]"])
+    judged = judge_against("HEAD", cells, [], SETTINGS)
+    assert not judged.passed
+    assert failures(judged) == said
 
 
 def test_the_comment_says_what_failed_and_how_to_accept_it() -> None:

@@ -15,8 +15,8 @@ from bench.files import atomic_path
 from bench.gate.reference import Key, RunFacts, run_facts
 from bench.gate.rounds import Paired, time_cell, time_start
 from bench.gate.rules import judge_memory, judge_ratio
-from bench.gate.sides import Side, cell_overrides, commit_of, working_commit
-from bench.gate.terms import judge_values_of, leave_out, same_question
+from bench.gate.sides import NotKnown, Side, cell_overrides, commit_of, working_commit
+from bench.gate.terms import VALUES, judge_values_of, leave_out, same_question
 from bench.gate.verdict import Row, Verdict, failed
 from bench.runner import check_applicable, checked_dataset
 
@@ -49,6 +49,8 @@ def judge_against(
         there = (made or {}).get((cell.dataset, cell.method, cell.seed))
         judged, modules = _judge_cell(sides, cell, cell_overrides(cell, overrides), settings, there)
         rows += judged
+    if not any(row.kind in VALUES for row in rows):
+        rows.append(failed("no run was compared with the base").at("all", "run", "runs"))
     if modules and "speed" not in settings["without"]:
         progress.note("timing the start of both revisions")
         rows += [_time_row(time_start(sides, modules, settings), settings).at("both", "speed", "start")]
@@ -63,6 +65,8 @@ def _judge_cell(
     base, now = sides[0].make(words), there or sides[1].make(words)
     if isinstance(now, str):
         return [failed(now).at(name, "run", "run")], []
+    if isinstance(base, str) and not isinstance(base, NotKnown):
+        return [failed(base).at(name, "run", "run")], []
     if isinstance(base, str):
         # A method that the base does not have is no fault of this change.
         return [Row("missing", "there", "", True, f"new: {base}").at(name, "run", "run")], []

@@ -20,7 +20,7 @@ from typing import Any
 
 from bench import progress
 from bench.config import Cell
-from bench.errors import InputError, RunError
+from bench.errors import BAD_INPUT, InputError, RunError
 from bench.files import digest, write_json
 from bench.results.environment import device_facts
 from bench.results.locking import locked
@@ -63,6 +63,12 @@ def working_commit() -> str:
     if tree == git("rev-parse", "HEAD^{tree}"):
         return commit_of("HEAD")
     return git("commit-tree", tree, "-p", "HEAD", "-m", "working tree", **_NOBODY)
+
+
+class NotKnown(str):
+    """Why a revision has no such run: it refuses it, as it does a method that came later."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,8 @@ class Side:
                 progress.note(f"{self.name} ({self.commit[:8]}): {' '.join(cell)}")
                 line, environment = self.command("-m", "bench.cli", "run", *cell, f"runs_dir={folder / 'runs'}")
                 code = subprocess.run(line, env=environment, stdout=subprocess.DEVNULL).returncode
+                if code == BAD_INPUT:
+                    return NotKnown(f"{self.name}: refuses this run, its words are above")
                 if code:
                     return f"{self.name}: sdseg run left with {code}, its words are above"
                 write_json(done, asked)
@@ -145,7 +153,7 @@ def cell_overrides(cell: Cell, overrides: Sequence[str]) -> list[str]:
     axes = ("methods", "datasets", "seeds", "runs_dir")
     own = [o for o in overrides if o.partition("=")[0] not in axes and not o.startswith("gate.")]
     named = [] if any(o.startswith("method=") for o in own) else [f"methods=[{cell.method}]"]
-    named += [] if any(o.startswith("dataset=") for o in own) else [f"datasets=[{cell.config['dataset']['name']}]"]
+    named += [] if any(o.startswith("dataset=") for o in own) else [f"datasets=[{cell.dataset}]"]
     given = {o.partition("=")[0] for o in own}
     fixed = [f"{k}={cell.config[k]}" for k in ("draws", "image_size", "threads") if k not in given]
     return [*own, *named, f"seeds=[{cell.seed}]", *(f if not f.endswith("=None") else f[:-4] + "null" for f in fixed)]
