@@ -42,7 +42,7 @@ class Columns(NamedTuple):
 
     case: npt.NDArray[np.signedinteger]
     label: npt.NDArray[np.signedinteger]
-    draw: npt.NDArray[np.int64]
+    draw: npt.NDArray[np.signedinteger]
     value: Array
     reason: npt.NDArray[np.object_] | None
     cases: pd.Index
@@ -63,24 +63,27 @@ class Columns(NamedTuple):
 
     def draw_values(self, facts: MetricFacts) -> pd.DataFrame:
         """A table (cases, draws) of means over labels; NaN where none is defined."""
+        return pd.DataFrame(*self._draw_values(facts))
+
+    def _draw_values(self, facts: MetricFacts) -> tuple[Array, pd.Index, npt.NDArray[np.int64]]:
         value = squared_error(self.value) if facts.unit == DECIBEL else self.value
         cases, case = np.unique(self.case, return_inverse=True)
         draws, draw = np.unique(self.draw, return_inverse=True)
-        shape = len(cases), len(draws)
-        place, defined = case * len(draws) + draw, ~np.isnan(value)
+        size = len(cases) * len(draws)
+        place, defined = draw * len(cases) + case, ~np.isnan(value)
         # Summed in the order given, so that a mean does not depend on what else is there.
-        sums = np.bincount(place, np.where(defined, value, 0.0), shape[0] * shape[1])
+        sums = np.bincount(place, np.where(defined, value, 0.0), size)
         with np.errstate(invalid="ignore"):
-            means = sums / np.bincount(place, defined, shape[0] * shape[1])
+            means = sums / np.bincount(place, defined, size)
         names = self.cases if len(cases) == len(self.cases) else self.cases[cases]
-        return pd.DataFrame(means.reshape(shape), names, draws)
+        return means.reshape(len(draws), len(cases)).T, names, draws
 
     def case_values(self, facts: MetricFacts) -> CaseValues:
         """Means by case, over labels within a draw, then over draws."""
-        means = self.draw_values(facts)
+        means, cases, _ = self._draw_values(facts)
         undefined = np.isnan(self.value)
         reasons = Counter(map(str, filter(None, self.reason[undefined]))) if self.reason is not None else Counter()
-        values = pd.Series(mean_of_defined(means.to_numpy()), means.index.rename("case"))
+        values = pd.Series(mean_of_defined(means), cases.rename("case"))
         infinite, labels = int(np.isinf(self.value).sum()), np.unique(self.label[self.label >= 0])
         return CaseValues(values, int(undefined.sum()), infinite, reasons, len(labels))
 
@@ -88,7 +91,7 @@ class Columns(NamedTuple):
 def coded(words: pd.Series) -> tuple[npt.NDArray[Any], pd.Index]:
     """Numbers (rows,) of words, -1 where there is none, and the words."""
     named = words if isinstance(words.dtype, pd.CategoricalDtype) else words.astype("category")
-    return named.cat.codes.to_numpy(), named.cat.categories.astype(str)
+    return named.cat.codes.to_numpy(), named.cat.categories.astype(str).astype(object)
 
 
 def mean_of_defined(table: Array) -> Array:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.columns import DECIBEL, CaseValues, Columns, coded, mean_of_defined
+from bench.columns import DECIBEL, CaseValues, Columns, mean_of_defined
 from bench.record import (
     REASON,
     SCORE_COLUMNS,
@@ -104,19 +104,26 @@ class RunScores:
         if rows["group"].isna().any():
             group = rows["group"].astype(object)
             rows = rows.assign(group=group.where(group.notna(), rows["case"].astype(object)))
-        numbers = {"draw": rows["draw"].astype(np.int64).astype(np.int32), "value": rows["value"].astype(np.float64)}
+        draw, value = np.asarray(rows["draw"].astype(np.int64), np.int32), np.asarray(rows["value"], np.float64)
         words = {name: categories(rows[name]) for name in WORD_COLUMNS}
-        said = {REASON: rows[REASON].fillna("").astype("category")} if REASON in rows else {}
-        table = pd.DataFrame({**words, **numbers, **said})[[*SCORE_COLUMNS, *said]]
-        self.table = table.take(np.argsort(table["metric"].cat.codes, kind="stable"))
-        codes = self.table["metric"].cat.codes.to_numpy()
-        names = self.table["metric"].cat.categories
+        order = np.argsort(words["metric"].codes, kind="stable")
+        self._words = {name: word.take(order) for name, word in words.items()}
+        self._said = rows[REASON].fillna("").astype("category").array.take(order) if REASON in rows else None
+        codes, names = self._words["metric"].codes, self._words["metric"].categories
         bounds = np.searchsorted(codes, np.arange(len(names) + 1)).tolist()
-        ends = zip(map(str, names), bounds, bounds[1:], strict=False)
+        ends = zip(names, bounds, bounds[1:], strict=False)
         self._parts = {name: range(start, stop) for name, start, stop in ends if stop > start}
-        self._columns = Columns.of(self.table)
-        self._words = {name: coded(self.table[name]) for name in ("convention", "label")}
+        case, label = self._words["case"], self._words["label"]
+        reason = None if self._said is None else np.asarray(self._said, object)
+        self._columns = Columns(case.codes, label.codes, draw[order], value[order], reason, case.categories)
         self._known: dict[Any, CaseValues] = {}
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """All rows, sorted by metric."""
+        numbers = {"draw": self._columns.draw, "value": self._columns.value}
+        said = {} if self._said is None else {REASON: self._said}
+        return pd.DataFrame({**self._words, **numbers, **said})[[*SCORE_COLUMNS, *said]]
 
     @property
     def metrics(self) -> list[str]:
@@ -132,26 +139,36 @@ class RunScores:
     def _chosen(
         self, metric: str, convention: str | None = None, single: bool | None = None, label: str | None = None
     ) -> npt.NDArray[np.int64]:
-        kept = np.array(self._parts.get(metric, ()), dtype=np.int64)
+        part = self._parts.get(metric, range(0))
+        kept = np.arange(part.start, part.stop)
         if single is not None:
             kept = kept[(self._columns.draw[kept] >= 0) == single]
         for name, word in (("convention", convention), ("label", label)):
             if word is not None:
-                codes, names = self._words[name]
+                codes, names = self._words[name].codes, self._words[name].categories
                 kept = kept[codes[kept] == (names.get_loc(word) if word in names else len(names))]
         return kept
 
     def conventions(self, metric: str, single: bool = True) -> list[str]:
         """The conventions by which a metric of single draws (or of all together) was scored, sorted."""
-        codes, names = self._words["convention"]
-        return [names[code] for code in np.unique(codes[self._chosen(metric, single=single)])]
+        return self._conventions.get((metric, single), [])
+
+    def labels(self, metric: str) -> list[str]:
+        """The labels of which a metric was scored, sorted."""
+        return self._words["label"].categories[np.unique(self._columns.label[self._chosen(metric)])].tolist()
+
+    @cached_property
+    def _conventions(self) -> dict[tuple[str, bool], list[str]]:
+        codes, names = self._words["convention"].codes, self._words["convention"].categories
+        kinds = [(metric, single) for metric in self._parts for single in (False, True)]
+        return {(m, s): names[np.unique(codes[self._chosen(m, single=s)])].tolist() for m, s in kinds}
 
     @cached_property
     def groups(self) -> pd.Series:
         """The group of every case, by case."""
-        first = self.table.drop_duplicates("case")
-        index = pd.Index(first["case"].astype(str), name="case")
-        return pd.Series(first["group"].astype(str).to_numpy(), index).sort_index()
+        cases, first = np.unique(self._words["case"].codes, return_index=True)
+        groups = np.asarray(self._words["group"].take(first), object)
+        return pd.Series(groups, self._columns.cases[cases].rename("case"))
 
     def values(
         self,
@@ -166,6 +183,10 @@ class RunScores:
         if key not in self._known:
             self._known[key] = self._columns.take(self._chosen(metric, convention, single, label)).case_values(facts)
         return self._known[key]
+
+    def draw_values(self, metric: str, facts: MetricFacts) -> pd.DataFrame:
+        """A table (cases, draws) of the metric, means over labels; NaN where none is defined."""
+        return self._columns.take(self._chosen(metric, single=True)).draw_values(facts)
 
     def summary(self, metric: str, facts: MetricFacts, **chosen: Any) -> Summary:
         """The metric over cases; `chosen` as for `values`."""
@@ -186,11 +207,6 @@ def case_values(rows: pd.DataFrame, facts: MetricFacts) -> CaseValues:
     return Columns.of(rows).case_values(facts)
 
 
-def draw_values(rows: pd.DataFrame, facts: MetricFacts) -> pd.DataFrame:
-    """A table (cases, draws) of one metric of one run, means over labels; NaN where none is defined."""
-    return Columns.of(rows).draw_values(facts)
-
-
 def summarise(runs: Sequence[tuple[CaseValues, pd.Series]], facts: MetricFacts) -> Summary:
     """A metric over the cases of runs that differ in the training seed only, each with the groups of its cases."""
     if not runs:
@@ -199,10 +215,11 @@ def summarise(runs: Sequence[tuple[CaseValues, pd.Series]], facts: MetricFacts) 
     values = first.values
     if others:
         if all(values.index.equals(one.values.index) for one, _ in others):
-            table = pd.DataFrame(np.array([one.values for one, _ in runs]).T, values.index)
+            table, cases = np.array([one.values for one, _ in runs]).T, values.index
         else:
-            table = pd.concat([one.values for one, _ in runs], axis=1, sort=True)  # (cases, runs)
-        values = pd.Series(mean_of_defined(table.to_numpy()), table.index)
+            joined = pd.concat([one.values for one, _ in runs], axis=1, sort=True)
+            table, cases = joined.to_numpy(), joined.index
+        values = pd.Series(mean_of_defined(table), cases)  # over (cases, runs)
         if any(not groups.index.equals(other.index) for _, other in others):
             groups = pd.concat([of_run for _, of_run in runs]).groupby(level=0).first()
     return _over_cases(values, groups, [one for one, _ in runs], facts)
@@ -229,19 +246,21 @@ def agreement(runs: Sequence[RunScores], metric: str, facts: MetricFacts, label:
 
 
 def _over_cases(values: pd.Series, groups: pd.Series, runs: list[CaseValues], facts: MetricFacts) -> Summary:
-    finite = values[np.isfinite(values)]
-    names = groups.reindex(finite.index).astype(str).tolist()
-    whole, decibel = not np.isinf(values).any(), facts.unit == DECIBEL
-    mean = float(finite.mean()) if len(finite) else math.nan
+    every = values.to_numpy()
+    finite = values[np.isfinite(every)]
+    averaged = finite.to_numpy()
+    names = groups.reindex(finite.index).tolist()
+    whole, decibel = not np.isinf(every).any(), facts.unit == DECIBEL
+    mean = float(averaged.mean()) if averaged.size else math.nan
     return Summary(
         mean=float(decibels(mean)) if decibel else mean if whole else math.inf,
-        sd=float(finite.std(ddof=1)) if len(finite) > 1 and whole and not decibel else math.nan,
-        cases=len(finite),
+        sd=float(averaged.std(ddof=1)) if averaged.size > 1 and whole and not decibel else math.nan,
+        cases=averaged.size,
         units=len(set(names)),
-        excluded=int(values.isna().sum()),
+        excluded=int(np.isnan(every).sum()),
         undefined=sum(one.undefined for one in runs),
         infinite=sum(one.infinite for one in runs),
-        every=pd.Series(decibels(values), values.index) if decibel else values,
+        every=pd.Series(decibels(every), values.index) if decibel else values,
         groups=names,
         labels=max(one.labels for one in runs),
         reasons=sum((one.reasons for one in runs), Counter()),

@@ -92,8 +92,11 @@ class Row:
         return self._known[key]
 
     def agreement(self, metric: str) -> Summary:
-        """A metric over all draws."""
-        return agreement(self.scores, metric, self.facts(metric))
+        """A metric over all draws, made once too."""
+        key = metric, "all draws"
+        if key not in self._known:
+            self._known[key] = agreement(self.scores, metric, self.facts(metric))
+        return self._known[key]
 
     def fill(self, columns: Iterable[Column]) -> dict[str, Any]:
         """The row of a table by column key: what identifies it, and the columns that know their value."""

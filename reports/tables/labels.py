@@ -30,6 +30,6 @@ def build(frame: Frame) -> Table | None:
 
 def _several(row: Row) -> list[str]:
     """The labels that were scored, in the data set's order; none where there is but one."""
-    labels = {label for scores in row.scores for label in scores.rows("Dice")["label"].unique()}
+    labels = {label for scores in row.scores for label in scores.labels("Dice")}
     known = [label for label in row.record.labels if label in labels]
     return [*known, *sorted(labels - {*known})] if len(labels) > 1 else []

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.scores import draw_values
 from bench.stats import headline, split_variance
 from reports.frame import Frame
 from reports.rows import Row, plain
@@ -73,7 +72,7 @@ def _row(row: Row) -> dict[str, Any] | None:
 
 def _values(row: Row) -> tuple[np.ndarray, list[str]]:
     """Values (seeds, cases, draws), the mean over labels within a draw, and the group of every case."""
-    tables = [draw_values(one.rows(METRIC, single=True), row.facts(METRIC)) for one in row.scores]
+    tables = [one.draw_values(METRIC, row.facts(METRIC)) for one in row.scores]
     cases = sorted({case for table in tables for case in table.index})
     draws = sorted({draw for table in tables for draw in table.columns})
     groups = pd.concat([one.groups for one in row.scores]).groupby(level=0).first()
