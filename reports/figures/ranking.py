@@ -77,7 +77,8 @@ def _pairs(ax: Axes, contest: Contest) -> None:
             difference = 100 * contest.difference(pair) * (1 if row < column else -1)
             shown, ink = contest.shown(pair), colour(0) if difference > 0 else colour(1)
             if shown:
-                ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=ink, edgecolor="white", linewidth=1))
+                square = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=ink, edgecolor="white", linewidth=1)
+                ax.add_artist(square)  # the limits are set below; add_patch would widen them for every square
             text = f"{difference:+.1f}".replace("-", "\u2212")
             number = ax.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if shown else None)
             number.set_in_layout(False)  # it lies inside; measuring hundreds of them takes long

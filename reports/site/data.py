@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from bench.record import REASON
 from bench.scores import Summary
@@ -59,7 +60,7 @@ def page_data(
     content = []
     for row, of_row, album in zip(rows, scores, albums, strict=True):
         known = cases.setdefault(row.dataset, {})
-        names = sorted({*album.shots, *(case for one in of_row for case in one.summary.every.index)})
+        names = pd.Index(sorted({*album.shots}.union(*(one.summary.every.index for one in of_row))), dtype=object)
         places = [known.setdefault(name, len(known)) for name in names]
         values = {one.name: _column(one, names, digits_for(one, digits)) for one in of_row}
         shots = {known[case]: _shot(shot, scenes) for case, shot in album.shots.items()}
@@ -85,8 +86,8 @@ def _facts(one: Scored, digits: dict[str, int]) -> dict[str, Any]:
     return {"unit": facts.unit, "better": facts.better, "digits": digits_for(one, digits)}
 
 
-def _column(one: Scored, names: list[str], digits: int) -> list[float | str | None]:
-    return [_printed(value, digits) for value in one.summary.every.reindex(names)]
+def _column(one: Scored, names: pd.Index, digits: int) -> list[float | str | None]:
+    return [_printed(value, digits) for value in one.summary.every.reindex(names).tolist()]
 
 
 def _printed(value: float, digits: int) -> float | str | None:
