@@ -11,7 +11,7 @@ from pathlib import Path
 from reports.against import NAME as AGAINST
 from reports.against import against as compare
 from reports.against import read_tables
-from reports.figures import build_figures
+from reports.figures import drawn_meanwhile
 from reports.files import write_atomic
 from reports.frame import REPORT_FOLDER, read_frame
 from reports.manifest import Sealing
@@ -59,13 +59,14 @@ def build_report(
     before = read_tables(against) if against else None  # which may be the folder that is written now
     frame = read_frame(runs_dir, published=published, only=only)
     sealing = Sealing(write, out)
-    tables = build_tables(frame)
     written = []
-    for table in tables:
-        for suffix, writer in WRITERS.items():
-            written.append(out / f"{table.name}.{suffix}")
-            sealing.write(written[-1], writer(table))
-    drawings = build_figures(frame)
+    with drawn_meanwhile(frame) as drawn:
+        tables = build_tables(frame)
+        for table in tables:
+            for suffix, writer in WRITERS.items():
+                written.append(out / f"{table.name}.{suffix}")
+                sealing.write(written[-1], writer(table))
+        drawings = drawn()
     for drawing in drawings:
         sealing.write(out / f"{drawing.name}.svg", drawing.svg)
         sealing.write(out / f"{drawing.name}.png", drawing.png)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ from bench.scores import read_run_scores
 from bench.stats import case_table, compare, sign_flip_p
 from bench.stats.intervals import bootstrap_medians
 from bench.stats.sample import resampled_counts
+from reports import figures
 from reports import frame as frames
-from reports.figures import build_figures
+from reports.figures import build_figures, drawn_meanwhile
 from reports.figures.style import LARGEST
 from reports.frame import read_frame
 from reports.tables import build_tables
@@ -71,3 +74,22 @@ def test_figures_of_many_methods_show_the_best_and_say_so(tmp_path: Path) -> Non
         assert f"The best {LARGEST} of {LARGEST + 5} methods" in drawing.caption
         assert "method000" in drawing.alt
         assert f"method{LARGEST + 4:03d}" not in drawing.alt
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux draws in another process")
+@pytest.mark.parametrize("dies", [False, True])
+def test_figures_of_another_process_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: bool) -> None:
+    write_many(tmp_path, methods=3)
+    broken = tmp_path / "runs-of-mine" / "gallery" / "000-case.npz"
+    write_run(tmp_path, "other", scores=made_up_scores(0.5, n=6, draws=1)).rename(broken.parents[1])
+    broken.parent.mkdir(exist_ok=True)
+    broken.write_bytes(b"no picture")
+    alone, frame = read_frame(tmp_path), read_frame(tmp_path)
+    expected = build_figures(alone)
+    if dies:
+        monkeypatch.setattr(figures, "_draw", lambda frame, there: os._exit(1))
+    with drawn_meanwhile(frame, many=4) as drawn:
+        if not dies:
+            monkeypatch.setattr(figures, "build_figures", None)  # the other process has it, this one need not
+        assert drawn() == expected
+    assert frame.warnings == alone.warnings != []
