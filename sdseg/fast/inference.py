@@ -12,6 +12,7 @@ from torch import nn
 from sdseg.cross_attention import ConditionedAttention
 from sdseg.fast.constant_folding import fold_upsampling
 from sdseg.fast.light_decoder import use_light_decoder
+from sdseg.fast.winograd import is_large, use_winograd, winograd_available
 from sdseg.model import SDSeg
 
 DType = Literal["auto", "float32", "float16", "bfloat16"]
@@ -36,7 +37,9 @@ class InferenceSettings(BaseModel):
     precision: Precision = Field(default_factory=Precision)
     # Lets a network that predicts noise run in half precision, where its error counts 38.7 times: to measure that.
     allow_amplified: bool = False
-    fold_upsampling: bool = True
+    # `nnpack` convolves by Winograd's algorithm, in float32 on a CPU; auto takes it there for large networks.
+    backend: Literal["auto", "torch", "nnpack"] = "auto"
+    fold_upsampling: bool = True  # these two of `torch` alone
     channels_last: bool = True
     compile: Literal["none", "default", "reduce-overhead"] = "none"  # the last one: CUDA graphs
     decoder: Literal["frozen", "light"] = "frozen"
@@ -65,11 +68,26 @@ def policy(model: SDSeg, settings: InferenceSettings, device: torch.device) -> d
     return dtypes
 
 
+def backends(model: SDSeg, settings: InferenceSettings, precision: dict[str, torch.dtype]) -> dict[str, str]:
+    """What computes the convolutions of each part, nnpack or torch.
+
+    Raises ValueError where `nnpack` is asked for and cannot be had.
+    """
+    cpu, asked = model.codec.latent_scale.device.type == "cpu", settings.backend
+    can = {name: cpu and dtype == torch.float32 and winograd_available() for name, dtype in precision.items()}
+    if asked == "nnpack" and not all(can.values()):
+        raise ValueError("inference.backend=nnpack needs a CPU that NNPACK runs on, and float32; use backend=auto")
+    takes = {
+        name: asked != "torch" and can[name] and (asked == "nnpack" or is_large(m)) for name, m in _parts(model).items()
+    }
+    return {name: "nnpack" if taken else "torch" for name, taken in takes.items()}
+
+
 def optimize(model: SDSeg, settings: InferenceSettings) -> dict[str, Any]:
     """Make a trained model ready to predict, in place; returns what was done, for the record.
 
     The model must lie on its device and in float32. Afterwards it can neither be trained nor take other weights.
-    Its inputs, outputs and Eq. 2 stay float32. Raises ValueError as `policy` and `use_light_decoder` do.
+    Its inputs, outputs and Eq. 2 stay float32. Raises ValueError as `policy`, `backends` and `use_light_decoder` do.
     """
     device = model.codec.latent_scale.device
     precision = policy(model, settings, device)
@@ -78,14 +96,17 @@ def optimize(model: SDSeg, settings: InferenceSettings) -> dict[str, Any]:
         model.alignment.unwatch()
     if settings.decoder == "light":
         use_light_decoder(model.codec, model.config.architecture, settings.light_decoder)
-    if settings.fold_upsampling:
+    backend = backends(model, settings, precision)
+    if settings.fold_upsampling and backend["decoder"] == "torch":
         fold_upsampling(model.codec.autoencoder.decoder)
     parts = _parts(model)
     for name, module in parts.items():
         _use_fused_attention(module)
         # Either way: the layout that training left must not decide the rounding.
-        layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-        module.to(memory_format=layout)  # type: ignore[call-overload]
+        plain = backend[name] == "nnpack" or not settings.channels_last
+        module.to(memory_format=torch.contiguous_format if plain else torch.channels_last)  # type: ignore[call-overload]
+        if backend[name] == "nnpack":
+            use_winograd(module)
         _run_in(module, precision[name], copy=settings.compile == "reduce-overhead")
     if settings.compile != "none":
         for module in parts.values():
@@ -93,6 +114,7 @@ def optimize(model: SDSeg, settings: InferenceSettings) -> dict[str, Any]:
     return {
         **settings.model_dump(exclude={"allow_amplified", "light_decoder"}),
         "precision": {name: str(dtype).removeprefix("torch.") for name, dtype in precision.items()},
+        "backend": backend,
         "allow_tf32": device.type == "cuda" and torch.backends.cudnn.allow_tf32,
     }
 
