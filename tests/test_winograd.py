@@ -56,7 +56,7 @@ def test_residual_blocks_answer_as_before_and_leave_their_input(widths: tuple[in
     x = torch.randn(2, widths[0], 32, 32)
     kept = x.clone()
     expected, found = answers(block, x)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     assert torch.equal(x, kept)
     assert not any(isinstance(m, ResnetBlock2D) for m in block.modules())
 
