@@ -32,9 +32,10 @@ class SDSegConfig(BaseModel):
 
     architecture: Architecture
     labels: int = Field(default=1, gt=0)
-    # How z_c reaches the U-Net, and whether the encoder that makes it learns. Frozen means the codec's own encoder.
+    # How z_c reaches the U-Net, and whether the encoder that makes it learns. Frozen means the codec's own encoder,
+    # light a small one that learns.
     conditioning: Literal["concat", "cross_attention"] = "concat"
-    vision_encoder: Literal["trainable", "frozen"] = "trainable"
+    vision_encoder: Literal["trainable", "light", "frozen"] = "trainable"
     prediction: PredictionType = "eps"
     latent_weight: float = Field(default=1.0, ge=0)  # lambda of Eq. 3; 0 is "no latent loss"
     # Weight of Dice + BCE between the decoded estimate and the mask: fine-tuning end to end.

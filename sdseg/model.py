@@ -47,9 +47,9 @@ class SDSeg(nn.Module):
         self.config = config
         self.schedule = schedule_of(config.prediction, config.schedule)
         self.codec = MaskCodec(load_tiny_codec() if tiny else build_autoencoder(shape))
-        self.vision_encoder = VisionEncoder(shape) if config.vision_encoder == "trainable" else None
-        amplified = config.prediction == "eps"
-        self.denoiser = Denoiser(shape, config.classes, config.conditioning, amplified)
+        kind = config.vision_encoder
+        self.vision_encoder = None if kind == "frozen" else VisionEncoder(shape, light=kind == "light")
+        self.denoiser = Denoiser(shape, config.classes, config.conditioning, amplified=config.prediction == "eps")
         self.alignment = FeatureAlignment(config.alignment, shape, teacher) if config.alignment else None
         if self.alignment is not None:
             self.alignment.watch(self.denoiser.unet.down_blocks)
@@ -101,7 +101,7 @@ class SDSeg(nn.Module):
             self.alignment.load()  # refuses here rather than in the first step
         if self.config.architecture != ARCHITECTURES["tiny"]:
             load_autoencoder(self.codec.autoencoder, self.config.autoencoder)
-            if self.vision_encoder is not None and self.config.architecture.encoders_alike:
+            if self.vision_encoder is not None and self.vision_encoder.like_codec:
                 load_vision_encoder(self.vision_encoder, self.codec.autoencoder)
         if self.config.denoiser_weights is not None:
             load_denoiser(self.denoiser.unet, self.config.denoiser_weights)

@@ -11,13 +11,18 @@ import torch
 
 from sdseg.architecture import ARCHITECTURES
 from sdseg.config import SDSegConfig
+from sdseg.fast.distillation import Student, answering_exactly
 from sdseg.fast.inference import InferenceSettings, optimize, policy
 from sdseg.fast.light_decoder import load_light_decoder
+from sdseg.labels import Prediction
 from sdseg.model import SDSeg
 from sdseg.sampling import ddim_timesteps
 from sdseg.traces import traces
 from sdseg.training.recipe import Recipe
 from sdseg.training.segmenter import TrainedSegmenter
+
+# A score that lies nearer to one half may be decided otherwise by light parts.
+_NEAR = 0.1
 
 
 class SDSegSegmenter(TrainedSegmenter):
@@ -32,6 +37,7 @@ class SDSegSegmenter(TrainedSegmenter):
         super().__init__(model, recipe, seed, device, **options)
         self.samples = self.inference["samples"]
         self.settings = settings
+        self._answered, self._rechecked = 0, 0
         policy(model, settings, self.device)
         if settings.decoder == "light":
             load_light_decoder(model.config.architecture, settings.light_decoder)
@@ -62,6 +68,27 @@ class SDSegSegmenter(TrainedSegmenter):
     def prepare(self) -> dict[str, Any]:
         """The precision of each part and the rest of `sdseg.fast.inference`, put on the model in place."""
         return optimize(self.model, self.settings)
+
+    def describe(self) -> dict[str, Any]:
+        """As every trained model, and the share of the images since it was built that were computed again."""
+        facts = super().describe()
+        return {**facts, "rechecked": self._rechecked / self._answered} if self._rechecked else facts
+
+    def predict(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> Prediction:
+        """As every trained model; images (B, C, H, W) of which `recheck` pixels are in doubt without light parts."""
+        limit, states = self.settings.recheck, [g.get_state() for g in generators]
+        answer = super().predict(image, generators)
+        if limit is None:
+            return answer
+        doubtful = ((answer.score - 0.5).abs() < _NEAR).flatten(1).sum(dim=1) > limit
+        self._answered, self._rechecked = self._answered + len(image), self._rechecked + int(doubtful.sum())
+        answer = Prediction(answer.score.clone(), answer.mask.clone())  # those of inference mode cannot be written to
+        for i in doubtful.nonzero().flatten().tolist():
+            generators[i].set_state(states[i])
+            with answering_exactly(self.model):
+                again = super().predict(image[i : i + 1], [generators[i]])
+            answer.score[i], answer.mask[i] = again.score[0], again.mask[0]
+        return answer
 
     def arithmetic(self) -> torch.autocast:
         """Every part has its own; see `sdseg.fast.inference`."""
@@ -118,13 +145,28 @@ def pretrained_segmenter(
     labels or image sizes.
     """
     inference = _inference(options)
+    model = _trained_elsewhere(task, weights, options)
+    return PretrainedSegmenter(model, Recipe(steps=1, batch_size=1, lr=1.0), seed, device, **inference)
+
+
+def distilled_segmenter(
+    task: Any, seed: int, device: str, recipe: dict[str, Any], weights: str, **options: Any
+) -> SDSegSegmenter:
+    """The model of a folder, as `pretrained_segmenter` takes it, with a light vision encoder that fitting distils."""
+    inference = _inference(options)
+    teacher = _trained_elsewhere(task, weights, options)
+    torch.manual_seed(seed)  # the initial weights
+    return SDSegSegmenter(Student(teacher), Recipe.model_validate(recipe), seed, device, **inference)
+
+
+def _trained_elsewhere(task: Any, weights: str, options: dict[str, Any]) -> SDSeg:
     model = SDSeg.from_pretrained(weights)
     if model.config.labels != len(task.labels):
         raise ValueError(f"{weights}: a model of {model.config.labels} labels, this dataset has {len(task.labels)}")
     if options:
         raise ValueError(f"method.options: unknown {', '.join(options)}; the weights say what the model is")
     _check(model, task)
-    return PretrainedSegmenter(model, Recipe(steps=1, batch_size=1, lr=1.0), seed, device, **inference)
+    return model
 
 
 def _check(model: SDSeg, task: Any) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from bench.measure.cost import footprint_scores, known_rounds, latency_scores
 from bench.measure.latency import warm_up
+from bench.measure.limit import limit_scores
 from bench.measure.speed import timed_call
 from bench.measure.targets import slices_per_call
 from bench.measure.workload import ReferenceWorkload
@@ -32,7 +33,8 @@ def test_speed(run: Run, batch_size: int, benchmark, publish, request: pytest.Fi
         answer = benchmark.pedantic(timed, setup=workload, rounds=rounds)
         timing = workload.timing(list(benchmark.stats.stats.data))
     assert answer.mask.shape[0] == batch_size
-    publish(latency_scores(timing.seconds, batch_size, slices), timings={name: timing})
+    limit = [] if known is not None else limit_scores(run.device())
+    publish([*latency_scores(timing.seconds, batch_size, slices), *limit], timings={name: timing})
 
 
 def test_footprint(run: Run, benchmark, publish) -> None:

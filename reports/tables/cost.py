@@ -18,7 +18,7 @@ _CALL = ("comparison", "call")  # what one call is shown
 MEAN = (
     *("parameters_m", "gflop_per_sample", "nfe", "steps", "samples", "slices_per_call"),
     *("train_s_per_step", "train_hours"),
-    *("samples_per_s", "latency_ms_p50", "latency_ms_p95"),
+    *("samples_per_s", "latency_ms_p50", "latency_ms_p95", "limit_gflop_per_s"),
 )
 # What a peak is depends on the machine: torch's allocator on a GPU, else the resident set of a process.
 MEMORY = (("peak_allocated_mib", "allocated"), ("peak_rss_mib", "RSS"))
@@ -35,7 +35,8 @@ COLUMNS = [
     Column("memory", "Inference memory", "MiB", "lower", 0, "terminal", (*_MACHINE, "memory_kind")),
     Column("memory_kind", "Kind", level="page"),
     Column("samples_per_s", "Answers", "1/s", "higher", 2, "terminal", _MACHINE),
-    # These two explain the answers and are no aim of their own.
+    # These three explain the answers and are no aim of their own.
+    Column("share_of_limit", "Share of the limit", digits=2, level="page"),
     Column("single_samples_per_s", "Single samples", "1/s", digits=2, level="page"),
     Column("ms_per_evaluation", "Network call", "ms", digits=1, level="page"),
     Column("call", "Timed call", level="page"),
@@ -52,9 +53,11 @@ CAPTION = (
     "image or slice, all its samples fused. Single samples: answers per second times samples, which is what the "
     "paper prints for MedSegDiff. NFE: network evaluations of one timed call, counted: steps \u00d7 samples, times "
     "windows where one slides, times labels where each is diffused by itself. Network call: latency over NFE, "
-    "encoder, decoder and fusion included; samples that share a batch count each. Latency is of a call on what the "
-    "column before it names. Memory of kind allocated: peak of torch's allocator on the GPU; of kind RSS: peak "
-    "resident memory of a process of its own, without the pages of mapped files (library code)."
+    "encoder, decoder and fusion included; samples that share a batch count each. Share of the limit: GFLOP a second "
+    "over those of the machine's best matrix product or convolution in float32, measured beside it; Winograd's "
+    "algorithm may exceed it. Latency is of a call on what the column before it names. Memory of kind allocated: peak "
+    "of torch's allocator on the GPU; of kind RSS: peak resident memory of a process of its own, without the pages of "
+    "mapped files (library code)."
 )
 _REASONED = ("parameters_m", "gflop_per_sample", "memory", "samples_per_s", "latency")
 _UNMEASURED = "not measured; pytest suites/test_efficiency.py --benchmark-only measures it, with the run's own settings"
@@ -92,6 +95,8 @@ def _row(of: Row) -> dict[str, Any]:
     speed, samples, latency, nfe = (row[key] for key in ("samples_per_s", "samples", "latency_ms_p50", "nfe"))
     row["single_samples_per_s"] = None if speed is None or samples is None else speed * samples
     row["ms_per_evaluation"] = latency / nfe if latency and nfe else None
+    arithmetic, limit = row["gflop_per_sample"], row["limit_gflop_per_s"]
+    row["share_of_limit"] = arithmetic * speed / limit if arithmetic and speed and limit else None
     row["call"] = _call(record.dims, row["slices_per_call"])
     return row | {"device": device(record), "threads": threads(record)}
 

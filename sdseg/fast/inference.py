@@ -11,6 +11,7 @@ from torch import nn
 
 from sdseg.cross_attention import ConditionedAttention
 from sdseg.fast.constant_folding import fold_upsampling
+from sdseg.fast.distillation import answering_exactly
 from sdseg.fast.light_decoder import use_light_decoder
 from sdseg.fast.winograd import is_large, use_winograd, winograd_available
 from sdseg.model import SDSeg
@@ -30,7 +31,7 @@ class Precision(BaseModel):
 
 
 class InferenceSettings(BaseModel):
-    """How a trained model predicts. Only `decoder: light` changes the model; the others change rounding."""
+    """How a trained model predicts. Only `decoder` and `recheck` change the model; the others change rounding."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,6 +45,8 @@ class InferenceSettings(BaseModel):
     compile: Literal["none", "default", "reduce-overhead"] = "none"  # the last one: CUDA graphs
     decoder: Literal["frozen", "light"] = "frozen"
     light_decoder: str | None = None  # a file; None is the shipped one
+    # An image with more pixels than this near one half is computed again without light parts; None: never.
+    recheck: int | None = Field(default=None, ge=0)
 
 
 def policy(model: SDSeg, settings: InferenceSettings, device: torch.device) -> dict[str, torch.dtype]:
@@ -99,8 +102,11 @@ def optimize(model: SDSeg, settings: InferenceSettings) -> dict[str, Any]:
     backend = backends(model, settings, precision)
     if settings.fold_upsampling and backend["decoder"] == "torch":
         fold_upsampling(model.codec.autoencoder.decoder)
-    parts = _parts(model)
-    for name, module in parts.items():
+    parts = list(_parts(model).items())
+    if settings.recheck is not None:
+        with answering_exactly(model):
+            parts += [(name, module) for name, module in _parts(model).items() if (name, module) not in parts]
+    for name, module in parts:
         _use_fused_attention(module)
         # Either way: the layout that training left must not decide the rounding.
         plain = backend[name] == "nnpack" or not settings.channels_last
@@ -109,7 +115,7 @@ def optimize(model: SDSeg, settings: InferenceSettings) -> dict[str, Any]:
             use_winograd(module)
         _run_in(module, precision[name], copy=settings.compile == "reduce-overhead")
     if settings.compile != "none":
-        for module in parts.values():
+        for _, module in parts:
             module.compile(mode=settings.compile)
     return {
         **settings.model_dump(exclude={"allow_amplified", "light_decoder"}),
