@@ -1,0 +1,195 @@
+"""SDSeg at the paper's size, 256 x 256, with random weights: what a prediction and a training step cost, in every mode.
+
+On two CPU cores the two tests take some 20 minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.build import build_segmenter
+from bench.config import compose_config
+from bench.device import synchronize
+from bench.importing import import_by_name
+from bench.measure.complexity import count_gflop
+from bench.measure.interleaved import measure_interleaved
+from bench.measure.limit import flags, has_bfloat16, limit_scores
+from bench.measure.memory import measure_peak_memory
+from bench.plugin import overrides, plain_scores
+from bench.record import Score
+from bench.results.environment import device_facts
+from bench.seeding import CaseGenerator
+from bench.types import TaskSpec
+from suites.reference_loop import official_loop
+from suites.reference_training import OfficialTraining
+from suites.test_speedup import ratio_scores, timed_calls
+
+TASK = TaskSpec(channels=3, labels=("mask",), image_size=(256, 256), dims=2)
+CPU_ROUNDS = 3  # where a call takes seconds and a training step a minute
+BATCH = 4  # of the paper's training
+
+
+def paper_modes(device: torch.device, light: Path) -> dict[str, list[str]]:
+    """What each mode of prediction changes; `exact` changes nothing."""
+    decoder = ["method.inference.decoder=light", f"method.inference.light_decoder={light}"]
+    modes = {"exact": [], "light_decoder": decoder, "fast": [*decoder, "method.options.vision_encoder=light"]}
+    if device.type == "cuda":
+        graphs = "method.inference.compile=reduce-overhead"
+        return modes | {
+            "exact_graphs": [graphs],
+            "fast_graphs": [*modes["fast"], graphs],
+            "exact_contiguous": ["method.inference.channels_last=false"],
+        }
+    if has_bfloat16(device):
+        modes["exact_bf16"] = [f"method.inference.precision.{part}=bfloat16" for part in ("encoder", "decoder")]
+    return modes
+
+
+def test_prediction(request: pytest.FixtureRequest, benchmark, tmp_path: Path) -> None:
+    """Seconds of an image beside the official loop, share of the machine's limit, flipped pixels, peak memory."""
+    light, plain = tmp_path / "light.safetensors", _config(request, [])
+    reference = build_segmenter(plain, TASK)
+    device, measure = reference.device, plain["measure"]
+    reference.model.to(device)
+    _write_random_light_decoder(reference.model, light)
+    configs = {mode: _config(request, options) for mode, options in paper_modes(device, light).items()}
+    modes = {mode: build_segmenter(config, TASK) for mode, config in configs.items()}
+    cuda = device.type == "cuda"
+    sizes = measure["batch_sizes"] if cuda else [1]
+    images = torch.rand(max(sizes), 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    calls, samples = timed_calls(reference, modes, images, lambda: _generators(len(images)), sizes)
+    settings = {"rounds": measure["rounds"] if cuda else CPU_ROUNDS, "warmup": 1, "samples": samples}
+    settings["synchronize"] = lambda: synchronize(device)
+    limits = limit_scores(device)
+    result = benchmark.pedantic(measure_interleaved, args=(calls,), kwargs=settings, rounds=1)
+    scores = [*limits, *ratio_scores(result, sizes)]
+    gflop = {name: count_gflop(call) / samples[name] for name, call in calls.items() if "graphs" not in name}
+    for name in calls:
+        seconds = result.per_sample(name)
+        scores.append(Score(metric=f"{name}_s_per_sample", value=seconds, unit="s", better="lower"))
+        if name in gflop:
+            scores.append(Score(metric=f"{name}_share_of_limit", value=gflop[name] / seconds / limits[0].value))
+    expected = official_loop(reference.model, images[:1], _generators(1)).mask
+    for mode in [mode for mode in modes if mode.startswith("exact")]:
+        flipped = (modes[mode].predict(images[:1], _generators(1)).mask != expected).float().mean()
+        scores.append(Score(metric=f"{mode}_flipped", value=float(flipped), better="lower", note="share of pixels"))
+    del reference, modes, calls
+    for mode, config in {"reference": plain, **configs}.items():
+        argument = {"config": config, "official": mode == "reference"}
+        scores += _peak(mode, "prediction_target", argument)
+    _tell(benchmark, device, scores, gflop=gflop)
+
+
+def test_training(request: pytest.FixtureRequest, benchmark, tmp_path: Path) -> None:
+    """Seconds of a step beside the official one, latents known after the first, and peak memory of four images.
+
+    On a CPU a timed step has one image: two trainings of four do not fit into 24 GB.
+    """
+    recipes = {
+        "ours": [],
+        "checkpointed": ["train.checkpoint_activations=true"],
+        "fast": ["recipe=fast", f"train.batch_size={BATCH}"],
+    }
+    configs = {name: _config(request, ["profile=paper", *options]) for name, options in recipes.items()}
+    device = build_segmenter(configs["ours"], TASK).device
+    if device.type == "cpu":
+        del configs["fast"]  # bf16, for a GPU
+    seconds: dict[str, list[float]] = {}
+    scores: list[Score] = []
+    batch = BATCH if device.type == "cuda" else 1
+    rounds = configs["ours"]["measure"]["rounds"] if device.type == "cuda" else CPU_ROUNDS
+
+    def measure() -> None:
+        for name, config in configs.items():
+            with stepping(config, False, batch) as ours, stepping(config, True, batch) as official:
+                calls = {name: ours, "official": official}
+                waits = {"synchronize": lambda: synchronize(device)}
+                found = measure_interleaved(calls, rounds=rounds, warmup=1, **waits)
+            ratio = found.speedup(name, over="official")
+            note = f"over the official step, interleaved; 95 % interval {ratio.low:.2f} to {ratio.high:.2f}"
+            scores.append(Score(metric=f"speedup_{name}", value=ratio.value, better="higher", note=note))
+            seconds.setdefault("official", []).append(found.per_sample("official"))
+            seconds[name] = [found.per_sample(name)]
+
+    benchmark.pedantic(measure, rounds=1)
+    scores += [
+        Score(metric=f"{name}_s_per_step", value=min(s), unit="s", better="lower") for name, s in seconds.items()
+    ]
+    for name, config in {"official": configs["ours"], **configs}.items():
+        scores += _peak(name, "training_target", {"config": config, "official": name == "official"})
+    _tell(benchmark, device, scores, timed_batch=batch, batch=BATCH)
+
+
+@contextmanager
+def stepping(config: dict[str, Any], official: bool, batch: int) -> Iterator[Callable[[], object]]:
+    """A call that trains one step on `batch` random images, always the same."""
+    segmenter = build_segmenter(config, TASK)
+    model, recipe = segmenter.model, segmenter.recipe
+    model.prepare = lambda masks, generator: None  # a random codec costs as much as a pretrained one
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(batch, 3, 256, 256, generator=generator) * 2 - 1
+    mask = torch.rand(batch, 1, 256, 256, generator=generator) > 0.5
+    if official:
+        training = OfficialTraining(model.to(segmenter.device), recipe.lr, recipe.weight_decay, recipe.ema_decay)
+        draws = model.draw(batch, (256, 256), generator)
+        yield lambda: training.step(image, mask, draws, 1.0)
+        return
+    items = [{"image": i, "mask": m} for i, m in zip(image, mask, strict=True)]
+    rows = import_by_name("sdseg.training.batches.TrainingBatch")(image, mask, torch.arange(batch))
+    recipe = recipe.model_copy(update={"cache_latents": True, "batch_size": batch})
+    with import_by_name("sdseg.training.acceleration.accelerated")(model, recipe, batch):
+        make = import_by_name("sdseg.training.trainer.TrainingLoop")
+        loop = make(model, items, recipe, Path(), 0, segmenter.device.type)
+        yield lambda: loop.step(rows)
+
+
+def prediction_target(argument: dict[str, Any]) -> Callable[[], object]:
+    """For the memory process: one image in one mode, or in the official loop."""
+    segmenter, image = build_segmenter(argument["config"], TASK), torch.zeros(1, 3, 256, 256)
+    if not argument["official"]:
+        return lambda: segmenter.predict(image, _generators(1))
+    segmenter.model.to(segmenter.device)
+    return lambda: official_loop(segmenter.model, image, _generators(1))
+
+
+def training_target(argument: dict[str, Any]) -> Callable[[], object]:
+    """For the memory process: two training steps, ours or official."""
+
+    def train() -> None:
+        with stepping(argument["config"], argument["official"], BATCH) as step:
+            step()
+            step()
+
+    return train
+
+
+def _config(request: pytest.FixtureRequest, options: list[str]) -> dict[str, Any]:
+    return compose_config([*overrides(request.config), "method=sdseg", "size=paper", "image_size=256", *options])
+
+
+def _peak(name: str, target: str, argument: dict[str, Any]) -> list[Score]:
+    peak = measure_peak_memory(f"suites.test_paper_size:{target}", argument, warmup="prediction" in target).peak_mib
+    return [Score(metric=f"{name}_peak_mib", value=peak, unit="MiB", better="lower")]
+
+
+def _tell(benchmark: Any, device: torch.device, scores: list[Score], **facts: Any) -> None:
+    assert all(score.value > 0 for score in scores if not score.metric.endswith("flipped"))
+    machine = {"device": device_facts(device.type)["name"], "flags": flags(device), "threads": torch.get_num_threads()}
+    notes = {score.metric: score.note for score in scores if score.note}
+    benchmark.extra_info.update({**plain_scores(scores), **machine, "weights": "random", "notes": notes, **facts})
+
+
+def _generators(count: int) -> list[CaseGenerator]:
+    return [CaseGenerator(0, f"speed-{i}", 0) for i in range(count)]
+
+
+def _write_random_light_decoder(model: Any, path: Path) -> None:
+    named = {name: import_by_name(f"sdseg.fast.light_decoder.{name}") for name in ("LightDecoder", "LightShape")}
+    teacher = import_by_name("sdseg.fast.light_decoder.decoder_hash")(model.codec.autoencoder)
+    named["LightDecoder"](named["LightShape"].of(model.config.architecture), teacher).save(path)
