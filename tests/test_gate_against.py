@@ -12,6 +12,7 @@ import pytest
 from bench import cli
 from bench.config import GateConfig, expand
 from bench.errors import InputError, RunError
+from bench.files import write_json
 from bench.gate import RunFacts, Verdict, sides
 from bench.gate.against import _judge_facts, _judge_rounds, base_of, judge_against
 from bench.gate.rounds import Paired, Worker, time_cell
@@ -85,9 +86,10 @@ def test_a_working_tree_is_a_commit(repository: Path) -> None:
 
 def test_rounds_take_turns_in_fresh_processes(tmp_path: Path, pair: tuple[Side, Side]) -> None:
     run = tmp_path / "made" / "data" / "method" / "seed0-1"
-    run.mkdir(parents=True)
+    write_json(run / "predictions" / "inference.json", {"seconds_per_answer": 0.5})
     settings = {**SETTINGS, "slower": 1000.0}  # decided as soon as there is an interval
     timed, modules = time_cell(pair, ["x=1"], (run, run), False, settings)
+    assert timed.pop("answer").seconds == ([0.5] * 6, [0.5] * 6)
     assert set(timed) == {"predict", "score"}
     assert all(
         len(one.seconds[place]) == len(one.peaks["peak_mib"][place]) == 6 for one in timed.values() for place in (0, 1)

@@ -102,7 +102,7 @@ def _judge_rounds(name: str, timed: dict[str, Paired], settings: dict[str, Any])
 
 
 def _time_row(paired: Paired, settings: dict[str, Any]) -> Row:
-    words = tuple(f"{np.median(seconds):.2f} s" for seconds in paired.seconds)
+    words = tuple(f"{np.median(seconds):.3g} s" for seconds in paired.seconds)
     setting = ("slower", settings["slower"])
     count = f"{len(paired.seconds[0])} pairs"
     return judge_ratio(paired.ratio(), (words[0], words[1]), setting, count)

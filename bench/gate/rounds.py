@@ -98,12 +98,14 @@ def time_cell(
     """Rounds of fit (a short one), predict and score of one cell, and what each side imports for them.
 
     A round is a whole command in a process of its own: composing, reading data, work, writing. Sides take turns, and
-    who begins changes. It ends where all intervals are decided, or after `gate.seconds`.
+    who begins changes. It ends where all intervals are decided, or after `gate.seconds`. `answer` is the median of an
+    image's seconds within predict: in the whole command, a slower network is hidden by all the rest.
     """
     verbs = {name: [name, "--redo", name, *cell] for name in ("predict", "score")}
     verbs |= {"fit": ["fit", "--redo", "fit", *cell, *_FIT]} if trains else {}
     copies = [_copied(side, run) for side, run in zip(sides, runs, strict=True)]
-    timed = {name: Paired() for name in verbs}
+    timed = {name: Paired() for name in (*verbs, "answer")}
+    watched = {name: (name, "answer") if name == "predict" else (name,) for name in verbs}
 
     def one_round(name: str, workers: Sequence[Worker]) -> list[dict[str, Any]]:
         answers: list[dict[str, Any]] = [{}, {}]
@@ -119,10 +121,12 @@ def time_cell(
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(side, names)) for side, names in zip(sides, modules, strict=True)]
         end = time.monotonic() + settings["seconds"]
-        while waiting := [name for name, one in timed.items() if _goes_on(one, end, settings["slower"])]:
+        while waiting := [n for n in verbs if any(_goes_on(timed[w], end, settings["slower"]) for w in watched[n])]:
             for name in waiting:
                 for place, answer in enumerate(one_round(name, workers)):
                     _note(timed[name], place, answer, copies[place] if name == "fit" else None)
+                    if name == "predict":
+                        timed["answer"].seconds[place].append(_answer_seconds(copies[place]))
             rounds = max(len(one.seconds[0]) for one in timed.values())
             progress.report(f"timing both revisions, {', '.join(waiting)}", rounds, max(rounds, _LEAST_PAIRS))
     for folder in copies:
@@ -144,6 +148,11 @@ def _copied(side: Side, run: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(run, folder / "runs" / run.relative_to(run.parents[2]))
     return folder
+
+
+def _answer_seconds(copy: Path) -> float:
+    (facts,) = (copy / "runs").glob("*/*/*/predictions/inference.json")
+    return float(read_json(facts, dict, "run the gate again")["seconds_per_answer"])
 
 
 def _note(paired: Paired, place: int, answer: dict[str, Any], fits: Path | None) -> None:
