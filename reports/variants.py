@@ -26,6 +26,7 @@ def flag(record: RunRecord) -> str:
     """What a row is besides its name, " [approximation]" say; nothing where it is the method that it is named after."""
     method = record.config.get("method") or {}
     words = [record.fidelity] if record.fidelity not in FAITHFUL else []
+    words += ["light encoder"] if (method.get("options") or {}).get("vision_encoder") == "light" else []
     words += ["light decoder"] if (method.get("inference") or {}).get("decoder") == "light" else []
     return f" [{', '.join(words)}]" if words else ""
 

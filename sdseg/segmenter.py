@@ -150,9 +150,14 @@ def pretrained_segmenter(
 
 
 def distilled_segmenter(
-    task: Any, seed: int, device: str, recipe: dict[str, Any], weights: str, **options: Any
+    task: Any, seed: int, device: str, recipe: dict[str, Any], weights: str, vision_encoder: str, **options: Any
 ) -> SDSegSegmenter:
-    """The model of a folder, as `pretrained_segmenter` takes it, with a light vision encoder that fitting distils."""
+    """The model of a folder, as `pretrained_segmenter` takes it, with a vision encoder that fitting distils.
+
+    Raises ValueError as that does, and for another `vision_encoder` than light.
+    """
+    if vision_encoder != "light":
+        raise ValueError(f"method.options.vision_encoder={vision_encoder}: only light is distilled")
     inference = _inference(options)
     teacher = _trained_elsewhere(task, weights, options)
     torch.manual_seed(seed)  # the initial weights

@@ -41,7 +41,7 @@ def items() -> list[dict[str, torch.Tensor]]:
 
 
 def student(teacher: Path, **options: object) -> SDSegSegmenter:
-    return distilled_segmenter(TASK, 0, "cpu", RECIPE, str(teacher), **options)
+    return distilled_segmenter(TASK, 0, "cpu", RECIPE, str(teacher), "light", **options)
 
 
 def test_a_light_encoder_is_a_tenth_of_the_papers() -> None:
@@ -75,6 +75,11 @@ def test_what_was_distilled_is_a_model_like_any_other(teacher: Path, tmp_path: P
     expected = segmenter.predict(images(), generators()).score
     for other in (again, elsewhere):
         assert torch.equal(other.predict(images(), generators()).score, expected)
+
+
+def test_only_a_light_encoder_is_distilled(teacher: Path) -> None:
+    with pytest.raises(ValueError, match="vision_encoder=trainable: only light"):
+        distilled_segmenter(TASK, 0, "cpu", RECIPE, str(teacher), "trainable")
 
 
 def test_a_student_of_several_labels_learns_each() -> None:
