@@ -12,7 +12,7 @@ import torch
 from sdseg.architecture import ARCHITECTURES
 from sdseg.config import SDSegConfig
 from sdseg.fast.distillation import Student, answering_exactly
-from sdseg.fast.inference import InferenceSettings, optimize, policy
+from sdseg.fast.inference import InferenceSettings, backends, optimize, policy
 from sdseg.fast.light_decoder import load_light_decoder
 from sdseg.labels import Prediction
 from sdseg.model import SDSeg
@@ -38,9 +38,11 @@ class SDSegSegmenter(TrainedSegmenter):
         self.samples = self.inference["samples"]
         self.settings = settings
         self._answered, self._rechecked = 0, 0
-        policy(model, settings, self.device)
+        backends(model, settings, policy(model, settings, self.device), self.device)
         if settings.decoder == "light":
             load_light_decoder(model.config.architecture, settings.light_decoder)
+        elif settings.recheck is not None and not isinstance(model, Student):
+            raise ValueError(f"method.inference.recheck={settings.recheck}: this model has no light parts to check")
 
     def fit(self, train_data: Any, val_data: Any, workdir: Path) -> dict[str, Any]:
         """As every trained model, with the model's configuration beside its weights."""
@@ -72,7 +74,7 @@ class SDSegSegmenter(TrainedSegmenter):
     def describe(self) -> dict[str, Any]:
         """As every trained model, and the share of the images since it was built that were computed again."""
         facts = super().describe()
-        return {**facts, "rechecked": self._rechecked / self._answered} if self._rechecked else facts
+        return {**facts, "rechecked": self._rechecked / self._answered} if self._answered else facts
 
     def predict(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> Prediction:
         """As every trained model; images (B, C, H, W) of which `recheck` pixels are in doubt without light parts."""

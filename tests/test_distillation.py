@@ -112,3 +112,8 @@ def test_doubtful_images_are_computed_again_without_light_parts(kind: str, teach
     assert torch.equal(found[~again], fast.score[~again])
     assert checked.describe()["rechecked"] == float(again.float().mean())
     assert "rechecked" not in made().describe()
+
+
+def test_nothing_is_checked_again_where_nothing_is_light(teacher: Path) -> None:
+    with pytest.raises(ValueError, match="recheck=3: this model has no light parts"):
+        pretrained_segmenter(TASK, 0, "cpu", {}, str(teacher), recheck=3)

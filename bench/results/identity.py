@@ -119,12 +119,15 @@ def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     return {**fit_identity(cell, data), "inference": _in_older_words(inference), **kept(cell)}
 
 
+# Options of inference that there was no choice about.
+_CAME_LATER = (("backend", "auto"), ("recheck", None))
+
+
 def _in_older_words(inference: dict[str, Any]) -> dict[str, Any]:
     """The options by which runs made earlier have their names."""
     if "fold_upsampling" in inference:  # another option stood beside it
         inference = {"fold": True, **inference}
-    if inference.get("backend") == "auto":  # there was none to choose
-        inference = {key: value for key, value in inference.items() if key != "backend"}
+    inference = {key: value for key, value in inference.items() if (key, value) not in _CAME_LATER}
     if "spacing" in inference and inference.get("samples") == 1:  # more than one was not to be had
         inference = {key: value for key, value in inference.items() if key != "samples"}
     if "sw_batch_size" in inference:  # methods with windows said `runs`

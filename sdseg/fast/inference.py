@@ -71,15 +71,19 @@ def policy(model: SDSeg, settings: InferenceSettings, device: torch.device) -> d
     return dtypes
 
 
-def backends(model: SDSeg, settings: InferenceSettings, precision: dict[str, torch.dtype]) -> dict[str, str]:
+def backends(
+    model: SDSeg, settings: InferenceSettings, precision: dict[str, torch.dtype], device: torch.device
+) -> dict[str, str]:
     """What computes the convolutions of each part, nnpack or torch.
 
     Raises ValueError where `nnpack` is asked for and cannot be had.
     """
-    cpu, asked = model.codec.latent_scale.device.type == "cpu", settings.backend
+    cpu, asked = device.type == "cpu", settings.backend
     can = {name: cpu and dtype == torch.float32 and winograd_available() for name, dtype in precision.items()}
     if asked == "nnpack" and not all(can.values()):
-        raise ValueError("inference.backend=nnpack needs a CPU that NNPACK runs on, and float32; use backend=auto")
+        raise ValueError(
+            "method.inference.backend=nnpack needs a CPU that NNPACK runs on, and float32; use backend=auto"
+        )
     takes = {
         name: asked != "torch" and can[name] and (asked == "nnpack" or is_large(m)) for name, m in _parts(model).items()
     }
@@ -99,7 +103,7 @@ def optimize(model: SDSeg, settings: InferenceSettings) -> dict[str, Any]:
         model.alignment.unwatch()
     if settings.decoder == "light":
         use_light_decoder(model.codec, model.config.architecture, settings.light_decoder)
-    backend = backends(model, settings, precision)
+    backend = backends(model, settings, precision, device)
     if settings.fold_upsampling and backend["decoder"] == "torch":
         fold_upsampling(model.codec.autoencoder.decoder)
     parts = list(_parts(model).items())
