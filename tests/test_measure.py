@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bench.errors import InputError, RunError
-from bench.measure import latency
+from bench.measure import latency, limit
 from bench.measure.complexity import count_gflop, count_parameters, evaluations_counted
 from bench.measure.cost import complexity_scores, latency_scores
 from bench.measure.latency import warm_up
@@ -58,6 +58,23 @@ def test_never_more_calls_than_asked_for_and_always_a_warm_up(clock):
     assert warm_up(call, rounds=2, warmup=0, seconds=5) == 2
     assert len(call.made) == 1
     assert warm_up(clock(0.0), rounds=8, warmup=1, seconds=5) == 8
+
+
+def test_the_limit_is_the_better_of_two_and_names_the_instructions(monkeypatch):
+    seconds = iter([2.0, 4.0])
+    monkeypatch.setattr(limit, "_seconds", lambda call, device: next(seconds))
+    monkeypatch.setattr(limit, "has_bfloat16", lambda device: False)
+    (score,) = limit.limit_scores("cpu")
+    product, convolution = 2 * 2048**3 / 2 / 1e9, 2 * 9 * 128**2 * 256**2 / 4 / 1e9
+    assert (score.metric, score.value) == ("limit_gflop_per_s", max(product, convolution))
+    assert (
+        score.note == f"matrix product {product:.0f}, convolution {convolution:.0f}; {limit.flags(torch.device('cpu'))}"
+    )
+
+
+def test_the_limit_is_measured():
+    assert all(score.value > 0 for score in limit.limit_scores("cpu"))
+    assert limit.flags(torch.device("cpu"))
 
 
 def test_percentiles_on_paper():

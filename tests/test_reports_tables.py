@@ -212,7 +212,7 @@ def test_cost_tells_answers_samples_and_network_calls_apart(tmp_path: Path) -> N
     ensemble = {"steps": 50, "samples": 25, "nfe": 1250, "slices_per_call": 1}
     ensemble |= {"samples_per_s": 0.02, "latency_ms_p50": 50_000.0}
     volumes = {"steps": 10, "samples": 1, "nfe": 40, "slices_per_call": 32, "samples_per_s": 16.0}
-    volumes |= {"latency_ms_p50": 2000.0, "gflop_per_sample": 2.0}
+    volumes |= {"latency_ms_p50": 2000.0, "gflop_per_sample": 2.0, "limit_gflop_per_s": 64.0}
     one = {"steps": 1, "samples": 1, "nfe": 1, "slices_per_call": 1, "samples_per_s": 8.0, "latency_ms_p50": 125.0}
     for method, values in (("ensemble", ensemble), ("volumes", volumes), ("one", one)):
         write_run(tmp_path, method, "btcv", scores=dice_rows({"x": 0.5}), run_scores=values, dims=3)
@@ -222,6 +222,7 @@ def test_cost_tells_answers_samples_and_network_calls_apart(tmp_path: Path) -> N
     assert (row["steps_samples"], row["call"]) == ("50 \u00d7 25", "1 slice")
     row = rows_of(table, method="volumes")[0]
     assert (row["samples_per_s"], row["ms_per_evaluation"], row["call"]) == (16, 50, "32 slices")
+    assert row["share_of_limit"] == 0.5
     order = [row["method"] for row in table.rows]
     best = {(order[index], key) for index, key in table.best()}
     # Slices per second compare; the time and the evaluations of a block do not compare with those of a slice.
