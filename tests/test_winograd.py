@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.measure.complexity import count_gflop
 from sdseg.architecture import ARCHITECTURES
-from sdseg.fast.inference import InferenceSettings, optimize
+from sdseg.fast.inference import PARTS, InferenceSettings, backends, optimize
 from sdseg.fast.winograd import is_large, use_winograd, winograd_available
 from suites.reference_loop import official_loop
 from tests.test_inference import inputs, scrambled
@@ -89,10 +89,20 @@ def test_exact_mode_with_winograd_gives_the_official_loops_masks() -> None:
     assert 0 < expected.mask.float().mean() < 1
 
 
-def test_large_networks_take_it_by_themselves_and_small_ones_stay_as_they_were() -> None:
-    assert set(optimize(scrambled(ARCHITECTURES["tiny"]), InferenceSettings())["backend"].values()) == {"torch"}
+def test_large_networks_take_it_by_themselves_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_large(nn.Sequential(nn.Conv2d(512, 256, 3)))
     assert not is_large(nn.Sequential(nn.Conv2d(512, 128, 3)))
+    model, float32, cpu = scrambled(ARCHITECTURES["tiny"]), dict.fromkeys(PARTS, torch.float32), torch.device("cpu")
+
+    def chosen(capability: str) -> set[str]:
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        return set(backends(model, InferenceSettings(), float32, cpu).values())
+
+    assert chosen("AVX2") == {"torch"}
+    monkeypatch.setattr("sdseg.fast.inference.is_large", lambda part: True)
+    assert chosen("AVX2") == {"nnpack"}
+    assert chosen("AVX512") == {"torch"}  # NNPACK has no kernels for it
+    assert set(backends(model, InferenceSettings(backend="torch"), float32, cpu).values()) == {"torch"}
 
 
 def test_half_precision_refuses_it() -> None:

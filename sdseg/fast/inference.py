@@ -13,7 +13,7 @@ from sdseg.cross_attention import ConditionedAttention
 from sdseg.fast.constant_folding import fold_upsampling
 from sdseg.fast.distillation import answering_exactly
 from sdseg.fast.light_decoder import use_light_decoder
-from sdseg.fast.winograd import is_large, use_winograd, winograd_available
+from sdseg.fast.winograd import is_large, use_winograd, winograd_available, winograd_pays
 from sdseg.model import SDSeg
 
 DType = Literal["auto", "float32", "float16", "bfloat16"]
@@ -38,7 +38,7 @@ class InferenceSettings(BaseModel):
     precision: Precision = Field(default_factory=Precision)
     # Lets a network that predicts noise run in half precision, where its error counts 38.7 times: to measure that.
     allow_amplified: bool = False
-    # `nnpack` convolves by Winograd's algorithm, in float32 on a CPU; auto takes it there for large networks.
+    # `nnpack` convolves by Winograd's algorithm, in float32 on a CPU; auto takes it for large networks without AVX-512.
     backend: Literal["auto", "torch", "nnpack"] = "auto"
     fold_upsampling: bool = True  # these two of `torch` alone
     channels_last: bool = True
@@ -84,9 +84,8 @@ def backends(
         raise ValueError(
             "method.inference.backend=nnpack needs a CPU that NNPACK runs on, and float32; use backend=auto"
         )
-    takes = {
-        name: asked != "torch" and can[name] and (asked == "nnpack" or is_large(m)) for name, m in _parts(model).items()
-    }
+    wanted = asked == "auto" and winograd_pays()
+    takes = {name: asked == "nnpack" or (wanted and can[name] and is_large(m)) for name, m in _parts(model).items()}
     return {name: "nnpack" if taken else "torch" for name, taken in takes.items()}
 
 
