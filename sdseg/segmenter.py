@@ -72,7 +72,7 @@ class SDSegSegmenter(TrainedSegmenter):
         return optimize(self.model, self.settings)
 
     def describe(self) -> dict[str, Any]:
-        """As every trained model, and the share of the images since it was built that were computed again."""
+        """As every trained model, and the share computed again of the images that this object answered."""
         facts = super().describe()
         return {**facts, "rechecked": self._rechecked / self._answered} if self._answered else facts
 
