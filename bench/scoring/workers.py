@@ -79,9 +79,11 @@ def _shared(work: Callable[[str], T], ids: Sequence[str], workers: int) -> list[
                     running[pool.submit(_do, ids[number])] = number
             if not running:
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                if isinstance(future.exception(), BrokenProcessPool):
-                    raise RunError(_died([ids[number] for number in sorted(running.values())]))
+            finished = wait(running, return_when=FIRST_COMPLETED).done
+            if any(isinstance(future.exception(), BrokenProcessPool) for future in finished):
+                suspects = sorted(number for future, number in running.items() if not _succeeded(future))
+                raise RunError(_died([ids[number] for number in suspects]))
+            for future in finished:
                 number = running.pop(future)
                 if error := future.exception():
                     faults[number] = error  # type: ignore[assignment]
@@ -91,6 +93,10 @@ def _shared(work: Callable[[str], T], ids: Sequence[str], workers: int) -> list[
     if faults:
         raise faults[min(faults)]
     return [results[number] for number in range(len(ids))]
+
+
+def _succeeded(future: Future[Any]) -> bool:
+    return future.done() and future.exception() is None
 
 
 def _died(cases: list[str]) -> str:
