@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench import cli
@@ -28,6 +29,7 @@ SETTINGS = asdict(GateConfig())
 CLI = """
 import os, pathlib
 def main(arguments):
+    import colorsys
     folder = pathlib.Path(__file__).parents[3]
     with (folder / "asked.txt").open("a") as file:
         file.write(f"{pathlib.Path(__file__).parents[2].name} {arguments[0]}\\n")
@@ -88,15 +90,19 @@ def test_rounds_take_turns_in_fresh_processes(tmp_path: Path, pair: tuple[Side, 
     run = tmp_path / "made" / "data" / "method" / "seed0-1"
     write_json(run / "predictions" / "inference.json", {"seconds_per_answer": 0.5})
     settings = {**SETTINGS, "slower": 1000.0}  # decided as soon as there is an interval
-    timed, modules = time_cell(pair, ["x=1"], (run, run), False, settings)
+    with Worker(pair[0]) as base, Worker(pair[1]) as now:
+        timed = time_cell((base, now), ["x=1"], (run, run), False, settings)
+        imported = base.modules & now.modules
     assert timed.pop("answer").seconds == ([0.5] * 6, [0.5] * 6)
     assert set(timed) == {"predict", "score"}
     assert all(
         len(one.seconds[place]) == len(one.peaks["peak_mib"][place]) == 6 for one in timed.values() for place in (0, 1)
     )
-    asked = [line.split() for line in (tmp_path / "asked.txt").read_text().splitlines()][4:]  # without the first round
+    asked = [line.split() for line in (tmp_path / "asked.txt").read_text().splitlines()][
+        4:
+    ]  # in the first round they import
     assert [side for side, verb in asked if verb == "predict"] == ["base", "now", "now", "base"] * 3
-    assert all("bench.cli" in names for names in modules)
+    assert {"bench.cli", "colorsys"} <= imported
     assert not list(tmp_path.glob("*/timed-*"))
 
 
@@ -106,6 +112,17 @@ def test_a_command_that_fails_says_why(pair: tuple[Side, Side], word: str, said:
         with pytest.raises(RunError, match=f"now: sdseg predict {word}: {said}"):
             worker.do(["predict", word])
         assert worker.do(["predict"])["code"] == 0  # the next command has a process of its own
+
+
+def test_a_worker_that_died_is_one_line_and_starts_anew(pair: tuple[Side, Side]) -> None:
+    with Worker(pair[1]) as worker:
+        worker.do(["predict"])
+        assert worker.learn(["wave"])
+        assert not worker.learn(["wave"])
+        psutil.Process(worker._process.pid).kill()  # type: ignore[union-attr]
+        with pytest.raises(RunError, match=r"now: its process ended; .*worker\.log says why"):
+            worker.do(["predict"])
+        assert "wave" in worker.do(["predict"])["modules"]
 
 
 def test_more_rounds_where_the_interval_is_on_both_sides() -> None:

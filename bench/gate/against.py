@@ -13,7 +13,7 @@ from bench.config import Cell
 from bench.errors import InputError, NotApplicableError, RunError
 from bench.files import atomic_path
 from bench.gate.reference import Key, RunFacts, run_facts
-from bench.gate.rounds import Paired, time_cell, time_start
+from bench.gate.rounds import Paired, Worker, time_cell, time_start
 from bench.gate.rules import judge_memory, judge_ratio
 from bench.gate.sides import NotKnown, Side, cell_overrides, commit_of, working_commit
 from bench.gate.terms import VALUES, judge_values_of, leave_out, same_question
@@ -39,46 +39,51 @@ def judge_against(
         side.check_out()
     rows: list[Row] = []
     notes = [f"base {sides[0].commit[:12]} ({revision}), now {sides[1].commit[:12]}"]
-    modules: list[list[str]] = []
-    for cell in cells:
-        try:
-            check_applicable(cell, checked_dataset(cell).spec)
-        except NotApplicableError as error:
-            notes.append(f"left out: {error}")
-            continue
-        there = (made or {}).get((cell.dataset, cell.method, cell.seed))
-        judged, modules = _judge_cell(sides, cell, cell_overrides(cell, overrides), settings, there)
-        rows += judged
-    if not any(row.kind in VALUES for row in rows):
-        rows.append(failed("no run was compared with the base").at("all", "run", "runs"))
-    if modules and "speed" not in settings["without"]:
-        progress.note("timing the start of both revisions")
-        rows += [_time_row(time_start(sides, modules, settings), settings).at("both", "speed", "start")]
+    with Worker(sides[0]) as base, Worker(sides[1]) as now:
+        for cell in cells:
+            try:
+                check_applicable(cell, checked_dataset(cell).spec)
+            except NotApplicableError as error:
+                notes.append(f"left out: {error}")
+                continue
+            there = (made or {}).get((cell.dataset, cell.method, cell.seed))
+            rows += _judge_cell((base, now), cell, cell_overrides(cell, overrides), settings, there)
+        if not any(row.kind in VALUES for row in rows):
+            rows.append(failed("no run was compared with the base").at("all", "run", "runs"))
+        if "speed" not in settings["without"] and any(row.kind == "speed" for row in rows):
+            rows.append(_judge_start((base, now), settings).at("both", "speed", "start"))
     return leave_out(rows, settings, tuple(notes), _ACCEPT)
 
 
 def _judge_cell(
-    sides: tuple[Side, Side], cell: Cell, words: Sequence[str], settings: dict[str, Any], there: Path | None
-) -> tuple[list[Row], list[list[str]]]:
-    """The rows of a cell, and what each side imports for it."""
+    workers: tuple[Worker, Worker], cell: Cell, words: Sequence[str], settings: dict[str, Any], there: Path | None
+) -> Iterator[Row]:
     name = cell.id
-    base, now = sides[0].make(words), there or sides[1].make(words)
+    base, now = workers[0].side.make(words), there or workers[1].side.make(words)
     if isinstance(now, str):
-        return [failed(now).at(name, "run", "run")], []
-    if isinstance(base, str) and not isinstance(base, NotKnown):
-        return [failed(base).at(name, "run", "run")], []
-    if isinstance(base, str):
+        yield failed(now).at(name, "run", "run")
+    elif isinstance(base, NotKnown):
         # A method that the base does not have is no fault of this change.
-        return [Row("missing", "there", "", True, f"new: {base}").at(name, "run", "run")], []
-    rows = list(_judge_facts(name, run_facts(base), run_facts(now), settings))
-    if not {"speed", "memory", "training"} - set(settings["without"]):
-        return rows, []
+        yield Row("missing", "there", "", True, f"new: {base}").at(name, "run", "run")
+    elif isinstance(base, str):
+        yield failed(base).at(name, "run", "run")
+    else:
+        yield from _judge_facts(name, run_facts(base), run_facts(now), settings)
+        if {"speed", "memory", "training"} - set(settings["without"]):
+            trains = "validate_every" in (cell.config["method"].get("recipe") or {})
+            try:
+                timed = time_cell(workers, words, (base, now), trains, settings)
+                yield from _judge_rounds(name, timed, settings)
+            except RunError as error:
+                yield failed(str(error)).at(name, "speed", "speed")
+
+
+def _judge_start(workers: tuple[Worker, Worker], settings: dict[str, Any]) -> Row:
+    progress.note("timing the start of both revisions")
     try:
-        trains = "validate_every" in (cell.config["method"].get("recipe") or {})
-        timed, modules = time_cell(sides, words, (base, now), trains, settings)
+        return _time_row(time_start(workers, settings), settings)
     except RunError as error:
-        return [*rows, failed(str(error)).at(name, "speed", "speed")], []
-    return [*rows, *_judge_rounds(name, timed, settings)], modules
+        return failed(str(error))
 
 
 def _judge_facts(name: str, base: RunFacts, now: RunFacts, settings: dict[str, Any]) -> Iterator[Row]:

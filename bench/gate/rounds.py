@@ -6,8 +6,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,44 +23,69 @@ _LEAST_PAIRS = 6  # fewer have no interval
 
 
 class Worker:
-    """A process of one side that does commands, see `worker.py`."""
+    """A process of one side that does commands, see `worker.py`; it starts with the first, and anew after its death."""
 
-    def __init__(self, side: Side, modules: Sequence[str] = ("bench.cli",)) -> None:
-        line, environment = side.command(str(_WORKER), *modules)
-        self.side, self._log = side, (side.folder / "worker.log").open("a+", encoding="utf-8")
-        start = time.perf_counter()
-        self._process = subprocess.Popen(
-            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, encoding="utf-8", env=environment
-        )
-        self._answer()
-        self.start_seconds = time.perf_counter() - start
+    def __init__(self, side: Side, modules: Iterable[str] = ("bench.cli",)) -> None:
+        self.side, self.modules = side, set(modules)
+        self._process: subprocess.Popen[str] | None = None
+        self.log = side.folder / "worker.log"
+
+    def start(self) -> float:
+        """Start the process with its modules imported; the seconds that this took."""
+        line, environment = self.side.command(str(_WORKER))
+        begin = time.perf_counter()
+        pipe = subprocess.PIPE
+        with self.log.open("a", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                line, stdin=pipe, stdout=pipe, stderr=log, encoding="utf-8", env=environment
+            )
+        self._ask({"import": sorted(self.modules)})
+        return time.perf_counter() - begin
 
     def do(self, command: list[str]) -> dict[str, Any]:
         """What a command took; RunError with its last words where it failed."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
+        answer = self._ask(command)
         if answer["code"] != 0:
-            self._log.seek(0)
-            said = (self._log.read().strip().splitlines() or ["nothing said"])[-1]
+            said = (self.log.read_text(encoding="utf-8").strip().splitlines() or ["nothing said"])[-1]
             raise RunError(f"{self.side.name}: sdseg {' '.join(command[:3])}: {said}")
         return answer
 
-    def _answer(self) -> dict[str, Any]:
+    def learn(self, modules: Iterable[str]) -> bool:
+        """Import these too, so that no later command has to; whether there was one to import."""
+        if unknown := sorted(set(modules) - self.modules):
+            self.modules.update(unknown)
+            self._ask({"import": unknown})
+        return bool(unknown)
+
+    def _ask(self, asked: list[str] | dict[str, list[str]]) -> dict[str, Any]:
+        if self._process is None:
+            self.start()
+        assert self._process is not None
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        try:
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         if not line:
-            raise RunError(f"{self.side.name}: its process ended; {self._log.name} says why")
+            self.end()
+            raise RunError(f"{self.side.name}: its process ended; {self.log} says why")
         return json.loads(line)
+
+    def end(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._log.close()
+        self.end()
 
 
 @dataclass
@@ -82,56 +106,52 @@ class Paired:
         return ratio.low > slower or ratio.high < slower
 
 
-def time_start(sides: tuple[Side, Side], modules: Sequence[Sequence[str]], settings: dict[str, Any]) -> Paired:
-    """Seconds until the commands can begin: a new process and all that they import."""
+def time_start(workers: Sequence[Worker], settings: dict[str, Any]) -> Paired:
+    """Seconds until the commands can begin: a new process, and all that these workers had to import."""
     paired, end = Paired(), time.monotonic() + settings["seconds"]
     while _goes_on(paired, end, settings["slower"]):
         for place in _turn(len(paired.seconds[0])):
-            with Worker(sides[place], modules[place]) as worker:
-                paired.seconds[place].append(worker.start_seconds)
+            with Worker(workers[place].side, workers[place].modules) as fresh:
+                paired.seconds[place].append(fresh.start())
     return paired
 
 
 def time_cell(
-    sides: tuple[Side, Side], cell: Sequence[str], runs: tuple[Path, Path], trains: bool, settings: dict[str, Any]
-) -> tuple[dict[str, Paired], list[list[str]]]:
-    """Rounds of fit (a short one), predict and score of one cell, and what each side imports for them.
+    workers: Sequence[Worker], cell: Sequence[str], runs: tuple[Path, Path], trains: bool, settings: dict[str, Any]
+) -> dict[str, Paired]:
+    """Rounds of fit (a short one), predict and score of one cell.
 
     A round is a whole command in a process of its own: composing, reading data, work, writing. Sides take turns, and
-    who begins changes. It ends where all intervals are decided, or after `gate.seconds`. `answer` is the median of an
-    image's seconds within predict: in the whole command, a slower network is hidden by all the rest.
+    who begins changes; a first round for which one had to import something is not counted. It ends where all intervals
+    are decided, or after `gate.seconds`. `answer` is the median of an image's seconds within predict: in the whole
+    command, a slower network is hidden by all the rest.
     """
     verbs = {name: [name, "--redo", name, *cell] for name in ("predict", "score")}
     verbs |= {"fit": ["fit", "--redo", "fit", *cell, *_FIT]} if trains else {}
-    copies = [_copied(side, run) for side, run in zip(sides, runs, strict=True)]
+    copies = [_copied(worker.side, run) for worker, run in zip(workers, runs, strict=True)]
     timed = {name: Paired() for name in (*verbs, "answer")}
     watched = {name: (name, "answer") if name == "predict" else (name,) for name in verbs}
-
-    def one_round(name: str, workers: Sequence[Worker]) -> list[dict[str, Any]]:
-        answers: list[dict[str, Any]] = [{}, {}]
-        for place in _turn(len(timed[name].seconds[0])):
-            runs_dir = copies[place] / ("fits" if name == "fit" else "runs")
-            answers[place] = workers[place].do([*verbs[name], f"runs_dir={runs_dir}"])
-        return answers
-
-    with ExitStack() as stack:  # the first round says what there is to import, and is not timed
-        workers = [stack.enter_context(Worker(side)) for side in sides]
-        warm = [one_round(name, workers) for name in verbs]
-        modules = [sorted({m for answers in warm for m in answers[place]["modules"]}) for place in (0, 1)]
-    with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(side, names)) for side, names in zip(sides, modules, strict=True)]
-        end = time.monotonic() + settings["seconds"]
-        while waiting := [n for n in verbs if any(_goes_on(timed[w], end, settings["slower"]) for w in watched[n])]:
-            for name in waiting:
-                for place, answer in enumerate(one_round(name, workers)):
-                    _note(timed[name], place, answer, copies[place] if name == "fit" else None)
-                    if name == "predict":
-                        timed["answer"].seconds[place].append(_answer_seconds(copies[place]))
-            rounds = max(len(one.seconds[0]) for one in timed.values())
-            progress.report(f"timing both revisions, {', '.join(waiting)}", rounds, max(rounds, _LEAST_PAIRS))
+    first, end = set(verbs), time.monotonic() + settings["seconds"]
+    while waiting := [n for n in verbs if any(_goes_on(timed[w], end, settings["slower"]) for w in watched[n])]:
+        for name in waiting:
+            answers = {}
+            for place in _turn(len(timed[name].seconds[0])):
+                runs_dir = copies[place] / ("fits" if name == "fit" else "runs")
+                answers[place] = workers[place].do([*verbs[name], f"runs_dir={runs_dir}"])
+            if name in first:
+                first.remove(name)
+                learned = [workers[place].learn(answers[place]["modules"]) for place in answers]
+                if any(learned):
+                    continue
+            for place, answer in sorted(answers.items()):
+                _note(timed[name], place, answer, copies[place] if name == "fit" else None)
+                if name == "predict":
+                    timed["answer"].seconds[place].append(_answer_seconds(copies[place]))
+        rounds = max(len(one.seconds[0]) for one in timed.values())
+        progress.report(f"timing both revisions, {', '.join(waiting)}", rounds, max(rounds, _LEAST_PAIRS))
     for folder in copies:
         shutil.rmtree(folder)
-    return timed, modules
+    return timed
 
 
 def _goes_on(paired: Paired, end: float, slower: float) -> bool:

@@ -1,9 +1,10 @@
 """A process that does commands of one revision, each in a child of its own, and says what they took.
 
-Started as `python -P worker.py MODULE ...` with PYTHONPATH at the source of a revision, whatever revision that is: all
-it asks for is `bench.cli.main`. It reads lines of JSON, the arguments of a command, and answers with lines of JSON:
-exit code, seconds, peak memory in MiB, and the modules that the command has imported. A child starts with what is
-imported here and nothing else: no data in memory, no cache of an earlier command.
+Started as `python -P worker.py` with PYTHONPATH at the source of a revision, whatever revision that is: all it asks for
+is `bench.cli.main`. It reads lines of JSON: `{"import": [...]}` names modules to import, a list is the arguments of a
+command. It answers each with a line of JSON; a command's has exit code, seconds, peak memory in MiB, and the modules
+that it has imported. A child starts with what is imported here and nothing else: no data in memory, no cache of an
+earlier command.
 """
 
 from __future__ import annotations
@@ -46,18 +47,24 @@ def measured(arguments: list[str]) -> dict[str, object]:
     return {"code": code, "seconds": seconds, **peak, "modules": sorted(sys.modules)}
 
 
-def serve() -> None:
-    """Import the named modules, say so, and do commands until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a command prints is no answer
-    for name in sys.argv[1:]:
+def imported(names: list[str]) -> dict[str, object]:
+    """Import the named modules, and nothing more to say."""
+    for name in names:
         try:
             importlib.import_module(name)
         except Exception:  # some modules are made by what imports them
             continue
-    print("{}", file=answers, flush=True)
+    return {}
+
+
+def serve() -> None:
+    """Do what the lines say until they end."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a command prints is no answer
     for line in sys.stdin:
-        print(json.dumps(answer_in_child(json.loads(line))), file=answers, flush=True)
+        asked = json.loads(line)
+        answer = imported(asked["import"]) if isinstance(asked, dict) else answer_in_child(asked)
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
