@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 HOME = Path("runs/gate_power")
@@ -117,7 +118,7 @@ def main() -> None:
     """Judge the changes asked for, or all, and print a row for each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", help="words that a change's name contains")
-    parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--times", type=int, default=1, help="each change with so many seeds")
     parser.add_argument("--without", default="LPIPS", help="kinds that are not judged, such as LPIPS,speed,memory")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="instead of the matrix's")
     asked = parser.parse_args()
@@ -129,13 +130,13 @@ def main() -> None:
     matrix += [*asked.set, f"gate.without=[{asked.without}]"]
     base = git("rev-parse", "HEAD")[:12]
     chosen = [name for name in CHANGES if not asked.names or any(word in name for word in asked.names)]
-    for name in chosen * asked.times:
+    for seed, name in product(range(asked.times), chosen):  # another seed is another training of both sides
         git("checkout", "--quiet", ".")
         apply(name)
         for made in (HOME / "runs" / ".gate").glob("*"):
             if made.name != base:
                 shutil.rmtree(made)  # the change is trained anew
-        code, said, seconds = judge(matrix)
+        code, said, seconds = judge([*matrix, f"seeds=[{seed}]"])
         outcome = {0: "passed", 1: "caught"}.get(code, f"exit {code}")
         sys.stdout.write(f"| {name} | {outcome} | {said} | {seconds:.0f} s |\n")
         sys.stdout.flush()
