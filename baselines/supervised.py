@@ -20,7 +20,7 @@ from sdseg.labels import Prediction
 from sdseg.training.recipe import Recipe
 from sdseg.training.segmenter import TrainedSegmenter
 from sdseg.weights import read_state_dict
-from sdseg.weights.pretrained import fill
+from sdseg.weights.pretrained import fill, part
 
 
 class Supervised(WholeNetwork):
@@ -57,7 +57,8 @@ class Supervised(WholeNetwork):
             own_way(self.weights)
             return
         try:
-            fill(self.network, read_state_dict(Path(self.weights)), [])
+            state = read_state_dict(Path(self.weights))
+            fill(self.network, part(state, "network.") or state, [])  # the former of a model of this class
         except ValueError as error:
             raise ValueError(f"method.options.weights={self.weights}: {error}") from error
 

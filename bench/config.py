@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bench import plugins
 from bench.catalogue import in_all
 from bench.composing import composed
-from bench.declared import GROUPS
+from bench.declared import GROUPS, file_keys, replaced
 from bench.errors import InputError
 from bench.limits import check_values
 from bench.quoting import quote_overrides
@@ -116,9 +117,18 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
 
         sections["metrics"] = list(METRICS)
     check_code(sections, quote_overrides(overrides))
-    sections["method"].pop("in_all", None)
+    method = sections["method"]
+    method.pop("in_all", None)
+    weights = frozenset(key for key in file_keys("method", method) if key.endswith("weights"))
+    method["options"] = replaced(method.get("options"), weights, _model_of)
     check_values(sections)
     return sections
+
+
+def _model_of(weights: str) -> str:
+    # A run folder stands for the model in it: whatever else it holds would count as weights.
+    run = Path(weights)
+    return str(run / "model") if (run / "config.yaml").is_file() and (run / "model").is_dir() else weights
 
 
 def _composed(overrides: list[str]) -> DictConfig:

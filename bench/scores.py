@@ -121,9 +121,17 @@ class RunScores:
     @cached_property
     def table(self) -> pd.DataFrame:
         """All rows, sorted by metric."""
-        numbers = {"draw": self._columns.draw, "value": self._columns.value}
-        said = {} if self._said is None else {REASON: self._said}
-        return pd.DataFrame({**self._words, **numbers, **said})[[*SCORE_COLUMNS, *said]]
+        return self._taken(slice(None))
+
+    def undefined(self) -> pd.DataFrame:
+        """The rows without a value."""
+        return self._taken(np.flatnonzero(np.isnan(self._columns.value)))
+
+    def _taken(self, rows: Any) -> pd.DataFrame:
+        numbers = {"draw": self._columns.draw[rows], "value": self._columns.value[rows]}
+        said = {} if self._said is None else {REASON: self._said[rows]}
+        words = {name: word[rows] for name, word in self._words.items()}
+        return pd.DataFrame({**words, **numbers, **said})[[*SCORE_COLUMNS, *said]]
 
     @property
     def metrics(self) -> list[str]:
@@ -168,7 +176,7 @@ class RunScores:
         """The group of every case, by case."""
         cases, first = np.unique(self._words["case"].codes, return_index=True)
         groups = np.asarray(self._words["group"].take(first), object)
-        return pd.Series(groups, self._columns.cases[cases].rename("case"))
+        return pd.Series(groups, self._columns.cases[cases].rename("case"), dtype=object)  # of Arrow it is slow
 
     def values(
         self,

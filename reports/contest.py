@@ -72,8 +72,9 @@ class Contest:
         return self._pairs[pair]
 
     def difference(self, pair: Pair) -> float:
-        """The first minus the second, the mean over the cases that both define."""
-        return float(np.nanmean(self.cases.row(pair[0]) - self.cases.row(pair[1])))
+        """The first minus the second, the mean over the cases that both define; NaN where there is none."""
+        differences = self.cases.row(pair[0]) - self.cases.row(pair[1])
+        return float(np.nanmean(differences)) if np.isfinite(differences).any() else math.nan
 
     def shown(self, pair: Pair) -> bool:
         """Whether a difference is shown after Holm."""

@@ -27,6 +27,7 @@ def with_infinite(metric: str = "Dice") -> pd.DataFrame:
     return scores
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_it_is_shown_as_infinite_ranked_last_and_never_best(tmp_path: Path) -> None:
     write_run(tmp_path, "a", scores=with_infinite(), draws=2)
     for method, quality in (("b", 0.6), ("c", 0.7)):
@@ -48,6 +49,8 @@ def test_it_is_shown_as_infinite_ranked_last_and_never_best(tmp_path: Path) -> N
     assert row["Dice"] == math.inf
     assert "Dice_interval" not in row
     assert "∞" in build_report(tmp_path).index.read_text()
+    for figure in ("figure_ranking", "figure_paired"):
+        assert "nan" not in (tmp_path / "report" / f"{figure}.svg").read_text()
 
 
 def test_the_card_says_infinite(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -179,6 +180,24 @@ def test_a_study_runs_measures_reports_and_is_done(
     assert "2 done; about 0.00 h left; about 0.00 GB left" in capsys.readouterr().out
     assert cli.main(["study", "small", "--plan", "seeds=[1]", *given]) == 0
     assert "?" not in capsys.readouterr().out.rpartition("\n\n")[0]  # the steps of seed 0 were measured
+
+
+def test_the_plan_says_how_a_question_mark_gets_a_number(
+    small: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*small(), "parts=[accuracy]"]
+
+    def question_marks() -> tuple[list[int], str]:
+        assert cli.main(["study", "small", "--plan", *given]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return [line.split().count("?") for line in lines if line.startswith("folder-")], lines[-1]
+
+    before, line = question_marks()
+    assert before == [2, 2]
+    _, _, command = line.rpartition(": sdseg ")
+    assert cli.main(shlex.split(command)) == 0
+    capsys.readouterr()
+    assert question_marks()[0] == [0, 2]
 
 
 @pytest.mark.parametrize("launcher", [None, "joblib", "submitit_local", "ray"])

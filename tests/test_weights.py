@@ -20,6 +20,7 @@ from sdseg.weights.importing import import_weights
 from sdseg.weights.names import Row
 from sdseg.weights.official import sdseg_from_official, to_official
 from tests.parity.golden import UNET, Golden
+from tests.test_cli import make_folder
 
 State = dict[str, torch.Tensor]
 
@@ -171,6 +172,27 @@ def test_u_net_that_does_not_fit_is_named(state: State, tmp_path: Path) -> None:
         load_denoiser(unet, tmp_path / "b.pt")
     with pytest.raises(ValueError, match="no weights; expected one of"):
         load_denoiser(unet, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "takers"),
+    [
+        ("swin_unetr", ["swin_unetr weights"]),
+        ("diff_unet", ["diff_unet weights"]),
+        ("sdseg", ["sdseg denoiser_weights", "sdseg_pretrained weights"]),
+    ],
+)
+def test_a_run_folder_gives_its_model_where_weights_are_asked_for(
+    method: str, takers: list[str], tmp_path: Path
+) -> None:
+    data = f"dataset.root={make_folder(tmp_path / 'data')}"
+    fit = ["fit", "dataset=folder", data, f"runs_dir={tmp_path}", "image_size=64", "train.steps=1", "threads=1"]
+    assert main([*fit, f"method={method}"]) == 0
+    (run,) = (path.parent for path in (tmp_path / "folder" / method).glob("*/config.yaml"))
+    for taker, option in map(str.split, takers):
+        assert main([*fit, f"method={taker}", f"method.options.{option}={run}", "seed=1"]) == 0
+        (config,) = (tmp_path / "folder" / taker).glob("seed1-*/config.yaml")
+        assert f"{option}: {run / 'model'}\n" in config.read_text()
 
 
 def test_vision_encoder_starts_as_the_autoencoders(model: SDSeg) -> None:

@@ -14,11 +14,13 @@ from sdseg.weights import read_state_dict
 def load_official(source: Path | str | Mapping[str, torch.Tensor]) -> DiffUNet:
     """The network of a checkpoint file or of its tensors by name, saved from one process or several ("module.").
 
+    A run's model ("network.") is one too.
+
     Raises ValueError naming the file, and the tensor that is missing or does not fit.
     """
     named = source if isinstance(source, Mapping) else read_state_dict(Path(source))
     origin = "state dict" if isinstance(source, Mapping) else str(source)
-    state = {name.removeprefix("module."): tensor for name, tensor in named.items()}
+    state = {name.removeprefix("module.").removeprefix("network."): tensor for name, tensor in named.items()}
     try:
         network = _empty_network(state)
         network.load_state_dict(state)

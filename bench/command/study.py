@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,7 +45,8 @@ def show_plan(name: str, overrides: Sequence[str]) -> str:
         for one, stand in zip(cells, stands, strict=True)
     ]
     table = tabulate(rows, ("cell", "feeds", "state", "hours", "GB"), tablefmt="simple", disable_numparse=True)
-    return f"{table}\n\n{_total(stands)}"
+    unknown = next((one for one, stand in zip(cells, stands, strict=True) if stand.gigabytes is None), None)
+    return f"{table}\n\n{_total(stands)}{_how_to_know(name, overrides, unknown) if unknown else ''}"
 
 
 def carry_out(name: str, overrides: Sequence[str], launcher: str | None) -> int:
@@ -146,6 +148,16 @@ def _total(stands: Sequence[Stand]) -> str:
             f"about {sum(known):.2f} {unit} left" + (f" and {unknown} cells of unknown {unit}" if unknown else "")
         )
     return "; ".join(parts)
+
+
+def _how_to_know(name: str, overrides: Sequence[str], one: Planned) -> str:
+    """What a question mark means, and how the first cell that has one gets a number."""
+    axes = [f"{key}s=[{value}]" for key, _, value in (axis.partition("=") for axis in one.overrides[:3])]
+    command = shlex.join(["sdseg", "study", name, *overrides, *axes, "train.steps=20"])
+    return (
+        f"\n?: the method has not run on the data set in {one.cell.config['runs_dir']} yet; its first seed to end "
+        f"tells of the others, or a short run, to be deleted before the report: {command}"
+    )
 
 
 def _number(value: float | None) -> str:

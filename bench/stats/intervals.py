@@ -168,7 +168,8 @@ def bootstrap_medians(values: Array, numbers: npt.NDArray[np.int64], resamples: 
     medians = []
     for block in resampled_counts(int(numbers.max()) + 1, resamples):
         rows = max(1, 200_000 // len(values))  # what fits into a cache takes half the time
-        medians += [_medians(block[start : start + rows], ordered, group) for start in range(0, len(block), rows)]
+        parts = (block[start : start + rows].astype(np.float64) for start in range(0, len(block), rows))
+        medians += [_medians(part, ordered, group) for part in parts]
     return np.concatenate(medians)
 
 

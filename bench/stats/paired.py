@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, compress
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from scipy import optimize, special, stats
 
 from bench.errors import InputError
 from bench.stats.intervals import Interval, mean_interval
-from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, RESAMPLES, SEED, Array, Clusters, cluster
+from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, RESAMPLES, SEED, Array, Clusters, cluster, group_numbers
 from bench.stats.table import Better, CaseTable
 
 EXACT_GROUPS = 20
@@ -226,14 +226,13 @@ def _defined(table: CaseTable, a: str, b: str) -> np.ndarray:
     return np.isfinite(table.row(a)) & np.isfinite(table.row(b))
 
 
-def _groups(table: CaseTable, defined: np.ndarray) -> np.ndarray:
-    return np.array(table.groups, dtype=str)[defined]
+def _groups(table: CaseTable, defined: np.ndarray) -> tuple[str, ...]:
+    return tuple(compress(table.groups, defined.tolist()))
 
 
 def _sample(table: CaseTable, defined: np.ndarray, differences: Array) -> Clusters:
-    _, numbers = np.unique(_groups(table, defined), return_inverse=True)
-    return cluster(differences, numbers)
+    return cluster(differences, group_numbers(_groups(table, defined)))
 
 
 def _interval(table: CaseTable, defined: np.ndarray, differences: Array, confidence: float) -> Interval:
-    return mean_interval(differences, _groups(table, defined).tolist(), confidence=confidence)
+    return mean_interval(differences, _groups(table, defined), confidence=confidence)

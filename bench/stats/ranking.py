@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from bench.errors import InputError
-from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, SEED, Array, resampled_counts
+from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, SEED, Array, products, resampled_counts
 from bench.stats.table import Better, CaseTable
 
 RANKING_RESAMPLES = 1_000
@@ -80,8 +80,9 @@ def _means(table: CaseTable, seed: int) -> tuple[Array, Array]:
     if not len(names):
         return np.full(len(table.models), np.nan), np.full((RANKING_RESAMPLES, len(table.models)), np.nan)
     with np.errstate(invalid="ignore"):
-        blocks = [(block @ sums) / (block @ sizes) for block in resampled_counts(len(names), RANKING_RESAMPLES, seed)]
-        return sums.sum(axis=0) / sizes.sum(axis=0), np.concatenate(blocks)
+        blocks = resampled_counts(len(names), RANKING_RESAMPLES, seed)
+        means = np.concatenate([products(block, sums) / products(block, sizes) for block in blocks])
+        return sums.sum(axis=0) / sizes.sum(axis=0), means
 
 
 def _rank(costs: Array) -> tuple[Array, Array]:

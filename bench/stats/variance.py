@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,19 @@ from scipy import special
 
 from bench.errors import InputError
 from bench.stats.intervals import Interval, mean_interval
-from bench.stats.sample import BLOCK_ELEMENTS, CONFIDENCE, SEED, Array, cluster, resampled_counts
+from bench.stats.sample import (
+    BLOCK_ELEMENTS,
+    CONFIDENCE,
+    SEED,
+    Array,
+    Counts,
+    cluster,
+    group_numbers,
+    products,
+    resampled_counts,
+)
 
 HIERARCHICAL_RESAMPLES = 1_999
-Counts = npt.NDArray[np.uint16]
 ONE_RUN = "conditional on one training run"
 
 
@@ -132,7 +142,7 @@ def _interaction(cells: Array) -> float:
 def _t_bounds(cells: Array, by_case: Array, by_seed: Array, groups: Sequence[str]) -> tuple[float, float]:
     seeds = len(by_seed)
     defined = np.isfinite(by_case)
-    _, numbers = np.unique(np.array(groups, dtype=str)[defined], return_inverse=True)
+    numbers = group_numbers(tuple(compress(groups, defined.tolist())))
     sample = cluster(by_case[defined], numbers)
     complete = cells[:, np.isfinite(cells).all(axis=0)]
     from_seeds, from_cases = float(by_seed.var(ddof=1)) / seeds, sample.standard_error**2
@@ -147,15 +157,15 @@ def _t_bounds(cells: Array, by_case: Array, by_seed: Array, groups: Sequence[str
 
 def _resampled_means(table: Array, groups: Sequence[str]) -> Array:
     """Means of resamples of seeds, of groups (the same for all seeds, as all predict the same cases), and of draws."""
-    _, numbers = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    numbers = group_numbers(tuple(groups))
     seeds, cases, draws = table.shape
     drawn = _drawn((seeds, cases, draws), tuple(numbers.tolist()))
     finite = np.isfinite(table)
     # Where a case is defined throughout, all that counts is how often each of its values was drawn.
     whole, some = np.asarray(finite.all(axis=(0, 2))), np.asarray(finite.any(axis=(0, 2)))
     partly = some & ~whole
-    sums = _products(drawn.values, np.where(whole[:, None], table, 0.0).ravel()) / (seeds * draws)
-    sizes = _products(drawn.cases, whole.astype(np.float64))
+    sums = products(drawn.values, np.where(whole[:, None], table, 0.0).ravel()) / (seeds * draws)
+    sizes = products(drawn.cases, whole.astype(np.float64))
     rows = max(1, BLOCK_ELEMENTS // table.size)
     for start in range(0, len(sums) if partly.any() else 0, rows):
         block = slice(start, start + rows)
@@ -184,7 +194,7 @@ def _drawn(shape: tuple[int, int, int], numbers: tuple[int, ...]) -> _Drawn:
     for block in resampled_counts(max(numbers) + 1, HIERARCHICAL_RESAMPLES):
         rows = max(1, BLOCK_ELEMENTS // size)
         for start in range(0, len(block), rows):
-            times.append(block[start : start + rows, numbers].astype(np.uint16))
+            times.append(block[start : start + rows, numbers])
             count = len(times[-1])
             seed = generator.integers(seeds, size=(count, seeds))[:, :, None, None]
             draw = generator.integers(draws, size=(count, *shape)) if draws > 1 else np.zeros((1, 1, 1, 1), int)
@@ -194,10 +204,6 @@ def _drawn(shape: tuple[int, int, int], numbers: tuple[int, ...]) -> _Drawn:
             counts = np.bincount(places.ravel(), minlength=count * size).astype(np.uint16)
             values.append((counts.reshape(count, *shape) * times[-1][:, None, :, None]).reshape(count, size))
     return _Drawn(np.concatenate(values), np.concatenate(times), np.concatenate(picks))
-
-
-def _products(counts: Counts, values: Array) -> Array:
-    return np.concatenate([block.astype(np.float64) @ values for block in np.array_split(counts, 32)])
 
 
 def _defined_means(values: Array, axis: int) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -40,8 +42,9 @@ def build(frame: Frame) -> Drawing | None:
 
 
 def _others(contest: Contest) -> list[str]:
-    """The methods that are compared with the first."""
-    return [method for method in contest.methods[1:LARGEST] if method not in contest.infinite]
+    """The methods that share a case with the first."""
+    first, *others = contest.methods[:LARGEST]
+    return [method for method in others if math.isfinite(contest.difference((first, method)))]
 
 
 def _panel(ax: Axes, contest: Contest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -79,7 +80,7 @@ def _pairs(ax: Axes, contest: Contest) -> None:
             if shown:
                 square = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=ink, edgecolor="white", linewidth=1)
                 ax.add_artist(square)  # the limits are set below; add_patch would widen them for every square
-            text = f"{difference:+.1f}".replace("-", "\u2212")
+            text = "\u2013" if math.isnan(difference) else f"{difference:+.1f}".replace("-", "\u2212")
             number = ax.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if shown else None)
             number.set_in_layout(False)  # it lies inside; measuring hundreds of them takes long
     names = [unflagged(method) for method in methods]

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from bench.record import REASON
@@ -103,9 +102,9 @@ def _reasons(row: Row, known: dict[str, int]) -> dict[str, dict[int, str]]:
     """Of every metric why a case has no value, where somebody said."""
     reasons: dict[str, dict[int, str]] = {}
     for scores in row.scores:
-        if REASON not in scores.table:
+        undefined = scores.undefined()
+        if REASON not in undefined:
             continue
-        undefined = scores.table[np.isnan(scores.table["value"].to_numpy())]
         for metric, case, why in undefined[["metric", "case", REASON]].drop_duplicates().itertuples(index=False):
             if why and case in known:
                 reasons.setdefault(str(metric), {}).setdefault(known[case], str(why))

@@ -19,23 +19,11 @@ if TYPE_CHECKING:  # a network that is not ours needs `fill` without the seconds
     from sdseg.vision_encoder import VisionEncoder
 
 UNET, OWN_UNET = "model.diffusion_model.", "denoiser.unet."
-_FILES = ("model.safetensors", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
 def part(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     """The entries below a prefix, without it."""
     return {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-def weights_file(source: Path) -> Path:
-    """The weights of a saved model's folder, or of its part `unet`; a file is itself."""
-    if not source.is_dir():
-        return source
-    for folder in (source, source / "unet"):
-        for name in _FILES:
-            if (folder / name).is_file():
-                return folder / name
-    raise ValueError(f"{source}: no weights; expected one of {', '.join(_FILES)}")
 
 
 def release_unet(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[Row]]:
@@ -68,9 +56,8 @@ def load_denoiser(unet: UNet2DModel, source: Path | str) -> int:
     stays as it is. A cross-attention network takes what has the same name and shape. Returns the number of tensors
     taken; raises ValueError naming the source and what does not fit.
     """
-    path = weights_file(Path(source))
     try:
-        tensors, rows = _read_unet(path)
+        tensors, rows = _read_unet(Path(source))
         tensors.pop("class_embedding.weight", None)
         own = unet.state_dict()
         _widen(tensors, own["conv_in.weight"])
@@ -83,7 +70,7 @@ def load_denoiser(unet: UNet2DModel, source: Path | str) -> int:
         fill(unet, {**tensors, **kept}, rows)
         return len(tensors)
     except ValueError as error:
-        raise ValueError(f"{path}: no fitting U-Net ({error}); its architecture must be the model's") from error
+        raise ValueError(f"{source}: no fitting U-Net ({error}); its architecture must be the model's") from error
 
 
 def _read_unet(path: Path) -> tuple[dict[str, torch.Tensor], list[Row]]:

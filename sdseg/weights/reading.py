@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 progress = logging.getLogger("progress")
 
 _STATE_DICT_KEYS = ("state_dict", "model")
+_FILES = ("model.safetensors", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _SHARED = 4  # how often over tensors may hold a file's numbers, which tied weights share
 
 
@@ -60,13 +61,25 @@ def _load(file: IO[bytes], **_: object) -> Any:
 _PICKLE: Any = types.SimpleNamespace(__name__="inert", Unpickler=_Unpickler, load=_load)
 
 
+def _weights_file(source: Path) -> Path:
+    """The weights of a saved model's folder, or of its part `unet`; a file is itself."""
+    if not source.is_dir():
+        return source
+    for folder in (source, source / "unet"):
+        for name in _FILES:
+            if (folder / name).is_file():
+                return folder / name
+    raise ValueError(f"{source}: no weights; expected one of {', '.join(_FILES)}")
+
+
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name of a .ckpt, .pt, .bin or .safetensors file, on the CPU.
+    """Tensors by name of a .ckpt, .pt, .bin or .safetensors file, or of a saved model's folder, on the CPU.
 
     Of a training checkpoint it is the entry `state_dict` (or `model`). They may be views of the file, which must not
     be written to in place meanwhile. Raises ValueError with one line that names the file, what was expected and what
     to do.
     """
+    path = _weights_file(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; expected a checkpoint (.ckpt, .pt, .bin or .safetensors)")
     with path.open("rb") as file:
