@@ -2,7 +2,7 @@
 
 Hydra takes a tenth of a second for a composition, nearly all of it over files. But a file of a method or of a data set
 fills a section of its own, whatever stands in the others (`tests/test_composing.py`), and values are set when all
-files are merged. So sections are put together here and values set as Hydra sets them. Hydra itself composes what is
+files are merged. So sections are read and put together here, and values set as Hydra sets them. Hydra itself composes what is
 not so simple (folders and plug-ins of somebody's, `+key`, `~key`), and says what is wrong with what fails.
 """
 
@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import cast
 
 from hydra import compose, initialize_config_dir
@@ -77,11 +77,20 @@ def _set(config: DictConfig, override: Override) -> None:
 @lru_cache(maxsize=1024)
 def _of_files(files: frozenset[str]) -> bytes:
     """The composition of the project's files, each `group=name`, pickled."""
-    sections = {group: one for one in files if (group := one.partition("=")[0]) in GROUPS}
-    config = deepcopy(_by_hydra_once(files.difference(sections.values())))
-    for group, one in sections.items():
-        config[group] = _by_hydra_once(frozenset([one]))[group]
+    chosen = [one.split("=") for one in files]
+    config = deepcopy(_by_hydra_once(frozenset(f"{group}={name}" for group, name in chosen if group not in GROUPS)))
+    for group, name in chosen:
+        if group in GROUPS:
+            config[group] = _section(group, name)
     return pickle.dumps(config)
+
+
+@cache
+def _section(group: str, name: str) -> DictConfig:
+    """A file of a method or of a data set, over those of its group that its `defaults` name."""
+    own = cast("DictConfig", OmegaConf.load(CONF_DIR / group / f"{name}.yaml"))
+    parts = [own if one == "_self_" else _section(group, one) for one in own.pop("defaults", ["_self_"])]
+    return cast("DictConfig", OmegaConf.merge(*parts))
 
 
 @lru_cache(maxsize=1024)

@@ -35,6 +35,15 @@ def test_composes_as_hydra_does(overrides: list[str]) -> None:
     assert OmegaConf.to_yaml(composing.composed(overrides)) == by_hydra(overrides)
 
 
+def test_files_over_others_are_merged_as_hydra_does() -> None:
+    register_schema()
+    over_others = [path for path in (CONF_DIR / "method").glob("*.yaml") if "\ndefaults:" in f"\n{path.read_text()}"]
+    assert len(over_others) > 10
+    for path in over_others:
+        whole = composing._by_hydra([f"method={path.stem}"])["method"]
+        assert OmegaConf.to_yaml(composing._section("method", path.stem)) == OmegaConf.to_yaml(whole), path
+
+
 @pytest.mark.parametrize(
     "overrides",
     [["seed=x"], ["nosuch=1"], ["method=nosuch"], ["method.nosuch=1"], ["seed=1,2"], ["+seed=1"], ["method=[a,b]"]],
