@@ -2,8 +2,8 @@
 
 Hydra takes a tenth of a second for a composition, nearly all of it over files. But a file of a method or of a data set
 fills a section of its own, whatever stands in the others (`tests/test_composing.py`), and values are set when all
-files are merged. So sections are read and put together here, and values set as Hydra sets them. Hydra itself composes what is
-not so simple (folders and plug-ins of somebody's, `+key`, `~key`), and says what is wrong with what fails.
+files are merged. So sections are read and put together here, and values set as Hydra sets them. Hydra itself composes
+what is not so simple (folders and plug-ins of somebody's, `+key`, `~key`), and says what is wrong with what fails.
 """
 
 from __future__ import annotations

@@ -24,6 +24,37 @@ _SHARES = ("Dice", "IoU", "Sensitivity", "Precision", "NSD", "ECE", "Brier")
 SCORED_FOLDER = "score-folder"  # the profile of a run without a model: masks that `score-folder` was given
 ALL_DRAWS = -1  # `draw` of a row that speaks of all draws together
 
+# Keys of the configuration that older runs do not have, by section, with the value at which they change nothing.
+_OPTIONS = {
+    "resample": False,
+    "mask": "auto",
+    "ignore": None,
+    "background": 0,
+    "suffix": None,
+    "mask_suffix": None,
+    "objective": "dice_bce",
+    "input_size": None,
+    "normalise": "none",
+    "control": None,
+    "schedule": None,
+    "prediction": None,  # where there is a default to be left; SDSeg always says which
+    "late_times": 0.0,
+    "detach_anchors": True,
+    "highway_share": 4,
+}
+CAME_LATER: dict[str, dict[str, Any]] = {
+    "options": _OPTIONS,
+    "dataset": _OPTIONS,
+    "recipe": {"optimizer": "adamw", "momentum": 0.9},
+    "inference": {"backend": "auto", "recheck": None},
+}
+
+
+def came_later(section: str, key: str, value: Any) -> bool:
+    """Whether a run without this key was made as with this value: names of runs and rows of tables leave it out."""
+    later = CAME_LATER.get(section, {})
+    return key in later and value == later[key]
+
 
 def spreadsheet_text(value: Any) -> Any:
     """A cell of a CSV file: text that a spreadsheet would take for a formula begins with an apostrophe."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from bench.record import RunRecord
+from bench.record import CAME_LATER, RunRecord, came_later
 from reports.provenance import device, sampling, threads
 
 # Names, places, and what is kept to look at, which change no number.
@@ -75,13 +75,14 @@ def settings_of(record: RunRecord) -> dict[str, str]:
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in tree.items():
-        if value is None or {key, f"{prefix}{key}"} & PLACES:  # null is not set, as in older runs
+        section = prefix.removesuffix(".").rpartition(".")[2]
+        # Null is not set, as in older runs.
+        if value is None or {key, f"{prefix}{key}"} & PLACES or came_later(section, key, value):
             continue
         if isinstance(value, dict):
             flat.update(_flatten(value, f"{prefix}{key}."))
         else:
-            text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
-            flat[f"{prefix}{key}"] = text
+            flat[f"{prefix}{key}"] = _text(value)
     return flat
 
 
@@ -90,8 +91,19 @@ def _differing(settings: list[dict[str, str]]) -> list[str]:
     return [key for key in keys if len({setting.get(key, "unset") for setting in settings}) > 1]
 
 
+def _left_out(key: str) -> str:
+    """What is meant where a setting is not there."""
+    section, _, name = key.rpartition(".")
+    value = CAME_LATER.get(section.rpartition(".")[2], {}).get(name)
+    return "unset" if value is None else _text(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+
+
 def _describe(setting: dict[str, str], differing: list[str]) -> str:
-    words = [f"{key.rsplit('.', 1)[-1]}={setting.get(key, 'unset')}" for key in differing]
+    words = [f"{key.rsplit('.', 1)[-1]}={setting.get(key) or _left_out(key)}" for key in differing]
     if len(words) <= _LONGEST and all(len(word) <= 24 for word in words):
         return ", ".join(words)
     # Too much differs to be spelled out: a fingerprint of the differing settings keeps the rows apart.

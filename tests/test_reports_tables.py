@@ -79,6 +79,22 @@ def test_settings_that_differ_name_the_rows(tmp_path: Path) -> None:
     assert table.rows[1]["Dice"] == pytest.approx(0.5)
 
 
+def test_older_runs_without_a_later_key_share_a_row_with_todays(tmp_path: Path) -> None:
+    """A key that came later is as good as not there at the value at which it changes nothing, and is said otherwise."""
+    for seed, options, inference in (
+        (0, {}, {}),
+        (1, {"objective": "dice_bce", "late_times": 0.0}, {"backend": "auto", "recheck": None}),
+        (2, {"objective": "ssformer"}, {}),
+    ):
+        config = {"method": {"name": "unet", "options": {"width": 3, **options}, "inference": inference}}
+        write_run(tmp_path, "unet", seed=seed, scores=dice_rows({"a": 0.5, "b": 0.6}), config=config)
+    rows = accuracy.build(read_frame(tmp_path)).rows
+    assert [(row["method"], row["seeds"]) for row in rows] == [
+        ("unet (objective=dice_bce)", "0, 1"),
+        ("unet (objective=ssformer)", "2"),
+    ]
+
+
 def test_the_newer_of_two_equal_runs_counts(tmp_path: Path) -> None:
     old = write_run(tmp_path, scores=dice_rows({"a": 0.1}), notes=["old"])
     new = write_run(tmp_path, scores=dice_rows({"a": 0.9}), notes=["new"])

@@ -9,29 +9,9 @@ from typing import Any
 from bench.config import Cell
 from bench.declared import code_keys, file_keys, replaced
 from bench.files import sha256_of
-from bench.record import SCHEMA_VERSION
+from bench.record import CAME_LATER, SCHEMA_VERSION, came_later
 from bench.sources import lasting_name, outside, outside_code
 
-# Options that older runs do not have, and that change nothing where they are not set.
-LATER_OPTIONS = {
-    "resample": False,
-    "mask": "auto",
-    "ignore": None,
-    "background": 0,
-    "suffix": None,
-    "mask_suffix": None,
-    "objective": "dice_bce",
-    "input_size": None,
-    "normalise": "none",
-    "control": None,
-    "schedule": None,
-    "prediction": None,  # where there is a default to be left; SDSeg always says which
-    "late_times": 0.0,
-    "detach_anchors": True,
-    "highway_share": 4,
-}
-# Keys of the recipe, likewise.
-LATER_RECIPE_KEYS = {"optimizer": "adamw", "momentum": 0.9}
 # What training keeps to look at later; no weight depends on it.
 _KEPT = ("keep", "keep_cases")
 
@@ -47,14 +27,14 @@ def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     unseen = {"name", "code", "files"} | file_keys("dataset", dataset)
     recipe = method.get("recipe", {})
     if _is_general(recipe):
-        recipe = {k: v for k, v in _used(recipe, LATER_RECIPE_KEYS).items() if k not in _KEPT}
+        recipe = {k: v for k, v in _used("recipe", recipe).items() if k not in _KEPT}
     # Batches are the same whoever reads them; 0 and not left out, so that hashes stay what they were.
     recipe = {**recipe, "workers": 0} if "workers" in recipe else recipe
-    data_options = {k: v for k, v in _used(dataset).items() if k not in unseen}
+    data_options = {k: v for k, v in _used("dataset", dataset).items() if k not in unseen}
     identity = {
         "schema": SCHEMA_VERSION,
         "target": method["target"],
-        "options": _by_content(_used(method.get("options", {})), cell.config["method"]),
+        "options": _by_content(_used("options", method.get("options", {})), cell.config["method"]),
         "recipe": recipe,
         "dataset": data_options,
         "data": data,
@@ -67,7 +47,7 @@ def fit_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
 
 def _is_general(recipe: Any) -> bool:
     """Whether it is no recipe of a method's own kind, which has not all of these keys and is left alone."""
-    return bool(recipe) and LATER_RECIPE_KEYS.keys() <= recipe.keys()
+    return bool(recipe) and CAME_LATER["recipe"].keys() <= recipe.keys()
 
 
 def kept(cell: Cell) -> dict[str, Any]:
@@ -76,9 +56,9 @@ def kept(cell: Cell) -> dict[str, Any]:
     return {k: recipe[k] for k in _KEPT if recipe.get(k)} if _is_general(recipe) else {}
 
 
-def _used(options: dict[str, Any], later: dict[str, Any] = LATER_OPTIONS) -> dict[str, Any]:
+def _used(section: str, options: dict[str, Any]) -> dict[str, Any]:
     """Without what is not asked for: options that came later leave older identities alone."""
-    return {k: v for k, v in options.items() if k not in later or v != later[k]}
+    return {key: value for key, value in options.items() if not came_later(section, key, value)}
 
 
 def _by_name(section: dict[str, Any]) -> dict[str, Any]:
@@ -119,15 +99,11 @@ def run_identity(cell: Cell, data: dict[str, str]) -> dict[str, Any]:
     return {**fit_identity(cell, data), "inference": _in_older_words(inference), **kept(cell)}
 
 
-# Options of inference that there was no choice about.
-_CAME_LATER = (("backend", "auto"), ("recheck", None))
-
-
 def _in_older_words(inference: dict[str, Any]) -> dict[str, Any]:
     """The options by which runs made earlier have their names."""
     if "fold_upsampling" in inference:  # another option stood beside it
         inference = {"fold": True, **inference}
-    inference = {key: value for key, value in inference.items() if (key, value) not in _CAME_LATER}
+    inference = _used("inference", inference)
     if "spacing" in inference and inference.get("samples") == 1:  # more than one was not to be had
         inference = {key: value for key, value in inference.items() if key != "samples"}
     if "sw_batch_size" in inference:  # methods with windows said `runs`
