@@ -92,7 +92,7 @@ class SDSegSegmenter(TrainedSegmenter):
             answer.score[i], answer.mask[i] = again.score[0], again.mask[0]
         return answer
 
-    def arithmetic(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         """Every part has its own; see `sdseg.fast.inference`."""
         return torch.autocast(self.device.type, enabled=False)
 

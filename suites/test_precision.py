@@ -38,7 +38,7 @@ def answers(run: Run, config: dict[str, Any]) -> Iterator[tuple[torch.Tensor, to
         image = to_method_size(run.dataset.case(case_id).image, run.dataset.spec)[None].to(segmenter.device)
         generator = CaseGenerator(run.cell.seed, case_id, 0)
         z_T = torch.randn((1, *segmenter.model.latent_shape(*image.shape[-2:])), generator=generator).to(image.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), segmenter.arithmetic():
             z0 = segmenter.model.estimate(image, z_T)
             yield z0[0].cpu(), segmenter.model.answer(image, z0).mask[0].cpu()
 

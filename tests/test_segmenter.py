@@ -57,6 +57,23 @@ def test_settings_change_rounding_and_not_the_answer(fitted: tuple[Path, SDSegSe
             change(fitted[0])
 
 
+def test_float32_is_no_tf32_in_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a GPU; what torch was told stays, also after an error."""
+    segmenter, seen = build(), []
+
+    def noting(*_: object, **__: object) -> None:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(segmenter.model, "predict", noting)
+    for allowed in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        with pytest.raises(ZeroDivisionError):
+            predicted(segmenter)
+        assert torch.backends.cudnn.allow_tf32 is allowed
+    assert seen == [False, False]
+
+
 def test_training_in_half_precision_does_not_decide_how_sdseg_predicts(tmp_path: Path) -> None:
     segmenter = build(recipe={"precision": "bf16"})
     seen = []

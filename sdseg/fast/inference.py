@@ -124,7 +124,6 @@ def optimize(model: SDSeg, settings: InferenceSettings) -> dict[str, Any]:
         **settings.model_dump(exclude={"allow_amplified", "light_decoder"}),
         "precision": {name: str(dtype).removeprefix("torch.") for name, dtype in precision.items()},
         "backend": backend,
-        "allow_tf32": device.type == "cuda" and torch.backends.cudnn.allow_tf32,
     }
 
 

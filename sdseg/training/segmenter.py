@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,21 @@ class TrainedSegmenter:
         """What is done to the model once before its first prediction, as `describe` tells it: nothing."""
         return {"precision": {"model": _PRECISIONS[self.recipe.precision]}}
 
-    def arithmetic(self) -> torch.autocast:
-        """The precision in which `predict` calls the model."""
+    def autocast(self) -> torch.autocast:
+        """What `predict` calls the model in: the precision it trained in."""
         half = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, half, enabled=self.recipe.precision != "no")
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """`autocast`, in which float32 is float32: torch lets a GPU's convolutions round it to TF32, ten bits."""
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            with self.autocast():
+                yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
 
     def predict(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> Prediction:
         """Soft score and mask (B, L, H, W) on the CPU, of images (B, C, H, W) in [-1, 1]."""
