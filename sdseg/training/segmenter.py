@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from sdseg.arithmetic import full_float32
 from sdseg.control import check_whole_batch
 from sdseg.files import write_atomically
 from sdseg.labels import Prediction
@@ -84,14 +85,9 @@ class TrainedSegmenter:
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """`autocast`, in which float32 is float32: torch lets a GPU's convolutions round it to TF32, ten bits."""
-        before = torch.backends.cudnn.allow_tf32
-        torch.backends.cudnn.allow_tf32 = False
-        try:
-            with self.autocast():
-                yield
-        finally:
-            torch.backends.cudnn.allow_tf32 = before
+        """`autocast`, in which float32 is float32."""
+        with self.autocast(), full_float32():
+            yield
 
     def predict(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> Prediction:
         """Soft score and mask (B, L, H, W) on the CPU, of images (B, C, H, W) in [-1, 1]."""
