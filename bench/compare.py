@@ -148,10 +148,11 @@ def compare_runs(a: Path, b: Path, metric: str = "Dice", margin: float = 0.01) -
 
 
 def find_run(given: str, runs_dir: Path) -> Path:
-    """A run folder, of a model or of score-folder, by its path, or the one run under `runs_dir` of a method's name."""
+    """A run folder, of a model or of score-folder, by its path, or the one of a method's name under `runs_dir`."""
     if any((Path(given) / name).exists() for name in ("record.json", "summary.json")):
         return Path(given)
-    records = sorted(runs_dir.glob(f"*/{given}/seed*/record.json")) if "/" not in given else []
+    places = (f"*/{given}/seed*", given) if "/" not in given else ()
+    records = sorted(record for place in places for record in runs_dir.glob(f"{place}/record.json"))
     if len(records) == 1:
         return records[0].parent
     what = "no scored run"

@@ -120,7 +120,8 @@ def compose_config(overrides: list[str]) -> dict[str, Any]:
     method = sections["method"]
     method.pop("in_all", None)
     weights = frozenset(key for key in file_keys("method", method) if key.endswith("weights"))
-    method["options"] = replaced(method.get("options"), weights, _model_of)
+    method |= {key: method.get(key) or {} for key in ("options", "inference")}  # a file may leave them empty
+    method["options"] = replaced(method["options"], weights, _model_of)
     check_values(sections)
     return sections
 
@@ -154,6 +155,11 @@ def hydra_line(error: Exception) -> str:
     if "Missing mandatory value" in text:
         key = text.split("full_key:")[1].split()[0] if "full_key:" in text else text.split()[-1]
         return f"{key} must be given, for example {key}=PATH"
+    if choice := re.search(r"Could not find '(\w+)/([^']+)'.*?:(.*)", text, re.DOTALL):
+        group, name, known = choice[1], choice[2], choice[3].split()
+        near = get_close_matches(name, known, 3)
+        names = f"{', '.join(near)} perhaps" if near else f"known are {', '.join(known)}"
+        return f"{group}={name}: no such {group}; {names}; hydra.searchpath=[DIR] names a folder of yours"
     if isinstance(error, OverrideParseException):
         key, equals, _ = error.override.partition("=")
         remedy = f"quote text twice, \"{key}='TEXT'\"; a list is {key}=[a,b]" if equals else f"give {key}=VALUE"

@@ -44,7 +44,11 @@ def frame_of(error: BaseException, files: Collection[str] = ()) -> str:
 
     Without one there, the last frame outside Python, its packages and this project; empty where there is none.
     """
-    frames = [(os.path.realpath(frame.filename), frame) for frame in traceback.extract_tb(error.__traceback__)]
+    frames = [
+        (os.path.realpath(frame.filename), frame)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<")  # no file: Python's own import, or code that was made
+    ]
     known = [frame for path, frame in frames if path in files] or [frame for path, frame in frames if _foreign(path)]
     if not known:
         return ""
@@ -56,4 +60,4 @@ def _foreign(path: str) -> bool:
     ours = str(Path(__file__).resolve().parents[1])
     python = sysconfig.get_path("stdlib")
     inside = (f"{ours}/{name}" for name in ("bench", "sdseg", "baselines", "reports"))
-    return "-packages" not in path and not path.startswith(("<", python, *inside))
+    return "-packages" not in path and not path.startswith((python, *inside))

@@ -19,6 +19,7 @@ from reports.variants import content_hashes, flag, settings_of, variant_labels
 
 REPORT_FOLDER = "report"
 _MARKS = ("record.json", "summary.json", "config.yaml", "scores.parquet")  # of a run, of one that is not finished too
+_AUDITS = "audit"  # what `sdseg audit` writes beside the runs
 _DEPTH = 5  # folders below those of the runs folder
 
 
@@ -108,7 +109,7 @@ def run_folders(runs_dir: Path, warnings: list[str]) -> list[Path]:
         if child.name == REPORT_FOLDER:
             continue
         inside = list(_runs_below(child, _DEPTH))
-        if not inside:
+        if not inside and child.name != _AUDITS:
             warnings.append(f"{child}: holds no runs, skipped")
         folders += inside
     return folders

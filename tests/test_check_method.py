@@ -83,6 +83,15 @@ def test_exit_codes(own_code: OwnCode, capsys: pytest.CaptureFixture) -> None:
         assert re.match(rf"error: .*({name}|has no method load)", capsys.readouterr().err)
 
 
+def test_a_file_with_empty_keys_is_read_and_a_module_that_is_missing_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text("name: mine\ntarget: nowhere.build\noptions:\ninference:\n")
+    assert cli.main(["check-method", "mine", f"hydra.searchpath=[{tmp_path}]"]) == 2
+    assert "nowhere.build: cannot be imported (No module named 'nowhere'); install" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "more"), [("unet", "method.options.options.features=[4,4,4,4,4,4]"), ("colour", "draws=2")]
 )

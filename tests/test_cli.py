@@ -134,9 +134,9 @@ def cut(path: Path, size: int = 60) -> None:
 
 # What the files of a folder may have is in tests/test_datasets_folder.py, which numbers in tests/test_limits.py.
 BAD_ARGUMENTS: dict[str, tuple[list[str], str]] = {
-    "unknown method": (["method=sdsegg"], "sdsegg"),
+    "unknown method": (["method=sdsegg"], "method=sdsegg: no such method; sdseg, "),
     "unknown method in a list": (["methods=[sdsegg]"], "sdsegg"),
-    "unknown profile": (["profile=smok"], "smok"),
+    "unknown profile": (["profile=smok"], "profile=smok: no such profile; smoke perhaps"),
     "misspelt key": (["trian.steps=3"], "trian"),
     "wrong type": (["train.steps=many"], "train.steps"),
     "bad choice": (["train.decay=linear", "method=unet"], "decay"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,8 @@ def test_a_method_with_one_run_needs_no_folder(tmp_path: Path) -> None:
     run = write_run(tmp_path, "unet", scores=values(0.0))
     assert find_run("unet", tmp_path) == run
     assert find_run(str(run), tmp_path / "elsewhere") == run
+    scored = Path(copytree(run, tmp_path / "scored"))  # as score-folder --out RUNS/scored leaves it
+    assert find_run("scored", tmp_path) == scored
     with pytest.raises(InputError, match="nothing: no scored run"):
         find_run("nothing", tmp_path)
     write_run(tmp_path, "unet", seed=1, scores=values(0.0))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench import cli
 from reports.build import ReportResult, build_report
 from reports.frame import read_frame
 from reports.gallery import read_kept
@@ -223,7 +225,26 @@ def test_slices_lie_side_by_side() -> None:
     assert whole[::2, ::3].tolist() == [[0, 1, 2], [3, 4, 0]]
 
 
-# --- kept new ----------------------------------------------------------------------------------------
+# --- opened and kept new ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "says"), [(0, ""), (1, "no browser to be had here; open ")])
+def test_the_page_is_opened_by_its_address(
+    code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path / "opened"}\nexit {code}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    monkeypatch.setattr(webbrowser, "_tryorder", None)  # which browsers there are is looked up once a process
+    write_run(runs := tmp_path / "my runs", scores=dice_rows({"a": 0.5}))
+    (runs / "audit").mkdir()  # of sdseg audit, and no folder of runs
+    assert cli.main(["report", "--runs", str(runs), "--open"]) == 0
+    index = runs / "report" / "index.html"
+    assert (tmp_path / "opened").read_text().strip() == index.as_uri()
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == f"page: {index}"
+    assert (said.err == "") if not code else (says in said.err)
 
 
 # A shell ignores Ctrl-C for what it runs in the background, the tests too.

@@ -41,12 +41,20 @@ def show_plan(name: str, overrides: Sequence[str]) -> str:
     cells = planned(study, overrides)
     stands = [_stand(one) for one in cells]
     rows = [
-        (one.cell.id, ", ".join(one.feeds), stand.state, _number(stand.hours), _number(stand.gigabytes))
+        (
+            one.cell.id,
+            ", ".join(one.feeds),
+            stand.state.partition(":")[0],
+            _number(stand.hours),
+            _number(stand.gigabytes),
+        )
         for one, stand in zip(cells, stands, strict=True)
     ]
     table = tabulate(rows, ("cell", "feeds", "state", "hours", "GB"), tablefmt="simple", disable_numparse=True)
     unknown = next((one for one, stand in zip(cells, stands, strict=True) if stand.gigabytes is None), None)
-    return f"{table}\n\n{_total(stands)}{_how_to_know(name, overrides, unknown) if unknown else ''}"
+    left_out = dict.fromkeys(stand.state for stand in stands if stand.state.startswith("left out"))
+    more = [_how_to_know(name, overrides, unknown)] if unknown else []
+    return "\n".join([table, "", *left_out, _total(stands), *more])
 
 
 def carry_out(name: str, overrides: Sequence[str], launcher: str | None) -> int:
@@ -74,7 +82,7 @@ def _prepare_data(study: Study) -> None:
         if data.source == "built_in" or (folder / "dataset.json").exists():
             continue
         if data.source == "mini":
-            complain("\n".join(prepare_folder(name, MINI, folder, data.preprocessing, [], False)))
+            complain(f"{prepare_folder(name, MINI, folder, data.preprocessing, [], False)[0]}; in {folder}")
         else:
             missing.append(f"sdseg prepare {name} --source RAW --out {folder} --preprocessing {data.preprocessing}")
     if missing:
@@ -144,9 +152,7 @@ def _total(stands: Sequence[Stand]) -> str:
     for unit, values in (("h", [s.hours for s in stands]), ("GB", [s.gigabytes for s in stands])):
         known = [value for value in values if value is not None]
         unknown = len(values) - len(known)
-        parts.append(
-            f"about {sum(known):.2f} {unit} left" + (f" and {unknown} cells of unknown {unit}" if unknown else "")
-        )
+        parts.append(f"about {sum(known):.2f} {unit} left" + (f", without {unknown} cells marked ?" if unknown else ""))
     return "; ".join(parts)
 
 
@@ -155,7 +161,7 @@ def _how_to_know(name: str, overrides: Sequence[str], one: Planned) -> str:
     axes = [f"{key}s=[{value}]" for key, _, value in (axis.partition("=") for axis in one.overrides[:3])]
     command = shlex.join(["sdseg", "study", name, *overrides, *axes, "train.steps=20"])
     return (
-        f"\n?: the method has not run on the data set in {one.cell.config['runs_dir']} yet; its first seed to end "
+        f"?: the method has not run on the data set in {one.cell.config['runs_dir']} yet; its first seed to end "
         f"tells of the others, or a short run, to be deleted before the report: {command}"
     )
 

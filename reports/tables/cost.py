@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from bench.record import SCORED_FOLDER
 from reports.frame import Frame
 from reports.provenance import device, threads
 from reports.published import Published, numbers_of_paper, published_rows, same_dataset
@@ -60,7 +61,8 @@ CAPTION = (
     "mapped files (library code)."
 )
 _REASONED = ("parameters_m", "gflop_per_sample", "memory", "samples_per_s", "latency")
-_UNMEASURED = "not measured; pytest suites/test_efficiency.py --benchmark-only measures it, with the run's own settings"
+_UNMEASURED = "not measured; sdseg measure, with the words that sdseg run was given, measures it"
+_NO_MODEL = "masks from elsewhere"
 # Published numbers whose reason is told, by the heading under which they stand.
 _TOLD = {
     "samples_per_s": "Answers",
@@ -139,8 +141,9 @@ def _collect_missing(row: dict[str, Any], of: Row, missing: Missing) -> None:
     absent = [key for key in _REASONED if row["latency_ms_p50" if key == "latency" else key] is None]
     if len(absent) == len(_REASONED):
         absent, titles = ["latency"], {"latency": "Every cost of inference"}
+    unmeasured = _NO_MODEL if of.record.profile == SCORED_FOLDER else _UNMEASURED
     for key in absent:
-        missing.setdefault(titles[key], []).append((of.where, reason(of.runs, key) or _UNMEASURED))
+        missing.setdefault(titles[key], []).append((of.where, reason(of.runs, key) or unmeasured))
 
 
 def _published(dataset: str, entries: list[Published], notes: list[str]) -> list[dict[str, Any]]:
