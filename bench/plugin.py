@@ -81,11 +81,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Say what the matrix will do before its first run."""
+    """Say what the collected benchmarks will do before the first of them."""
     config = session.config
     cells: dict[str, Cell] = config._sdseg_cells  # type: ignore[attr-defined]
-    matrix = config._sdseg_matrix  # type: ignore[attr-defined]
-    if matrix and not config.option.collectonly and (line := announcement([cells[name] for name in matrix])):
+    parameters = (getattr(item, "callspec", None) for item in session.items)
+    names = dict.fromkeys(one.params["run"] for one in parameters if one and one.params.get("run") in cells)
+    if names and not config.option.collectonly and (line := announcement([cells[name] for name in names])):
         _write_line(config, line)
 
 

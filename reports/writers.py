@@ -138,7 +138,7 @@ def to_text(table: Table) -> str:
         rows = [head, SEPARATING_LINE, *body]
         lines.append(tabulate(rows, tablefmt="simple", colalign=align, disable_numparse=True))
     else:
-        lines.append("no runs")
+        lines.append("no rows")
     notes = [note for note in table.notes if not note.startswith("Published")]
     lines += [textwrap.fill(f"- {note}", WIDTH, subsequent_indent="  ") for note in notes]
     return "\n".join(lines)

@@ -68,6 +68,13 @@ def test_one_test_per_cell_and_none_is_skipped_under_benchmark_only(suites) -> N
     assert "test_ablation[phantom/polyp-ablation_concat-seed1]" in names
 
 
+def test_what_is_announced_is_what_was_collected(suites) -> None:
+    chosen = ["suites/test_ablation.py", "--seeds", "1", "-k", "concat"]
+    done = suites("--benchmark-only", *chosen, "--setup-plan")
+    (said,) = (line for line in done.outlines if "training" in line)
+    assert said.startswith("1 run: ablation_concat x phantom/polyp x seed 1; ")
+
+
 def test_scores_become_plain_numbers_or_null() -> None:
     values = {"Dice": 0.5, "PSNR": math.inf, "X": None, "n": 3}
     content = plain_scores([Score(metric=name, value=value) for name, value in values.items()])

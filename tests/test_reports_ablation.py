@@ -113,7 +113,7 @@ def test_points_alone_make_a_report_without_empty_tables(tmp_path: Path) -> None
     write_sweep(tmp_path)
     names = [table.name for table in build_tables(read_frame(tmp_path))]
     assert names == ["table1", "figure3"]
-    assert "no runs" not in render_terminal(tmp_path)
+    assert "no rows" not in render_terminal(tmp_path)
 
 
 def test_seeds_of_a_point_are_one_row(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_terminal_tables_fit_and_mark_the_best(example: Path) -> None:
     assert longest <= 105
     assert "published" not in text
     assert re.search(r"sdseg_z0 +0\.\d{3}\*", text)
-    assert "no runs" in to_text(Table("t", "T", "", [Column("a", "A")]))
+    assert "no rows" in to_text(Table("t", "T", "", [Column("a", "A")]))
 
 
 # --- published numbers -------------------------------------------------------------------------------
