@@ -23,4 +23,4 @@ def test_cost_that_was_not_measured_says_what_measures_it(tmp_path: Path) -> Non
 
     write_run(tmp_path, "unet", seed=0, scores=made_up_scores(0.8, n=4), run_scores={}, notes=[])
     (note,) = (note for note in cost.build(read_frame(tmp_path)).notes if note.startswith("Every cost"))
-    assert "pytest suites/test_efficiency.py --benchmark-only" in note
+    assert "sdseg measure, with the words that sdseg run was given, measures it" in note

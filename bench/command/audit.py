@@ -57,7 +57,7 @@ def _named(name: str, overrides: list[str], manifest: Path | None, split: str | 
     try:
         config = compose_config(chosen)
     except InputError as error:
-        if f"dataset/{name}'" in str(error):
+        if str(error).startswith(f"dataset={name}: no such"):
             raise InputError(f"{name}: neither a folder nor a data set; see sdseg list datasets") from error
         raise
     section = {k: v for k, v in config["dataset"].items() if k not in ("name", "target", "files", "code")}
