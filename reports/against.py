@@ -78,7 +78,7 @@ class Against:
 
 def read_tables(report: Path) -> Tables:
     """The rows of every CSV table of a report folder by what names them; ValueError where there is none."""
-    paths = sorted(report.glob("*.csv"))
+    paths = sorted(report.glob("[!.]*.csv"))
     if not paths:
         raise ValueError(f"{report}: no table.csv inside; give the folder of a report that sdseg report wrote")
     return {path.stem: _rows(path) for path in paths}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from bench import cli
+from bench import cli, progress
+from bench.command import sweeps
 from bench.config import expand
+from bench.files import atomic_path, write_json
 from bench.jobs import sweep_jobs, with_points
 from tests.test_cli import make_folder
 
@@ -17,7 +20,7 @@ CODE = """
 import os, pathlib, signal, time
 
 def has_ended():  # the other job has left its answer, which a launcher that dies would take with it
-    answers = pathlib.Path("runs/.sweeps").glob("answers-*/*.json")
+    answers = pathlib.Path("runs/.sweeps").glob("answers-*/[!.]*.json")
     return os.path.exists("ended") or any('"code": 3' in path.read_text() for path in answers)
 
 def build(task, seed, device, recipe):
@@ -27,6 +30,17 @@ def build(task, seed, device, recipe):
         os.kill(os.getpid(), signal.SIGKILL)
     raise RuntimeError("out of memory\\nsecond line")
 """
+
+
+def test_answers_that_are_being_written_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(progress, "report", lambda *what: told.append(what))
+    with sweeps._watched(tmp_path, 2), atomic_path(tmp_path / "1.json") as part:
+        write_json(tmp_path / "0.json", {"code": 0})
+        part.write_text('{"code": 0}')
+        shutil.copy(part, tmp_path / ".part-of-one-that-was-killed.json")
+    assert told[-1] == ("jobs ended", 2, 2)
+    assert max(done for _, done, _ in told) == 2
 
 
 # The way of a job that raises is one for all launchers.

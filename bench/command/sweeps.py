@@ -76,7 +76,7 @@ def _watched(answers: Path, total: int) -> Iterator[None]:
     stop = threading.Event()
 
     def look() -> None:
-        for path in set(answers.glob("*.json")) - ended:
+        for path in set(answers.glob("[!.]*.json")) - ended:
             if json.loads(path.read_text(encoding="utf-8"))["code"] is not None:
                 ended.add(path)
                 progress.report("jobs ended", len(ended), total)
