@@ -103,7 +103,7 @@ def _text(value: Any) -> str:
 
 
 def _describe(setting: dict[str, str], differing: list[str]) -> str:
-    words = [f"{key.rsplit('.', 1)[-1]}={setting.get(key) or _left_out(key)}" for key in differing]
+    words = [f"{key.rsplit('.', 1)[-1]}={setting.get(key, _left_out(key))}" for key in differing]
     if len(words) <= _LONGEST and all(len(word) <= 24 for word in words):
         return ", ".join(words)
     # Too much differs to be spelled out: a fingerprint of the differing settings keeps the rows apart.

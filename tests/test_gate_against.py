@@ -98,9 +98,8 @@ def test_rounds_take_turns_in_fresh_processes(tmp_path: Path, pair: tuple[Side, 
     assert all(
         len(one.seconds[place]) == len(one.peaks["peak_mib"][place]) == 6 for one in timed.values() for place in (0, 1)
     )
-    asked = [line.split() for line in (tmp_path / "asked.txt").read_text().splitlines()][
-        4:
-    ]  # in the first round they import
+    lines = (tmp_path / "asked.txt").read_text().splitlines()
+    asked = [line.split() for line in lines[4:]]  # in the first round they import
     assert [side for side, verb in asked if verb == "predict"] == ["base", "now", "now", "base"] * 3
     assert {"bench.cli", "colorsys"} <= imported
     assert not list(tmp_path.glob("*/timed-*"))
