@@ -22,7 +22,7 @@ from bench.contract import Ask, answer, answer_checked, errors_of, plain_facts
 from bench.datasets.contract import check_dataset
 from bench.datasets.items import TrainingItems
 from bench.datasets.splitting import SPLITS
-from bench.device import resolve, stated
+from bench.device import keep_freed_memory, resolve, stated
 from bench.errors import InputError, NotApplicableError
 from bench.files import digest
 from bench.metrics import select
@@ -55,7 +55,7 @@ class Run:
     def __init__(self, cell: Cell, dataset: Dataset | None = None, workers: int = 1) -> None:
         """`workers` processes score."""
         self._workers = check_workers(workers)
-        set_threads(cell.config["threads"])
+        set_up_torch(cell.config["threads"])
         select(cell.config["metrics"])  # an unknown name stops the run before hours of training
         self.cell = cell
         self.dataset = dataset or checked_dataset(cell)
@@ -236,12 +236,13 @@ def check_names(dataset: Dataset, folder: Path) -> None:
             raise InputError(f"case {case_id}: its name has {length} bytes, here {room} at most; rename its files")
 
 
-def set_threads(threads: int | None) -> None:
-    """Fix torch's thread count, which the record states."""
+def set_up_torch(threads: int | None) -> None:
+    """Fix torch's thread count, which the record states, and keep its memory."""
     if threads is not None and threads < 1:
         raise InputError(f"threads={threads}: give a positive number, or null for torch's choice")
     # Torch's own choice is set too: before it is set, MKL may take fewer, and the same count gives other last digits.
     torch.set_num_threads(threads or torch.get_num_threads())
+    keep_freed_memory()
 
 
 @lru_cache(maxsize=1)

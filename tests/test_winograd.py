@@ -12,7 +12,7 @@ from torch import nn
 from bench.measure.complexity import count_gflop
 from sdseg.architecture import ARCHITECTURES
 from sdseg.fast.inference import PARTS, InferenceSettings, backends, optimize
-from sdseg.fast.winograd import is_large, use_winograd, winograd_available
+from sdseg.fast.winograd import gains, use_winograd, winograd_available
 from suites.reference_loop import official_loop
 from tests.test_inference import inputs, scrambled
 
@@ -89,20 +89,20 @@ def test_exact_mode_with_winograd_gives_the_official_loops_masks() -> None:
     assert 0 < expected.mask.float().mean() < 1
 
 
-def test_large_networks_take_it_by_themselves_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_large(nn.Sequential(nn.Conv2d(512, 256, 3)))
-    assert not is_large(nn.Sequential(nn.Conv2d(512, 128, 3)))
+def test_large_encoders_and_decoders_take_it_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gains(nn.Sequential(nn.Conv2d(512, 256, 3)))
+    assert not gains(nn.Sequential(nn.Conv2d(512, 128, 3)))
     model, float32, cpu = scrambled(ARCHITECTURES["tiny"]), dict.fromkeys(PARTS, torch.float32), torch.device("cpu")
 
-    def chosen(capability: str) -> set[str]:
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-        return set(backends(model, InferenceSettings(), float32, cpu).values())
+    def chosen(backend: str, **precision: torch.dtype) -> dict[str, str]:
+        return backends(model, InferenceSettings(backend=backend), float32 | precision, cpu)
 
-    assert chosen("AVX2") == {"torch"}
-    monkeypatch.setattr("sdseg.fast.inference.is_large", lambda part: True)
-    assert chosen("AVX2") == {"nnpack"}
-    assert chosen("AVX512") == {"torch"}  # NNPACK has no kernels for it
-    assert set(backends(model, InferenceSettings(backend="torch"), float32, cpu).values()) == {"torch"}
+    assert set(chosen("auto").values()) == {"torch"}
+    monkeypatch.setattr("sdseg.fast.inference.gains", lambda part: True)
+    # A denoiser's images are an eighth as wide.
+    assert chosen("auto") == {"encoder": "nnpack", "denoiser": "torch", "decoder": "nnpack"}
+    assert chosen("auto", decoder=torch.bfloat16)["decoder"] == "torch"
+    assert set(chosen("torch").values()) == {"torch"}
 
 
 def test_half_precision_refuses_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from bench.errors import InputError
 from bench.importing import import_by_name
 from bench.results.store import RunFolder
-from bench.runner import load_segmenter, set_threads
+from bench.runner import load_segmenter, set_up_torch
 from bench.types import TaskSpec
 
 
@@ -19,7 +19,7 @@ def export_run(run: Path, out: Path, trust: bool = False, overrides: Sequence[st
     config = folder.read_config(trust, overrides)
     if folder.fit_facts() is None:
         raise InputError(f"{folder.model}: not fitted yet; use sdseg fit first")
-    set_threads(config["threads"])
+    set_up_torch(config["threads"])
     task = TaskSpec.of(config["task"])
     try:
         return import_by_name("sdseg.fast.onnx_export.export_segmenter")(

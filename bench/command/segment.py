@@ -19,7 +19,7 @@ from bench.errors import InputError
 from bench.predicting import predict_cases
 from bench.results.outputs import OutputFolder, check_apart
 from bench.results.store import RunFolder
-from bench.runner import load_segmenter, set_threads
+from bench.runner import load_segmenter, set_up_torch
 from bench.types import Case, TaskSpec
 
 
@@ -45,7 +45,7 @@ def segment_folder(
     check_apart(out, source)
     output = OutputFolder(out)
     output.check(targets.values())
-    set_threads(config["threads"])
+    set_up_torch(config["threads"])
     segmenter = load_segmenter(config, task, folder)
     written = []
     for done, (case_id, path) in enumerate(files.items(), 1):

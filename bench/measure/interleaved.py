@@ -35,12 +35,15 @@ def measure_interleaved(
     warmup: int,
     synchronize: Callable[[], None],
     samples: Mapping[str, int] | None = None,
+    prepare: Mapping[str, Callable[[], object]] | None = None,
 ) -> InterleavedResult:
     """Time every call once a round, `rounds` times, after `warmup` untimed rounds.
 
     The order turns by one place a round, so that no call always follows the same other one. `synchronize` waits until
-    the device is idle; `samples` says how many samples a call treats (1 where it says nothing).
+    the device is idle; `samples` says how many samples a call treats (1 where it says nothing); what `prepare` has for
+    a call is done before it and not timed.
     """
+    nothing: Callable[[], object] = lambda: None  # noqa: E731
     for call in list(calls.values()) * warmup:
         call()
     names = list(calls)
@@ -48,6 +51,7 @@ def measure_interleaved(
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
+            (prepare or {}).get(name, nothing)()
             synchronize()
             start = time.perf_counter()
             calls[name]()

@@ -13,7 +13,7 @@ from sdseg.cross_attention import ConditionedAttention
 from sdseg.fast.constant_folding import fold_upsampling
 from sdseg.fast.distillation import answering_exactly
 from sdseg.fast.light_decoder import use_light_decoder
-from sdseg.fast.winograd import is_large, use_winograd, winograd_available, winograd_pays
+from sdseg.fast.winograd import gains, use_winograd, winograd_available
 from sdseg.model import SDSeg
 
 DType = Literal["auto", "float32", "float16", "bfloat16"]
@@ -38,7 +38,7 @@ class InferenceSettings(BaseModel):
     precision: Precision = Field(default_factory=Precision)
     # Lets a network that predicts noise run in half precision, where its error counts 38.7 times: to measure that.
     allow_amplified: bool = False
-    # `nnpack` convolves by Winograd's algorithm, in float32 on a CPU; auto takes it for large networks without AVX-512.
+    # `nnpack` convolves by Winograd's algorithm, in float32 on a CPU; auto takes it for large encoders and decoders.
     backend: Literal["auto", "torch", "nnpack"] = "auto"
     fold_upsampling: bool = True  # these two of `torch` alone
     channels_last: bool = True
@@ -84,9 +84,9 @@ def backends(
         raise ValueError(
             "method.inference.backend=nnpack needs a CPU that NNPACK runs on, and float32; use backend=auto"
         )
-    wanted = asked == "auto" and winograd_pays()
-    takes = {name: asked == "nnpack" or (wanted and can[name] and is_large(m)) for name, m in _parts(model).items()}
-    return {name: "nnpack" if taken else "torch" for name, taken in takes.items()}
+    # The images of the denoiser are too small for it to gain.
+    takes = {n: n != "denoiser" and asked == "auto" and can[n] and gains(m) for n, m in _parts(model).items()}
+    return {name: "nnpack" if asked == "nnpack" or taken else "torch" for name, taken in takes.items()}
 
 
 def optimize(model: SDSeg, settings: InferenceSettings) -> dict[str, Any]:

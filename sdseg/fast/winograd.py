@@ -17,13 +17,8 @@ def winograd_available() -> bool:
     return hasattr(torch, "_nnpack_spatial_convolution") and bool(torch.backends.nnpack.is_available())
 
 
-def winograd_pays() -> bool:
-    """Whether it is the faster way: NNPACK has no AVX-512, with which plain convolutions have twice the width."""
-    return winograd_available() and "AVX512" not in torch.backends.cpu.get_cpu_capability()
-
-
-def is_large(part: nn.Module) -> bool:
-    """Whether a part has layers wide enough for it to gain as a whole."""
+def gains(part: nn.Module) -> bool:
+    """Whether a part that works on whole images has layers wide enough for it to gain as a whole."""
     return any(isinstance(m, nn.Conv2d) and min(m.weight.shape[:2]) >= _LARGE for m in part.modules())
 
 
