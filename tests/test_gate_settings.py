@@ -110,7 +110,8 @@ def test_on_another_processor_values_are_there_and_the_beginning_of_the_training
     ("change", "fails"),
     [
         ({}, []),
-        ({"losses": [1.0, 0.5005]}, []),
+        ({"losses": [1.0, 0.50005]}, []),
+        ({"losses": [1.0, 0.5005]}, ["losses"]),
         ({"losses": [1.01, 0.501]}, ["losses"]),
         ({"losses": [1.0]}, ["losses"]),
         ({"norms": [2.6, 1.0]}, ["norms"]),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from bench.device import synchronize
+from bench.device import keep_freed_memory, synchronize
 from bench.record import Score
 
 _ROUNDS = 20
@@ -25,6 +25,7 @@ def limit_scores(device: torch.device | str) -> list[Score]:
     best of twenty calls each. Winograd's algorithm answers with fewer multiplications than are counted, so that a share
     of this limit may lie above one.
     """
+    keep_freed_memory()
     device, scores = torch.device(device), []
     for name, dtype in (("limit_gflop_per_s", torch.float32), ("limit_bf16_gflop_per_s", torch.bfloat16)):
         if dtype == torch.bfloat16 and not has_bfloat16(device):
