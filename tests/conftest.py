@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """Small networks gain nothing from a second thread, and results stay comparable."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Small networks gain nothing from a second thread, and results stay comparable.
+
+    Said anew for every test: after a run of the smoke profile, which takes two, all later ones would take them too.
+    """
     torch.set_num_threads(1)
 
 

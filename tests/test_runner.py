@@ -50,7 +50,7 @@ pytestmark = pytest.mark.usefixtures("no_lpips")
 
 def cell(runs: Path, *more: str, data: list[str] = POLYP, method: str = "sdseg") -> Cell:
     narrow = NARROW if method == "unet" else []
-    (made,) = expand([f"method={method}", *SMALL, *narrow, *data, f"runs_dir={runs}", *more])
+    (made,) = expand([f"method={method}", *SMALL, *narrow, *data, "threads=1", f"runs_dir={runs}", *more])
     return made
 
 

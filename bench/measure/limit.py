@@ -11,7 +11,7 @@ import torch
 from bench.device import keep_freed_memory, synchronize
 from bench.record import Score
 
-_ROUNDS = 20
+_ROUNDS = 8
 _SIDE = 2048  # of the matrices
 _CHANNELS, _SIZE = 128, 256  # of the last layers of SDSeg's decoder, the most expensive there are
 # Instruction sets that decide which arithmetic pays, as torch names them.
@@ -22,7 +22,7 @@ def limit_scores(device: torch.device | str) -> list[Score]:
     """`limit_gflop_per_s` in float32, and `limit_bf16_gflop_per_s` where the processor has units for bfloat16.
 
     Each is the better of a product of 2048 x 2048 matrices and a 3x3 convolution of 128 channels at 256 x 256 pixels,
-    best of twenty calls each. Winograd's algorithm answers with fewer multiplications than are counted, so that a share
+    best of eight calls each. Winograd's algorithm answers with fewer multiplications than are counted, so that a share
     of this limit may lie above one.
     """
     keep_freed_memory()
