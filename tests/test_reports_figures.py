@@ -108,7 +108,8 @@ def test_pictures_of_many_data_sets_are_of_the_papers_and_two_more(tmp_path: Pat
     frame = read_frame(tmp_path)
 
     def named(module: Any) -> list[str]:
-        return [row.dataset for row in frame.rows if row.dataset in module.build(frame).alt]
+        alt = module.build(frame).alt
+        return [row.dataset for row in frame.rows if row.dataset in alt]
 
     assert named(figure2) == ["btcv", "cvc_clinicdb", "kvasir_seg", "refuge2", "sts3d"]
     assert named(figure5) == ["btcv", "cvc_clinicdb", "sts3d"]

@@ -228,7 +228,7 @@ def test_a_failed_cell_does_not_stop_the_rest_and_a_killed_one_is_done_again(
     assert "error: folder-ends-seed0: " in said
     assert "RuntimeError: out of memory" in said
     assert (tmp_path / "again").exists()
-    assert launcher is None or "it is done again" in said
+    assert launcher in (None, "ray") or "it is done again" in said  # Ray does it by itself, without a word
     ended = [counts for task, *counts in told if task == "jobs ended"]
     assert (ended[-1][0] == ended[-1][1]) if launcher else not ended
     assert len(list((tmp_path / "runs").glob("folder/unet/*/record.json"))) == 1
