@@ -1,4 +1,4 @@
-"""The device: what a configuration names, what methods are told, and what they say they use."""
+"""The device: what a configuration names, what methods are told and say they use; what becomes of freed memory."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> None:
     """Keep memory that tensors free for the next ones, where the C library is glibc.
 
-    By itself it gives every block of more than 32 MB back to the system, which then has to clear its pages anew: a
-    fifth of a full-size prediction or training step on a CPU. The process stays as large as it once was.
+    By itself it gives every block of more than 32 MB back to the system, which then has to clear its pages anew: up
+    to a fifth of a full-size prediction or training step on a CPU. The process stays as large as it once was.
     """
     _allocate(trim_threshold=-1, mmap_max=0)
 

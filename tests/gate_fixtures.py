@@ -149,5 +149,5 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setattr("bench.gate.command.checkout", lambda: (COMMIT, False))
-    monkeypatch.setattr("bench.gate.command.trajectory", lambda cell: None)  # trains; test_gate_against has it
+    monkeypatch.setattr("bench.gate.command.trajectory", lambda cell: None)  # trains; test_gate_trajectory has it
     return Project(tmp_path)

@@ -40,6 +40,14 @@ def test_every_round_times_every_call_once_and_turns_the_order(clock: Clock) -> 
     assert (ratio.value, ratio.low, ratio.high) == (3.0, 3.0, 3.0)
 
 
+def test_what_prepares_a_call_is_done_before_it_and_not_timed(clock: Clock) -> None:
+    calls = {"a": clock.call("a", 2.0), "b": clock.call("b", 1.0)}
+    prepare = {"a": clock.call("p", 50.0)}
+    timed = measure_interleaved(calls, rounds=2, warmup=0, synchronize=lambda: None, prepare=prepare)
+    assert "".join(clock.events) == "pab" + "bpa"
+    assert timed.seconds == {"a": [2.0, 2.0], "b": [1.0, 1.0]}
+
+
 def test_ratio_counts_samples(clock: Clock) -> None:
     calls = {"loop": clock.call("loop", 1.0), "batch": clock.call("batch", 4.0)}
     timed = measure_interleaved(calls, rounds=2, warmup=0, synchronize=lambda: None, samples={"batch": 8})

@@ -25,7 +25,7 @@ from bench.runner import Run, checked_dataset
 from bench.types import Dataset
 
 _STEPS, _CASES, _GRID = 10, 4, 4
-# Rounding grows tenfold from step to step where a training is rough; what was changed is there from the first.
+# Rounding grows tenfold from step to step where a training is rough; a change shows in the first ones.
 _JUDGED = 5
 # What instruction sets and thread counts may differ in, measured with room in docs/gate.md: the median difference over
 # these steps, as a share, of losses and norms; over the fields, of mean scores; of the share of foreground.
@@ -86,7 +86,7 @@ def _prediction(run: Run) -> tuple[list[float], float]:
 
 
 def deviations(old: Trajectory, new: Trajectory) -> dict[str, float]:
-    """Median difference of every part, of losses and norms as a share; infinite where they have other lengths.
+    """Median difference of every part, of the first losses and norms as a share; infinite where lengths differ.
 
     A single step may be far off by rounding alone, where a method divides by what is nearly nothing.
     """
@@ -96,9 +96,9 @@ def deviations(old: Trajectory, new: Trajectory) -> dict[str, float]:
         if before.shape != now.shape:
             parts[part] = np.inf
             continue
+        apart = np.abs(now - before)
         if part in ("losses", "norms"):
-            before, now = before[:_JUDGED], now[:_JUDGED]
-        apart = np.abs(now - before) / (np.abs(before) if part in ("losses", "norms") else 1.0)
+            apart = (apart / np.abs(before))[:_JUDGED]
         parts[part] = float(np.median(apart))
     return parts
 

@@ -43,7 +43,6 @@ def measure_interleaved(
     the device is idle; `samples` says how many samples a call treats (1 where it says nothing); what `prepare` has for
     a call is done before it and not timed.
     """
-    nothing: Callable[[], object] = lambda: None  # noqa: E731
     for call in list(calls.values()) * warmup:
         call()
     names = list(calls)
@@ -51,7 +50,8 @@ def measure_interleaved(
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            (prepare or {}).get(name, nothing)()
+            if prepare and name in prepare:
+                prepare[name]()
             synchronize()
             start = time.perf_counter()
             calls[name]()
