@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import cli, progress
+from bench.command import study
 from bench.command.sweeps import run_jobs
 from bench.errors import InputError
 from bench.record import read_record
@@ -108,6 +109,15 @@ def test_a_cell_that_feeds_two_parts_is_one(small: Callable[..., list[str]]) -> 
 def test_a_data_set_may_have_a_name_of_its_own(small: Callable[..., list[str]]) -> None:
     given = small("{source: built_in}", "{source: built_in, set: [dataset.name=mine]}")
     assert {one.cell.dataset for one in planned(read_study("small", given), given)} == {"mine"}
+
+
+def test_a_launcher_that_is_missing_is_named_before_data_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(study, "package_version", lambda package: None)
+    assert cli.main(["study", "sdseg_paper_mini", "--launcher", "joblib", f"data_dir={tmp_path / 'data'}"]) == 2
+    assert "--launcher joblib: hydra-joblib-launcher is not installed; pip install" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
 
 
 def test_no_jobs_need_no_launcher() -> None:

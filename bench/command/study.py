@@ -18,6 +18,7 @@ from bench.command.sweeps import run_jobs
 from bench.command.terminal import complain, say
 from bench.errors import DONE, InputError, NotApplicableError
 from bench.measure.cost import FOOTPRINT
+from bench.results.environment import package_version
 from bench.results.locking import held
 from bench.runner import Run
 from bench.scoring.run import scored_as
@@ -60,6 +61,8 @@ def show_plan(name: str, overrides: Sequence[str]) -> str:
 def carry_out(name: str, overrides: Sequence[str], launcher: str | None) -> int:
     """Do what is not done of a study and report; a cell that fails does not stop the rest. Returns the exit code."""
     study = read_study(name, overrides)
+    if launcher:
+        _check_installed(launcher)
     _prepare_data(study)
     cells = planned(study, overrides)
     complain(f"study {name}: {len(cells)} cells; {_total(stands := [_stand(one) for one in cells])}")
@@ -72,6 +75,13 @@ def carry_out(name: str, overrides: Sequence[str], launcher: str | None) -> int:
     warn(result := build(runs_dir))
     say(f"page: {result.index}")
     return code
+
+
+def _check_installed(launcher: str) -> None:
+    """InputError where Hydra's plug-in is missing, before data are drawn for it."""
+    package = f"hydra-{launcher.partition('_')[0]}-launcher"
+    if package_version(package) is None:
+        raise InputError(f"--launcher {launcher}: {package} is not installed; pip install {package}")
 
 
 def _prepare_data(study: Study) -> None:
