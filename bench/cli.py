@@ -177,14 +177,13 @@ def _gate(parsed: argparse.Namespace, overrides: list[str]) -> int:
         raise InputError("--promote makes a reference of the runs on disk; leave --against and --markdown out")
     if parsed.reference:
         raise InputError("--promote takes --out FILE and no --reference")
-    done = promote(parsed.out, overrides, parsed.accept, folders)
-    if done.verdict is not None and not done.verdict.passed:
-        say(done.verdict.table(parsed.all))
-    for reason in done.refused:
-        complain(f"refused: {reason}")
-    if not done.refused:
-        say(f"reference written to {done.path}; commit it")
-    return GATE_FAILED if done.refused else DONE
+    path, verdict = promote(parsed.out, overrides, parsed.accept, folders)
+    if verdict.passed:
+        say(f"reference written to {path}; commit it")
+        return DONE
+    say(verdict.table(parsed.all))
+    complain(f"refused: {path} is not written")
+    return GATE_FAILED
 
 
 def _study(parsed: argparse.Namespace, overrides: list[str]) -> int:

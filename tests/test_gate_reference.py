@@ -12,9 +12,9 @@ import pytest
 from bench.errors import InputError
 from bench.gate import Reference, RunFacts, read_reference, write_reference
 from bench.gate.command import choose_reference
-from bench.gate.promotion import refusals
+from bench.gate.promotion import judge_candidates
 from tests import gate_fixtures
-from tests.gate_fixtures import BENCHMARKS, COMMIT, rounds
+from tests.gate_fixtures import BENCHMARKS, COMMIT, SETTINGS, rounds
 
 good = gate_fixtures.good
 
@@ -78,8 +78,13 @@ def test_the_default_file_is_named_by_profile_and_device() -> None:
 # --- promotion --------------------------------------------------------------------------------------------
 
 
+def refusals(runs: dict[Any, Any], commit: str | None = COMMIT, dirty: bool | None = False) -> list[str]:
+    rows = judge_candidates(runs, SETTINGS, commit, dirty)
+    return [f"{row.run} {row.metric}: {row.reason}" for row in rows if not row.passed]
+
+
 def test_a_clean_whole_run_may_be_promoted(good: RunFacts) -> None:
-    assert refusals({good.key: good}, COMMIT, False) == []
+    assert refusals({good.key: good}) == []
 
 
 @pytest.mark.parametrize(
@@ -87,35 +92,44 @@ def test_a_clean_whole_run_may_be_promoted(good: RunFacts) -> None:
     [
         ({"dirty": True}, "dirty or unknown tree"),
         ({"dirty": None}, "dirty or unknown tree"),
-        ({"commit": "fedcba98"}, "made at revision 01234567, fedcba98"),
-        ({"revisions": []}, "made at revision 01234567"),
-        ({"revisions": [COMMIT + "+changes"]}, "made at revision 01234567, 01234567"),
-        ({"scoring": ""}, "scoring unknown"),
-        ({"speed": {"predict_batch1": rounds(count=1)}}, "predict_batch1 has fewer than two rounds"),
+        ({"commit": "fedcba98"}, "revision: results of another revision: run again, into another runs_dir"),
+        ({"revisions": []}, "results of another revision"),
+        ({"revisions": [COMMIT + "+changes"]}, "made with uncommitted changes"),
+        ({"code": "other"}, "results of other code than is installed"),
+        ({"scoring": ""}, "scoring: unknown"),
+        ({"threads": None}, "threads: unknown"),
+        ({"device": {"type": "cpu", "name": ""}}, "device: unknown"),
+        ({"impossible": ["Dice of a is 1.7"]}, "values: Dice of a is 1.7"),
+        ({"speed": {"predict_batch1": rounds(count=1)}}, "predict_batch1: 1.00 x the reference"),
         ({"memory": {}, "benchmarks": {**BENCHMARKS, "test_speed[1]": "skipped"}}, "no memory"),
-        ({"benchmarks": {**BENCHMARKS, "test_accuracy": "failed"}}, "benchmark test_accuracy failed"),
+        ({"benchmarks": {**BENCHMARKS, "test_accuracy": "failed"}}, "test_accuracy: benchmark failed"),
         ({"benchmarks": {}}, "no benchmark ran"),
         ({"accuracy": {}}, "no accuracy"),
         ({"stability": {}}, "no stability"),
         ({"speed": {}}, "no speed"),
         ({"memory": {}}, "no memory"),
-        ({"memory": {"peak_rss_mib": None}}, "peak_rss_mib is undefined"),
+        ({"memory": {"peak_rss_mib": None}}, "peak_rss_mib: undefined"),
     ],
 )
 def test_promotion_refuses(change: dict[str, Any], reason: str, good: RunFacts) -> None:
-    reasons = refusals({good.key: good.model_copy(update=change)}, COMMIT, False)
+    reasons = refusals({good.key: good.model_copy(update=change)})
     assert [line for line in reasons if reason in line]
 
 
+def test_promotion_refuses_a_metric_without_a_value(good: RunFacts) -> None:
+    nothing = good.accuracy["Dice"].model_copy(update={"values": [None] * len(good.cases)})
+    reasons = refusals({good.key: good.model_copy(update={"accuracy": {**good.accuracy, "Dice": nothing}})})
+    assert reasons == ["phantom/polyp-unet-seed0 Dice: undefined on every case"]
+
+
 def test_promotion_refuses_a_dirty_checkout_a_missing_run_and_two_machines(good: RunFacts) -> None:
-    assert "uncommitted" in refusals({good.key: good}, COMMIT, True)[0]
-    assert "uncommitted" in refusals({good.key: good}, COMMIT, None)[0]
-    assert "uncommitted" in refusals({good.key: good}, None, False)[0]
+    for commit, dirty in ((COMMIT, True), (COMMIT, None), (None, False)):
+        assert "uncommitted" in refusals({good.key: good}, commit, dirty)[0]
     other = ("phantom/polyp", "sdseg", 0)
-    assert refusals({good.key: good, other: "no results"}, COMMIT, False) == ["phantom/polyp-sdseg-seed0: no results"]
+    assert refusals({good.key: good, other: "no results"}) == ["phantom/polyp-sdseg-seed0 run: no results"]
     two = good.model_copy(update={"method": "sdseg", "threads": 4})
-    assert "more than one threads" in refusals({good.key: good, other: two}, COMMIT, False)[0]
+    assert "more than one threads" in refusals({good.key: good, other: two})[0]
 
 
 def test_promotion_without_a_run_is_refused() -> None:
-    assert refusals({}, COMMIT, False) == ["no run: the overrides choose none that applies"]
+    assert "no run: the overrides choose none that applies" in refusals({})[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from bench.gate import Reference, RunFacts, judge
-from bench.gate.promotion import refusals
 from tests import gate_fixtures
 from tests.gate_fixtures import COMMIT, SETTINGS, failures, verdict
 
@@ -34,8 +33,6 @@ def test_results_of_other_code_fail_whatever_the_revision(good: RunFacts) -> Non
     for code, failed in (("same", []), ("unknown", []), ("other", ["code"])):
         judged = verdict(good, good.model_copy(update={"code": code}), without=["revision", "code"])
         assert list(failures(judged)) == failed
-    promoted = refusals({good.key: good.model_copy(update={"code": "other"})}, COMMIT, False)
-    assert any("other code" in reason for reason in promoted)
 
 
 def test_what_is_unknown_or_failed_on_both_sides_fails(good: RunFacts) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from bench.config import Cell, compose_config, expand
 from bench.device import resolve
 from bench.errors import InputError, NotApplicableError
 from bench.gate.against import judge_against
-from bench.gate.promotion import refusals
+from bench.gate.promotion import judge_candidates
 from bench.gate.reference import (
     Key,
     Reference,
@@ -34,15 +33,6 @@ from bench.runner import Run
 _UNSEALED = "the reference has no digest (written by an earlier version), so that edits do not show: promote again"
 _ACCEPT = "Make the reference anew: `sdseg gate --promote --accept`, and commit it with this change."
 _ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """Where a reference was written, or why not; `verdict` is that of the runs against the one they replace."""
-
-    path: Path
-    refused: tuple[str, ...]
-    verdict: Verdict | None
 
 
 def checkout() -> tuple[str | None, bool | None]:
@@ -148,28 +138,30 @@ def _replaced(path: Path) -> Reference | None:
         raise InputError(reason) from error
 
 
-def promote(out: Path | None, overrides: list[str], accept: bool = False, folders: Sequence[Path] = ()) -> Promotion:
-    """Write the runs on disk, or these run folders, as a reference unless they are refused.
+def promote(
+    out: Path | None, overrides: list[str], accept: bool = False, folders: Sequence[Path] = ()
+) -> tuple[Path, Verdict]:
+    """Write the runs on disk, or these run folders, as a reference where they pass; the file, and the verdict.
 
-    Where the file is there already, runs that fail against it are refused too, unless the change is accepted.
+    Where the file is there already they must pass against it too, unless the change is accepted.
     """
     path = choose_reference(out, overrides, folders)
     old = _replaced(path)
     cells, runs = _chosen(overrides, folders)
+    settings = gate_settings(cells[0])
     commit, dirty = checkout()
-    reasons, verdict = refusals(runs, commit, dirty), None
+    rows = tuple(judge_candidates(runs, settings, commit, dirty))
+    verdict = Verdict(rows)
     if old is not None and not accept:
-        verdict = judge(old, runs, gate_settings(cells[0]), commit)
-        if not verdict.passed:
-            reasons.append(f"the runs fail against {path}: --accept replaces it all the same")
-    if not reasons:
+        against = judge(old, runs, settings, commit)
+        note = f"the runs are judged against {path} too, which --accept replaces all the same"
+        verdict = Verdict((*rows, *against.rows), against.left_out, (note,))
+    if verdict.passed:
         of_key = {(cell.dataset, cell.method, cell.seed): cell for cell in cells}
         whole = [run for run in runs.values() if not isinstance(run, str)]
-        whole = [
-            run if run.of_masks else run.model_copy(update={"trajectory": trajectory(of_key[run.key])}) for run in whole
-        ]
-        write_reference(path, Reference(profile=whole[0].profile, runs=whole))
-    return Promotion(path, tuple(reasons), verdict)
+        begun = [r if r.of_masks else r.model_copy(update={"trajectory": trajectory(of_key[r.key])}) for r in whole]
+        write_reference(path, Reference(profile=begun[0].profile, runs=begun))
+    return path, verdict
 
 
 def asked_for(reference: Reference, cells: Sequence[Cell]) -> tuple[Reference, list[str]]:

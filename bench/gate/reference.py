@@ -27,6 +27,16 @@ REFERENCES = Path(__file__).parents[1] / "references"
 _DIGITS = 9
 _ROUNDING = 1e-6
 _MEMORY_UNIT = "MiB"
+_TAKEN = (
+    "dataset",
+    "method",
+    "seed",
+    "profile",
+    "protocol",
+    "draws",
+    "hash",
+    "benchmarks",
+)  # from the record as they are
 
 Key = tuple[str, str, int]
 
@@ -122,6 +132,11 @@ class RunFacts(BaseModel):
         return ", ".join(filter(None, self.device.values())) if self.device.get("name") else ""
 
     @property
+    def device_type(self) -> str:
+        """Such as `cpu`, "" where the device is not known."""
+        return self.device.get("type", "") if self.processor else ""
+
+    @property
     def key(self) -> Key:
         """Dataset, method and seed, which name a run."""
         return self.dataset, self.method, self.seed
@@ -199,22 +214,13 @@ def run_facts(path: Path) -> RunFacts:
     names = cases["case"].astype(str).tolist()
     over_draws = scores["draw"] == ALL_DRAWS
     return RunFacts(
-        dataset=record.dataset,
-        method=record.method,
-        seed=record.seed,
-        profile=record.profile,
-        protocol=record.protocol,
-        draws=record.draws,
-        hash=record.hash,
-        data=record.data.get("data", ""),
-        split=record.data.get("split", ""),
-        scoring=record.data.get("scoring", ""),
+        **{name: getattr(record, name) for name in _TAKEN},
+        **{name: record.data.get(name, "") for name in ("data", "split", "scoring")},
         device={name: str(device.get(name, "")) for name in ("type", "name", "version")},
         threads=(record.environment.get("torch") or {}).get("threads"),
         commit=git.get("commit"),
         dirty=git.get("dirty"),
         packages=record.environment.get("packages") or {},
-        benchmarks=record.benchmarks,
         revisions=folder.revisions(),
         step_threads={step: counts for step, counts in folder.threads().items() if counts},
         impossible=[*_impossible(scores), *_exchanged(folder, record)],

@@ -17,7 +17,14 @@ TRAINING = "training"
 REVISION = "revision"
 # Benchmarks that measure a kind and nothing else that is judged: they need not run where it is left out.
 _MEASURES = {"test_speed": "speed", "test_footprint": "memory"}
-_WORDS = {"scoring": "other metrics", "threads": "another thread count", "draws": "another number of draws"}
+# Facts that a row calls otherwise than by their names.
+_WORDS = {
+    "scoring": ("scoring", "other metrics"),
+    "threads": ("threads", "another thread count"),
+    "draws": ("draws", "another number of draws"),
+    "device_type": ("device", "another device"),
+    "hash": ("configuration", "another configuration"),
+}
 
 
 class NotRun(str):
@@ -78,7 +85,7 @@ def judge_run(name: str, old: RunFacts, new: RunFacts, settings: dict[str, Any],
         shown = f"{old.hash[:8]}, {len(old.cases)} cases"
         yield Row(shown, shown, "equal", True).at(name, "run", "identity")
     alike = old.of_masks or old.device == new.device
-    if not alike and _type(old) == _type(new):
+    if not alike and old.device_type == new.device_type:
         yield _elsewhere(old, new, settings).at(name, "run", "device")
     yield from judge_values_of(name, old, new, settings, alike)
     for kind, rule in (("speed", judge_speed), ("memory", judge_memory)):
@@ -131,20 +138,13 @@ def _both(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[s
 
 def _terms(old: RunFacts, new: RunFacts, commit: str | None) -> Iterator[tuple[str, Row]]:
     """What keeps a run from being compared with the reference's."""
-    facts = {"profile": old.profile != new.profile, "scoring": old.scoring != new.scoring}
-    facts |= {"device": _type(old) != _type(new), "threads": old.threads != new.threads} if not old.of_masks else {}
     yield from same_question(old, new)
-    for what, differs in facts.items():
-        if what == "scoring" and (old.protocol, old.draws) != (new.protocol, new.draws):
-            continue  # it follows from these
-        before, now = (_type(run) if what == "device" else getattr(run, what) for run in (old, new))
-        if differs or before in ("", None):
-            yield (
-                what,
-                failed(_WORDS.get(what, f"another {what}") if differs else "unknown", _short(before), _short(now)),
-            )
-    if (old.data, old.split) == (new.data, new.split) and old.hash != new.hash:
-        yield "configuration", failed("another configuration", old.hash[:8], new.hash[:8])
+    yield from _differing(old, new, "profile", *(() if old.of_masks else ("device_type", "threads")))
+    # These two follow from the question, which may have failed already.
+    if (old.protocol, old.draws) == (new.protocol, new.draws):
+        yield from _differing(old, new, "scoring")
+    if (old.data, old.split) == (new.data, new.split):
+        yield from _differing(old, new, "hash")
     for step in old.step_threads:
         if old.step_threads[step] != new.step_threads.get(step):
             counts = (", ".join(map(str, run.step_threads.get(step, ["unknown"]))) for run in (old, new))
@@ -157,17 +157,22 @@ def _terms(old: RunFacts, new: RunFacts, commit: str | None) -> Iterator[tuple[s
 
 def same_question(old: RunFacts, new: RunFacts) -> Iterator[tuple[str, Row]]:
     """What keeps two runs of whatever revisions from being compared: other data, rules or cases, impossible values."""
-    for what in ("protocol", "draws", "data", "split"):
-        before, now = getattr(old, what), getattr(new, what)
-        if before != now or before in ("", None):
-            reason = _WORDS.get(what, f"another {what}") if before != now else "unknown"
-            yield what, failed(reason, _short(before), _short(now))
+    yield from _differing(old, new, "protocol", "draws", "data", "split")
     if (old.cases, old.groups) != (new.cases, new.groups):
         differ = sorted(set(old.cases) ^ set(new.cases))
         what = f"case {differ[0]} is in one of them only" if differ else "other groups"
         yield "cases", failed(what, str(len(old.cases)), str(len(new.cases)))
     for line in new.impossible:
         yield "values", failed(line)
+
+
+def _differing(old: RunFacts, new: RunFacts, *facts: str) -> Iterator[tuple[str, Row]]:
+    """A failure for every fact that differs, or that neither knows."""
+    for fact in facts:
+        before, now = getattr(old, fact), getattr(new, fact)
+        what, words = _WORDS.get(fact, (fact, f"another {fact}"))
+        if before != now or before in ("", None):
+            yield what, failed(words if before != now else "unknown", _short(before), _short(now))
 
 
 def _revision(old: RunFacts, new: RunFacts, commit: str | None) -> Iterator[tuple[str, Row]]:
@@ -184,10 +189,6 @@ def _revision(old: RunFacts, new: RunFacts, commit: str | None) -> Iterator[tupl
 
 def _short(value: Any) -> str:
     return value[:8] if isinstance(value, str) and len(value) == 64 else str(value)
-
-
-def _type(run: RunFacts) -> str:
-    return run.device.get("type", "") if run.processor else ""
 
 
 def _benchmarks(old: RunFacts, new: RunFacts, settings: dict[str, Any]) -> Iterator[tuple[str, Row]]:
