@@ -213,9 +213,10 @@ def run_facts(path: Path) -> RunFacts:
     cases = scores.drop_duplicates("case").sort_values("case")
     names = cases["case"].astype(str).tolist()
     over_draws = scores["draw"] == ALL_DRAWS
+    taken: dict[str, Any] = {name: getattr(record, name) for name in _TAKEN}
+    taken |= {name: record.data.get(name, "") for name in ("data", "split", "scoring")}
     return RunFacts(
-        **{name: getattr(record, name) for name in _TAKEN},
-        **{name: record.data.get(name, "") for name in ("data", "split", "scoring")},
+        **taken,
         device={name: str(device.get(name, "")) for name in ("type", "name", "version")},
         threads=(record.environment.get("torch") or {}).get("threads"),
         commit=git.get("commit"),
