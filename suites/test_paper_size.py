@@ -114,6 +114,7 @@ def training_configs(request: pytest.FixtureRequest) -> tuple[dict[str, dict[str
 def test_training_memory(request: pytest.FixtureRequest, benchmark) -> None:
     """Peak memory of two steps of four images, ours and the official ones, each in a process of its own."""
     configs, device = training_configs(request)
+    configs["in_parts"] = _config(request, ["profile=paper", f"train.accumulate={BATCH}"])
     cases = {"official": (configs["ours"], True), **{name: (config, False) for name, config in configs.items()}}
 
     def measure() -> list[Score]:
