@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from reports.figures import build_figures, cost, disagreement, figure2, figure4, figure5, figure6, paired, worst
 from reports.figures.strips import MOST_DOTS, label, strip
-from reports.figures.style import Drawing, finish, house_style
+from reports.figures.style import Drawing, finish, house_style, log_ticks
 from reports.frame import Frame, read_frame
 from tests.report_fixtures import (
     dice_rows,
@@ -240,3 +240,13 @@ def test_only_methods_whose_draws_disagree_are_drawn(tmp_path: Path) -> None:
     assert "phantom/polyp: noisy 0.1100" in drawing.alt
     assert "No draws of still disagree anywhere." in drawing.caption
     assert disagreement.build(read_frame(tmp_path / "phantom-polyp" / "still")) is None
+
+
+def test_ticks_of_a_logarithmic_axis_have_names_of_their_own() -> None:
+    ax = Figure().subplots()
+    ax.set_xscale("log")
+    ax.set_xlim(0.004, 30)
+    log_ticks(ax.xaxis)
+    names = [ax.xaxis.get_major_formatter()(place) for place in ax.get_xticks() if 0.004 <= place <= 30]
+    assert names[:4] == ["0.005", "0.01", "0.02", "0.05"]
+    assert names[-1] == "20"

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from reports.figures.style import INK, Drawing, colour, finish, house_style, label_axes, marker, panels
+from reports.figures.style import INK, Drawing, colour, finish, house_style, label_axes, log_ticks, marker, panels
 from reports.frame import Frame
 from reports.tables.convergence import NAME, TITLE, At, Series, curves, seconds
 
@@ -82,9 +82,7 @@ def _panel(ax: Axes, quantity: str, series: Lines, names: list[str], samples: li
     ax.xaxis.set_major_formatter(ScalarFormatter())
     if quantity == TIME:
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.yaxis.set_major_formatter(ScalarFormatter())
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        log_ticks(ax.yaxis)
     ax.margins(y=0.12)
     label_axes(ax, "steps of a sample" if over_steps else "samples of an answer", quantity, legend=False)
 

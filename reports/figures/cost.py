@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from bench.scores import Summary
-from reports.figures.style import FAINT, LARGEST, Drawing, colour, cut, finish, house_style, label_axes, marker, panels
+from reports.figures.style import (
+    FAINT,
+    LARGEST,
+    Drawing,
+    colour,
+    cut,
+    finish,
+    house_style,
+    label_axes,
+    log_ticks,
+    marker,
+    panels,
+)
 from reports.frame import Frame
 from reports.provenance import answer_seconds, device, threads
 from reports.rows import Row
@@ -63,9 +74,7 @@ def _panel(ax: Axes, points: dict[str, Point], methods: list[str]) -> None:
     # At least a decade wide, so that noise in the time does not look like a difference.
     middle = math.sqrt(min(times) * max(times))
     ax.set_xlim(min(min(times) / 1.5, middle / 3.2), max(max(times) * 1.5, middle * 3.2))
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter(ScalarFormatter())
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    log_ticks(ax.xaxis)
     ax.margins(y=0.15)
     label_axes(ax, "median time of an answer (ms)", "mean Dice")
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 # Okabe and Ito, without the yellow that fades on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
@@ -85,6 +87,13 @@ def label_axes(ax: Axes, x: str, y: str, legend: bool = True) -> None:
     ax.set_axisbelow(True)
     if legend:
         ax.legend(frameon=False, fontsize=9, loc="best")
+
+
+def log_ticks(axis: Axis) -> None:
+    """1, 2, 5, 10 and so on along a logarithmic axis; matplotlib's own formatter shows .005 and .01 both as 0.01."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def colour(index: int) -> str:
