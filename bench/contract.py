@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from bench import progress
 from bench.device import stated
 from bench.errors import InputError, RunError, frame_of, shortened
 from bench.seeding import CaseGenerator
@@ -121,6 +122,10 @@ def answer_checked(
             " the given generators, one per image, and no layer may mix the images of a batch (model.eval())",
             "batch",
         )
+    progress.note(
+        f"warning: {case}: its score alone and in a batch of {len(image)} differ by {apart:.2g}: half precision does"
+        " that, and so does a layer that mixes the images of a batch; sdseg check-method tells them apart"
+    )
     return together
 
 

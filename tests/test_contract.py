@@ -130,10 +130,14 @@ def test_noise_from_anywhere_but_the_generators(kind: str) -> None:
         asked(noisy(noise), answer_checked, batch)
 
 
-def test_noise_of_the_generators_and_rounding_of_a_batch_pass() -> None:
+def test_noise_of_the_generators_and_rounding_of_a_batch_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("bench.progress.note", said.append)
     assert torch.equal(asked(noisy(own), answer_checked).score, asked(noisy(own)).score)
+    assert not said
     coarse = noisy(lambda i, g: own(i, g) + 0.01 * (len(i) > 1))  # as half precision may round
     assert asked(coarse, answer_checked).score.shape == (3, 1, 8, 8)
+    assert "alone and in a batch of 3 differ by 0.0" in said[0]
 
 
 @pytest.mark.parametrize("name", ["dims", "evaluations", "samples", "model", "fit", "load", "predict"])
