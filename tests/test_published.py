@@ -96,6 +96,13 @@ def test_a_broken_ledger_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     path = ledger(tmp_path, "80.1,%,btcv,A,Dice,S,x", "much,%,btcv,A,IoU,S,x")
     assert main(["report", "--runs", str(tmp_path / "runs"), "--published", str(path)]) == 2
     assert f"error: {path}, line 3: not a ledger entry" in capsys.readouterr().err
+    for row, said in (
+        ("859,%,btcv,A,IoU,S,x", "line 2: IoU 859 % is not within 0 and 1"),
+        ("85.9,,btcv,A,IoU,S,x", "line 2: IoU 85.9 is not within 0 and 1; a percentage has the unit %"),
+        ("85.9,%,btcv,A,Iou,S,x", "A: metric 'Iou' is written 'IoU'"),
+    ):
+        assert main(["report", "--runs", str(tmp_path / "runs"), "--published", str(ledger(tmp_path, row))]) == 2
+        assert said in capsys.readouterr().err
     path.write_text("number,dataset\n1,btcv\n")
     assert main(["report", "--runs", str(tmp_path / "runs"), "--published", str(path)]) == 2
     assert "no column value" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ SDSEG_PAPER = "SDSeg, MICCAI 2024"
 _FOLDER = Path(__file__).parent
 LEDGER = _FOLDER / "sdseg_paper.csv"
 COLUMNS = ("value", "dataset", "method", "metric")  # every file has these; the other fields of `Published` may follow
+
+_SHARES = ("Dice", "IoU")
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,17 @@ def read_ledger(path: Path = LEDGER) -> list[Published]:
 
 def read_ledgers(more: Iterable[Path] = ()) -> list[Published]:
     """The entries of this folder's ledgers, the SDSeg paper's first, and of `more`."""
-    own = sorted(_FOLDER.glob("*.csv"), key=lambda path: (path != LEDGER, path.name))
-    return [entry for path in (*own, *more) for entry in read_ledger(path)]
+    files = sorted(_FOLDER.glob("*.csv"), key=lambda path: (path != LEDGER, path.name))
+    own = [entry for path in files for entry in read_ledger(path)]
+    names = {entry.metric.casefold(): entry.metric for entry in own}
+    return own + [_named(entry, path, names) for path in more for entry in read_ledger(path)]
+
+
+def _named(entry: Published, path: Path, names: Mapping[str, str]) -> Published:
+    """The entry; a metric in other letters than the tables' own would be left out there without a word."""
+    if (name := names.get(entry.metric.casefold(), entry.metric)) != entry.metric:
+        raise ValueError(f"{path}: {entry.method}: metric {entry.metric!r} is written {name!r}")
+    return entry
 
 
 def numbers_of_paper(ledger: Iterable[Published], tables: Sequence[str]) -> list[Published]:
@@ -90,7 +101,7 @@ def _entry(row: dict[str, str], path: Path, line: int) -> Published:
 
     try:
         value = text("value")
-        return Published(
+        entry = Published(
             value=float(value),
             printed=text("printed", value),
             digits=len(value.partition(".")[2]),
@@ -108,4 +119,11 @@ def _entry(row: dict[str, str], path: Path, line: int) -> Published:
             same_as=text("same_as"),
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}, line {line}: not a ledger entry ({error!r})") from error
+        reason = f"{error}; value and n are numbers, comparable is yes or no"
+        raise ValueError(f"{path}, line {line}: not a ledger entry ({reason})") from error
+    if entry.metric in _SHARES and not 0 <= entry.as_measured <= 1:
+        printed = f"{entry.metric} {value} {entry.unit}".strip()
+        raise ValueError(
+            f"{path}, line {line}: {printed} is not within 0 and 1; a percentage has the unit %, up to 100"
+        )
+    return entry
