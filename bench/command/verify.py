@@ -40,16 +40,16 @@ def verify(report: Path, every_case: bool = False) -> tuple[list[str], list[str]
         runs = list(import_by_name("reports.manifest.read_manifest")(report).runs)
     except ValueError as error:
         raise InputError(str(error)) from error
-    differences, rows = [str(one) for one in verdict.differences], 0
+    differences, rows, again = [str(one) for one in verdict.differences], 0, 0
     remarks: dict[str, list[str]] = {}
     for done, folder in enumerate(runs, 1):
         checked = check_run(folder, every_case)
         differences += checked.differences
         if checked.remark:
             remarks.setdefault(checked.remark, []).append(folder.name)
-        rows += checked.rows
+        rows, again = rows + checked.rows, again + bool(checked.rows)
         progress.report("checking runs", done, len(runs))
-    counted = f"{verdict.numbers:,} numbers in {verdict.files} files, {rows:,} score rows of {len(runs)} runs checked"
+    counted = f"{verdict.numbers:,} numbers in {verdict.files} files, {rows:,} score rows of {again} of {len(runs)} runs checked"
     said = [f"{why}, so the score rows of {len(names)} runs were not made again" for why, names in remarks.items()]
     return differences, said, counted
 
