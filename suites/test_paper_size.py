@@ -114,7 +114,9 @@ def training_configs(request: pytest.FixtureRequest) -> tuple[dict[str, dict[str
 def test_training_memory(request: pytest.FixtureRequest, benchmark) -> None:
     """Peak memory of two steps of four images, ours and the official ones, each in a process of its own."""
     configs, device = training_configs(request)
-    configs["in_parts"] = _config(request, ["profile=paper", f"train.accumulate={BATCH}"])
+    parts = ["profile=paper", f"train.accumulate={BATCH}"]
+    configs["in_parts"] = _config(request, parts)
+    configs["least"] = _config(request, [*parts, "train.checkpoint_activations=true"])
     cases = {"official": (configs["ours"], True), **{name: (config, False) for name, config in configs.items()}}
 
     def measure() -> list[Score]:
