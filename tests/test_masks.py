@@ -69,7 +69,8 @@ def save(path: Path, values: Any) -> Path:
     elif path.name.endswith(".nii.gz"):
         nib.save(nib.Nifti1Image(values, np.diag([1.0, 1, 2, 1])), path)
     elif path.suffix == ".tif":
-        tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig" if values.ndim > 2 else None)
+        channels = values.ndim > 2 and values.shape[-1] < 5
+        tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig" if channels else None)
     else:
         Image.fromarray(values).save(path)
     return path
@@ -88,6 +89,8 @@ def read(
 LABEL_JPEG = through_jpeg(DISC, 75) // 2 + through_jpeg(SPOT, 75) // 4
 RED_JPEG = through_jpeg(np.dstack([DISC, DISC & False, DISC & False]), 80)
 WHITE_JPEG = through_jpeg(np.dstack([DISC] * 3), 70)
+ONE_HOT = np.stack([~DISC, DISC, *[DISC & False] * 3]).astype(np.uint8)
+NPY = {"suffix": "npy"}
 LABELS = {"a": 63, "b": 127, "c": 255}
 RIGHT: dict[str, tuple[list[Any], dict[str, Any], list[np.ndarray]]] = {
     # what the files hold, what is stated, and the masks of every file
@@ -131,6 +134,8 @@ RIGHT: dict[str, tuple[list[Any], dict[str, Any], list[np.ndarray]]] = {
     ),
     "by index": ([table(levels((DISC, 1), (SPOT, 2)), BLACK, RED, RED)], {"mask": "index"}, [DISC, SPOT]),
     "one-hot": ([np.stack([~DISC, DISC]).astype(np.uint8)], {"mask": "onehot", "suffix": "npy"}, [DISC]),
+    "slices, said": ([ONE_HOT[:2]], {"mask": "labels", "suffix": "npy"}, [ONE_HOT[:2] > 0]),
+    "slices": ([np.stack([DISC, SPOT]).astype(np.uint8)], {"suffix": "npy"}, [np.stack([DISC, SPOT])]),
     "floats": ([DISC.astype(np.float32)], {"suffix": "tif"}, [DISC]),
     "score, said": ([DISC * 0.9 + 0.05], {"mask": "binary", "suffix": "npy"}, [DISC]),
     "jpeg rests": ([through_jpeg(DISC, 75)], {}, [through_jpeg(DISC, 75) > 128]),
@@ -169,6 +174,12 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "negative": ([np.array([[0, -1, 1]])], {"suffix": "npy"}, "--ignore -1"),
     "too large": ([np.array([[0, 70000]])], {"suffix": "npy"}, "65535"),
     "two channels": ([np.stack([~DISC, DISC], -1).astype(np.uint8)], {"suffix": "tif"}, "--mask onehot"),
+    "two one-hot channels first": ([ONE_HOT[:2]], NPY, "0.npy: exactly one of 2 planes.*--mask onehot"),
+    "two one-hot channels last": ([np.moveaxis(ONE_HOT[:2], 0, -1)], NPY, "one of 2 planes.*--mask onehot"),
+    "three one-hot channels first": ([ONE_HOT[:3]], NPY, "one of 3 planes.*--mask onehot"),
+    "five one-hot channels last": ([np.moveaxis(ONE_HOT, 0, -1)], NPY, "one of 5 planes.*--mask onehot"),
+    "one-hot, called binary": ([ONE_HOT[:2]], {**NPY, "mask": "binary"}, "one of 2 planes.*--mask onehot"),
+    "one-hot pages": ([ONE_HOT[:2] * np.uint8(255)], {"suffix": "tif"}, r"0\.tif: .*one of 2 planes.*--mask onehot"),
     "no one-hot": ([np.stack([DISC, DISC]).astype(np.uint8)], {"mask": "onehot", "suffix": "npy"}, "not one-hot"),
     "label map through jpeg": ([LABEL_JPEG], {}, "not a mask"),
     "named, through jpeg": ([LABEL_JPEG], {"labels": {"d": 127, "s": 63}}, "not a mask"),

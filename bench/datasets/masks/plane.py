@@ -11,6 +11,7 @@ from bench.datasets.masks.declared import COLOUR, LARGEST, Declared
 from bench.errors import InputError
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_MOST_CHANNELS = 32  # a stack of more planes is a volume
 _CHROMA = 16  # by so much the channels of a grey picture may differ once it was compressed with loss
 
 
@@ -30,7 +31,7 @@ def plane_of(picture: Picture, path: Path, declared: Declared) -> np.ndarray:
     if picture.palette is not None and declared.mask != "index":
         values = np.moveaxis(picture.palette[values[0]], -1, 0)
     if all(np.array_equal(values[0], other) for other in values[1:]):
-        return _whole(values[0], path, declared)
+        return _checked_slices(_whole(values[0], path, declared), path, declared)
     if picture.planes and len(values) > 1:
         raise InputError(
             f"{path}: {len(values)} planes that may be slices, channels or colours; save a volume as grey pages "
@@ -63,6 +64,28 @@ def _one_hot(values: np.ndarray, path: Path) -> np.ndarray:
         shape = " x ".join(map(str, values.shape))
         raise InputError(f"{path}: not one-hot: no one axis of {shape} has exactly one channel set at every element")
     return fitting[0].argmax(0).astype(np.uint8 if len(fitting[0]) < 256 else np.uint16)
+
+
+def _checked_slices(plane: np.ndarray, path: Path, declared: Declared) -> np.ndarray:
+    """The plane (*S) as it is; InputError for a stack (D, H, W) whose planes are one-hot channels rather than slices.
+
+    A background channel read as a slice would be foreground. `mask="labels"` is the way out for slices that look so.
+    """
+    if plane.ndim != 3 or declared.mask == "labels":
+        return plane
+    for axis in (0, -1):
+        if 2 <= plane.shape[axis] <= _MOST_CHANNELS and _one_set(np.moveaxis(plane, axis, 0)):
+            raise InputError(
+                f"{path}: exactly one of {plane.shape[axis]} planes is set at every element, so they are one-hot "
+                f"channels; say {declared.named('mask')}onehot, or {declared.named('mask')}labels if they are slices"
+            )
+    return plane
+
+
+def _one_set(planes: np.ndarray) -> bool:
+    """Whether planes (C, *S) hold 0 and one other value, which one plane has at every element."""
+    high = planes.max(0)
+    return bool(high.min() == high.max() > 0 and (planes != 0).sum(0).max() == 1 and planes.min() == 0)
 
 
 def _colours(values: np.ndarray) -> np.ndarray:
