@@ -1,13 +1,11 @@
-"""How masks are read: one decision for a folder, the right one or a refusal that names the option which settles it."""
+"""How masks are read: one decision for a folder, which all of its files make."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
@@ -17,80 +15,32 @@ from PIL import Image
 
 from bench.datasets.formats import decode
 from bench.datasets.masks import MaskFiles
-from bench.datasets.masks.declared import declared, parse_pairs, parse_value
+from bench.datasets.masks.declared import declared
 from bench.datasets.masks.plane import read_plane
 from bench.errors import InputError
+from tests.mask_fixtures import (
+    BLACK,
+    CUP,
+    DISC,
+    GREEN,
+    ONE_HOT,
+    RED,
+    RED_JPEG,
+    SPOT,
+    WHITE,
+    X,
+    Y,
+    colours,
+    enlarged,
+    grey,
+    levels,
+    read,
+    save,
+    table,
+    through_jpeg,
+)
 
-Y, X = np.mgrid[:96, :128]
-DISC = (Y - 40) ** 2 + (X - 60) ** 2 < 15**2
-CUP = (Y - 40) ** 2 + (X - 60) ** 2 < 7**2
-SPOT = (Y - 75) ** 2 + (X - 20) ** 2 < 6**2
-RED, GREEN, BLACK, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 0), (255, 255, 255)
-
-
-def grey(mask: np.ndarray, value: int = 255) -> np.ndarray:
-    return mask.astype(np.uint8) * np.uint8(value)
-
-
-def levels(*pairs: tuple[np.ndarray, Any], on: Any = 0) -> np.ndarray:
-    """A plane of the value or colour `on` with the values of masks, the later ones on top."""
-    plane = np.full((*DISC.shape, *np.shape(on)), on, np.uint8)
-    for mask, value in pairs:
-        plane[mask] = value
-    return plane
-
-
-def colours(*pairs: tuple[np.ndarray, Sequence[int]], on: Sequence[int] = BLACK) -> np.ndarray:
-    return levels(*pairs, on=on)
-
-
-def table(indices: np.ndarray, *rows: Sequence[int]) -> Image.Image:
-    image = Image.fromarray(indices.astype(np.uint8), mode="P")
-    image.putpalette([v for row in rows for v in row])
-    return image
-
-
-def through_jpeg(mask: np.ndarray, quality: int) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(grey(mask)).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
-
-
-def enlarged(mask: np.ndarray, factor: int) -> np.ndarray:
-    height, width = mask.shape
-    return np.asarray(Image.fromarray(grey(mask)).resize((width * factor, height * factor), Image.Resampling.BILINEAR))
-
-
-def save(path: Path, values: Any) -> Path:
-    if isinstance(values, Image.Image):
-        values.save(path)
-    elif path.suffix == ".npy":
-        np.save(path, values)
-    elif path.name.endswith(".nii.gz"):
-        nib.save(nib.Nifti1Image(values, np.diag([1.0, 1, 2, 1])), path)
-    elif path.suffix == ".tif":
-        channels = values.ndim > 2 and values.shape[-1] < 5
-        tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig" if channels else None)
-    else:
-        Image.fromarray(values).save(path)
-    return path
-
-
-def read(
-    folder: Path, given: dict[str, Any] | list[Any], suffix: str = "png", **stated: Any
-) -> tuple[MaskFiles, list[np.ndarray]]:
-    folder.mkdir(exist_ok=True)
-    files = given if isinstance(given, dict) else {f"{i}.{suffix}": values for i, values in enumerate(given)}
-    paths = [save(folder / name, values) for name, values in files.items()]
-    reading = MaskFiles(folder, paths, declared(**stated))
-    return reading, [reading.read(path, decode(path, indexed=True))[0].stack() for path in paths]
-
-
-LABEL_JPEG = through_jpeg(DISC, 75) // 2 + through_jpeg(SPOT, 75) // 4
-RED_JPEG = through_jpeg(np.dstack([DISC, DISC & False, DISC & False]), 80)
 WHITE_JPEG = through_jpeg(np.dstack([DISC] * 3), 70)
-ONE_HOT = np.stack([~DISC, DISC, *[DISC & False] * 3]).astype(np.uint8)
-NPY = {"suffix": "npy"}
 LABELS = {"a": 63, "b": 127, "c": 255}
 RIGHT: dict[str, tuple[list[Any], dict[str, Any], list[np.ndarray]]] = {
     # what the files hold, what is stated, and the masks of every file
@@ -103,6 +53,10 @@ RIGHT: dict[str, tuple[list[Any], dict[str, Any], list[np.ndarray]]] = {
     "colour on black": ([colours((DISC, RED))], {}, [DISC]),
     "two ids": ([levels((DISC, 1), (SPOT, 2))], {}, [DISC, SPOT]),
     "one id per file": ([grey(DISC, 1), grey(SPOT, 2)], {}, [DISC, DISC & False]),
+    "five ids, one per file": ([grey(DISC, v) for v in (1, 2, 4, 5, 3)], {}, [DISC, *[DISC & False] * 4]),
+    "40 ids, one per file": ([grey(DISC, v) for v in range(1, 41)], {}, [DISC, *[DISC & False] * 39]),
+    "a grey per file, said": ([grey(DISC, 50), grey(SPOT, 90)], {"mask": "labels"}, [DISC, DISC & False]),
+    "white everywhere, said": ([grey(DISC | True)], {"mask": "binary"}, [DISC | True]),
     "spread greys": ([levels((DISC, 63), (CUP, 127), (SPOT, 255))], {}, [DISC & ~CUP, CUP, SPOT]),
     "named greys": ([levels((DISC, 63), (CUP, 127), (SPOT, 255))], {"labels": LABELS}, [DISC & ~CUP, CUP, SPOT]),
     "picked": ([levels((DISC, 1), (SPOT, 2))], {"labels": {"s": 2}}, [SPOT]),
@@ -157,47 +111,6 @@ def test_what_is_read(tmp_path: Path, name: str) -> None:
     for values, mask in zip(arrays[1:], masks[1:], strict=True):
         if isinstance(values, np.ndarray) and values.ndim == 2 and len(mask) == 1:
             assert np.array_equal(mask[0], values > 128 if values.max() > 128 else values > 0)
-
-
-REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
-    "a value to ignore?": ([levels((DISC, 255), (CUP, 1))], {}, "--ignore 255"),
-    "beside labels?": ([levels((DISC, 1), (SPOT, 2), (CUP, 255))], {}, "--ignore 255.*--labels NAME=1"),
-    "inverted?": ([grey(~DISC)], {}, "--background 255"),
-    "fundus?": ([levels((DISC, 128), (CUP, 0), on=255)], {}, "--background 255"),
-    "no ground?": ([levels((DISC, 1), on=2), levels((SPOT, 1), on=2)], {}, "--background"),
-    "thin rings or outlines?": ([levels((DISC & ~CUP & (X % 9 < 1), 100), (CUP, 255))], {}, "--mask binary"),
-    "two values of white?": ([levels((DISC, 255), (CUP, 254))], {}, "--mask binary"),
-    "photograph": ([np.random.default_rng(0).integers(0, 255, DISC.shape, dtype=np.uint8)], {}, "not a mask"),
-    "ramp": ([np.tile(np.arange(240, dtype=np.uint8), (8, 1))], {}, "239 values"),
-    "score": ([np.linspace(0, 1, 16).reshape(4, 4)], {"suffix": "npy"}, "fractions.*--mask binary"),
-    "NaN": ([np.array([[0, np.nan]])], {"suffix": "npy"}, "NaN"),
-    "negative": ([np.array([[0, -1, 1]])], {"suffix": "npy"}, "--ignore -1"),
-    "too large": ([np.array([[0, 70000]])], {"suffix": "npy"}, "65535"),
-    "two channels": ([np.stack([~DISC, DISC], -1).astype(np.uint8)], {"suffix": "tif"}, "--mask onehot"),
-    "two one-hot channels first": ([ONE_HOT[:2]], NPY, "0.npy: exactly one of 2 planes.*--mask onehot"),
-    "two one-hot channels last": ([np.moveaxis(ONE_HOT[:2], 0, -1)], NPY, "one of 2 planes.*--mask onehot"),
-    "three one-hot channels first": ([ONE_HOT[:3]], NPY, "one of 3 planes.*--mask onehot"),
-    "five one-hot channels last": ([np.moveaxis(ONE_HOT, 0, -1)], NPY, "one of 5 planes.*--mask onehot"),
-    "one-hot, called binary": ([ONE_HOT[:2]], {**NPY, "mask": "binary"}, "one of 2 planes.*--mask onehot"),
-    "one-hot pages": ([ONE_HOT[:2] * np.uint8(255)], {"suffix": "tif"}, r"0\.tif: .*one of 2 planes.*--mask onehot"),
-    "no one-hot": ([np.stack([DISC, DISC]).astype(np.uint8)], {"mask": "onehot", "suffix": "npy"}, "not one-hot"),
-    "label map through jpeg": ([LABEL_JPEG], {}, "not a mask"),
-    "named, through jpeg": ([LABEL_JPEG], {"labels": {"d": 127, "s": 63}}, "not a mask"),
-    "colours through jpeg": ([RED_JPEG], {}, "not a mask.*--mask binary"),
-    "only in the transparency": ([np.dstack([colours(), grey(DISC)])], {}, "transparency"),
-    "0 and 1 among greys": ([through_jpeg(DISC, 75), grey(DISC, 1)], {}, r"1\.png.*save all masks as 0 and 255"),
-    "a value without a label": ([levels((DISC, 1), (SPOT, 3))], {"labels": ["a", "b"]}, "value 3, which has no label"),
-    "one name, several values": ([levels((DISC, 1), (SPOT, 3))], {"labels": "polyp"}, "--labels NAME=1,NAME=3"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(tmp_path: Path, name: str) -> None:
-    arrays, stated, words = REFUSED[name]
-    with pytest.raises(InputError, match=words) as caught:
-        read(tmp_path / "m", arrays, **stated)
-    assert str(tmp_path / "m") in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("quality", "suffix"), [(30, "tif"), (75, "png"), (95, "bmp")])
@@ -293,25 +206,3 @@ def test_label_maps_with_areas_keep_every_value(
     assert reading.rule.values == tuple((v,) for v in present)
     for plane, mask in zip(planes.values(), masks, strict=True):
         assert np.array_equal(mask, np.stack([plane == v for v in present]))
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda: declared("grey"), "--mask grey"),
-        (lambda: declared(labels={"a": 0}), "0 is the background value"),
-        (lambda: declared(labels={"a": 1}, ignore=1), "1 is the ignore value"),
-        (lambda: declared(labels={"a": "red"}), "'red'"),
-        (lambda: declared(labels={"a": 1, "b": 1}), "distinct"),
-        (lambda: declared(labels=["a", "a"]), "distinct"),
-        (lambda: declared(labels={}), "labels"),
-        (lambda: declared("binary", {"a": 1, "b": 2}), "one label"),
-        (lambda: parse_pairs("liver"), "NAME=VALUE"),
-        (lambda: parse_pairs("a=1,a=2"), r"a=1\+2"),
-        (lambda: parse_value(True), "'True'"),
-        (lambda: parse_value("1e3"), "'1e3'"),
-    ],
-)
-def test_what_cannot_be_stated(make: Callable[[], Any], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        make()

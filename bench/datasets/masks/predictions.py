@@ -12,9 +12,10 @@ import numpy as np
 
 from bench.datasets.grids import Onto
 from bench.datasets.masks.declared import Declared, declared, show_all
+from bench.datasets.masks.doubts import naming
 from bench.datasets.masks.files import MaskFiles, text_of
 from bench.datasets.masks.levels import Levels
-from bench.datasets.masks.rule import MaskRule, naming
+from bench.datasets.masks.rule import MaskRule
 from bench.errors import InputError
 from bench.types import TaskSpec
 

@@ -9,11 +9,19 @@ from typing import Any
 import numpy as np
 
 from bench.datasets.masks.declared import COLOUR, Declared, show, show_all
+from bench.datasets.masks.doubts import (
+    FOREGROUND,
+    check_background,
+    check_one_grey,
+    check_soft_files,
+    check_white,
+    half,
+    holder,
+    naming,
+    noise_error,
+)
 from bench.datasets.masks.levels import Levels, pattern, wants_areas
 from bench.errors import InputError
-
-_FOREGROUND = (1, 255, 65535)  # what a binary mask has for its one label
-_IDS_START, _IDS_END = 32, 128  # beside ids that begin and end below these, 255 is rather to be ignored than an id
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ def simple(present: tuple[int, ...], declared: Declared) -> bool:
         known = {declared.ignore, declared.background, *(v for some in (declared.labels or {}).values() for v in some)}
         return known.issuperset(present)
     own = [v for v in present if v != declared.ignore]
-    return declared.background == 0 and len(own) <= 1 and set(_FOREGROUND).issuperset(own)
+    return declared.background == 0 and len(own) <= 1 and set(FOREGROUND).issuperset(own)
 
 
 def plain_rule(declared: Declared) -> MaskRule:
@@ -107,12 +115,12 @@ def decide(levels: Levels, declared: Declared, where: str) -> MaskRule:
     if declared.mask == "binary":
         return _binary(levels, declared, values, shape, where)
     if declared.mask != "labels":
-        _check_background(levels, declared, where, dark=_half(levels) if shape == "soft" else -1)
+        check_background(levels, declared, where, dark=half(levels) if shape == "soft" else -1)
     if shape == "soft":
-        _check_soft_files(levels, where)
-        return _rule(declared, None, f"binary, greys cut above {_half(levels)} of {levels.full}", cut=_half(levels))
+        check_soft_files(levels, where)
+        return _rule(declared, None, f"binary, greys cut above {half(levels)} of {levels.full}", cut=half(levels))
     if shape == "noise" and declared.mask != "labels":
-        raise InputError(_noise_error(levels, declared, where))
+        raise InputError(noise_error(levels, declared, where))
     if shape == "unclear" and declared.mask != "labels":
         raise InputError(
             f"{where}: the values {show_all(values)} may be labels or the greys of soft outlines; say "
@@ -135,10 +143,10 @@ def _stated(levels: Levels, declared: Declared, values: list[int], shape: str, w
     known = {v for some in declared.labels.values() for v in some}
     strangers = [v for v in values if v not in known]
     if strangers and shape in ("soft", "noise") and declared.mask != "labels":
-        raise InputError(_noise_error(levels, declared, where))
+        raise InputError(noise_error(levels, declared, where))
     if strangers and declared.complete:
         raise InputError(
-            f"{_holder(levels, strangers[0], where)}: holds the value {show(strangers[0])}, which has no label; "
+            f"{holder(levels, strangers[:1], where)}: holds the value {show(strangers[0])}, which has no label; "
             f"name it: {naming(declared, values)}; or say {declared.named('ignore')}{show(strangers[0])}"
         )
     named = ", ".join(f"{name} = {'+'.join(map(show, some))}" for name, some in declared.labels.items())
@@ -149,8 +157,8 @@ def _stated(levels: Levels, declared: Declared, values: list[int], shape: str, w
 def _binary(levels: Levels, declared: Declared, values: list[int], shape: str, where: str) -> MaskRule:
     light = max(values, default=0) >= 208 * levels.full / 255
     if shape in ("soft", "noise") and light:
-        _check_soft_files(levels, where)
-        return _rule(declared, None, f"binary, greys cut at {_half(levels)} of {levels.full}", cut=_half(levels))
+        check_soft_files(levels, where)
+        return _rule(declared, None, f"binary, greys cut at {half(levels)} of {levels.full}", cut=half(levels))
     return _rule(declared, None, f"binary, everything but {show(declared.background)} is foreground")
 
 
@@ -160,7 +168,7 @@ def _two_valued(levels: Levels, declared: Declared, values: list[int]) -> MaskRu
     kinds = Counter(v for present in levels.by_file.values() if (own := set(present) - special) for v in own)
     single = all(len(set(present) - special) <= 1 for present in levels.by_file.values())
     colours = [v for v in values if v >= COLOUR]
-    others = [v for v in values if v < COLOUR and v not in (*_FOREGROUND, 0)]
+    others = [v for v in values if v < COLOUR and v not in (*FOREGROUND, 0)]
     if not single or 0 in values or len(colours) > 1 or len(others) > 1 or (others and len(values) > 1):
         return None
     if others:  # one odd value: only that is the foreground, so that two sides which mean other things do not agree
@@ -173,75 +181,16 @@ def _two_valued(levels: Levels, declared: Declared, values: list[int]) -> MaskRu
 
 
 def _ids(levels: Levels, declared: Declared, values: list[int], where: str) -> MaskRule:
-    white = levels.full
-    others = [v for v in values if v != white]
-    small = bool(others) and min(others) < _IDS_START and max(others) < _IDS_END
-    if declared.mask != "labels" and white in values and small:
-        raise InputError(
-            f"{where}: {white} beside the values {show_all(others)} may be a value to "
-            f"ignore; say {declared.named('ignore')}{white}, or name the labels: {naming(declared, values)}"
-        )
+    if declared.mask != "labels":
+        check_white(levels, declared, values, where)
+    if declared.mask == "auto":
+        check_one_grey(levels, declared, values, where)
     if declared.complete or (declared.labels is not None):
         raise InputError(
-            f"{_holder(levels, values[0], where)}: a mask of several labels, {show_all(values)}; "
+            f"{holder(levels, values[:1], where)}: a mask of several labels, {show_all(values)}; "
             f"name them: {naming(declared, values)}"
         )
     names = {show(v): (v,) for v in values}
     kind = "colours" if any(v >= COLOUR for v in values) else "ids"
     named = Declared(declared.mask, names, declared.ignore, declared.background, option=declared.option)
     return _rule(named, tuple(names.values()), f"labels by their {kind} {show_all(values)}")
-
-
-def _check_background(levels: Levels, declared: Declared, where: str, dark: int) -> None:
-    """Refuse where something other than the background seems to be it; greys up to `dark` count as black."""
-    black = {declared.background, declared.ignore, *(v for v in levels.counts if v <= dark)}
-    if levels.counts and not black & set(levels.counts) and not set(levels.counts) <= set(_FOREGROUND):
-        raise InputError(
-            f"{where}: no mask holds the background {show(declared.background)}, all of them only "
-            f"{show_all(sorted(levels.counts))}; say which one it is by {declared.named('background')}VALUE"
-        )
-    if levels.mixed or len(levels.corners) != 1:
-        return
-    (value,) = levels.corners
-    if value not in black:
-        raise InputError(
-            f"{where}: {show(value)} fills the corners of every mask, so it may be the background; say "
-            f"{declared.named('background')}{show(value)}, or if {show(declared.background)} is, "
-            f"{declared.named('mask')}binary or {declared.named('mask')}labels"
-        )
-
-
-def _check_soft_files(levels: Levels, where: str) -> None:
-    for name, present in levels.by_file.items():
-        if present and max(present) <= _half(levels):
-            raise InputError(
-                f"{where}/{name}: values up to {max(present)}, where other masks of the folder reach {levels.full}; "
-                f"save all masks as 0 and 255"
-            )
-
-
-def _half(levels: Levels) -> int:
-    return 128 if levels.full == 255 else 128 * 256
-
-
-def _holder(levels: Levels, value: int, where: str) -> str:
-    return next((f"{where}/{name}" for name, present in levels.by_file.items() if value in present), where)
-
-
-def _noise_error(levels: Levels, declared: Declared, where: str) -> str:
-    worst = max(levels.by_file, key=lambda name: len(levels.by_file[name]))
-    return (
-        f"{where}/{worst}: not a mask: {len(levels.by_file[worst])} values, many of which fill no area, as in a score "
-        f"or in a mask that was resized or compressed; save masks without loss, or say {declared.named('mask')}binary "
-        f"to cut greys at {_half(levels)}, {declared.named('mask')}labels if each value is a label"
-    )
-
-
-def naming(declared: Declared, values: list[int], option: str = "labels") -> str:
-    """How to name these values, as a message says it."""
-    some = [show(v) for v in values if v != declared.background][:3]
-    index = f", or {declared.named('mask')}index if palettes go by index" if max(values, default=0) >= COLOUR else ""
-    if declared.option.startswith("--"):
-        return f"{declared.named(option)}{','.join(f'NAME={v}' for v in some)}{index}"
-    quoted = (f"NAME: '{v}'" if v.startswith("#") else f"NAME: {v}" for v in some)
-    return f"{declared.named(option)}{{{', '.join(quoted)}}}{index}"
