@@ -89,6 +89,19 @@ def test_ignored_elements_leave_both_masks(tmp_path: Path) -> None:
     assert summary["masks"]["references"]["ignored_elements"] == 2 * (ring & ~DISC).sum()
 
 
+def test_references_that_ignoring_empties_are_said(tmp_path: Path) -> None:
+    note = "every reference is empty after --ignore 255"
+    for stated, reference, said in (
+        ({}, ids((DISC, 255)), True),
+        ({"labels": {"x": "1"}}, ids((DISC, 255), (SPOT, 2)), True),
+        ({"metrics": None}, ids((DISC, 255)), True),
+        ({}, ids((DISC, 255), (SPOT, 1)), False),
+        ({}, ids(), False),  # nothing was ignored
+    ):
+        summary = scored(tmp_path, ids((MOVED, 1)), reference, ignore=255, **stated)
+        assert sum(line.startswith(note) for line in summary["notes"]) == said
+
+
 @pytest.mark.usefixtures("no_lpips")
 def test_ignored_elements_are_no_part_of_a_share(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

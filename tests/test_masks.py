@@ -140,6 +140,7 @@ def test_files_that_are_clear_are_read_once(tmp_path: Path, monkeypatch: pytest.
         raise AssertionError("a second look at a file")
 
     monkeypatch.setattr("bench.datasets.masks.files.read_plane", refuse)
+    monkeypatch.setattr("bench.datasets.masks.files.decode", refuse)
     for stated, value in (({"labels": "x"}, 255), ({"labels": ["a", "b"]}, 1), ({"labels": "x", "ignore": 9}, 255)):
         reading, _ = read(tmp_path / "m", [grey(DISC, value)] * 3, **stated)
         assert reading.facts()["files"] == 3
@@ -162,6 +163,16 @@ def test_files_of_one_name_in_two_draws_are_two(tmp_path: Path) -> None:
         paths.append(save(tmp_path / f"draw-{draw}/a.png", grey(DISC, value)))
     assert MaskFiles(tmp_path, paths, declared()).rule.values == ((1,), (2,))
     assert MaskFiles(tmp_path, paths, declared("binary")).facts()["files"] == 2
+
+
+def test_the_line_says_that_fractions_are_cut(tmp_path: Path) -> None:
+    soft = DISC * 0.9 + 0.05
+    for name, values, words in (
+        ("soft", [soft, np.zeros_like(soft)], "binary, fractions cut at one half, then everything but 0 is foreground"),
+        ("whole", [DISC * 1.0], "binary, everything but 0 is foreground"),
+    ):
+        reading, _ = read(tmp_path / name, values, "npy", mask="binary")
+        assert reading.facts()["text"] == words
 
 
 def test_what_is_ignored_is_counted(tmp_path: Path) -> None:

@@ -111,9 +111,16 @@ class FolderInputs(CaseSource):
         return {**left_out, "masks": masks, "ids_without_reference": strangers}
 
     def notes(self) -> list[str]:
-        """What a reader must know of the pairing."""
+        """What a reader must know of the pairing, and of references that `--ignore` left empty."""
         total = len(self.references) + self.left_out
-        return [f"{self.left_out} of {total} references have no prediction and are left out"] if self.left_out else []
+        lines = [f"{self.left_out} of {total} references have no prediction and are left out"] if self.left_out else []
+        if self.reference_masks.emptied():
+            option = self.reference_masks.declared
+            assert option.ignore is not None
+            lines.append(
+                f"every reference is empty after {option.named('ignore')}{show(option.ignore)}: is it a label?"
+            )
+        return lines
 
     def _score(self, path: Path, masks: LabelMasks, onto: Onto) -> np.ndarray:
         score = read_score(path, len(self.labels), onto)

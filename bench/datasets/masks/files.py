@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bench.datasets.formats import Picture, decode
 from bench.datasets.grids import Onto, check_size
 from bench.datasets.masks.declared import COLOUR, Declared
 from bench.datasets.masks.levels import FAINTEST, Levels, levels_of, sum_levels, wants_areas
-from bench.datasets.masks.plane import plane_of, read_plane
+from bench.datasets.masks.plane import is_halved, plane_of, read_plane
 from bench.datasets.masks.rule import LabelMasks, MaskRule, decide, plain_rule, simple
 from bench.errors import InputError
 
@@ -44,16 +45,14 @@ class MaskFiles:
         if self._rule is None:
             for done, path in enumerate(self._files, 1):
                 if path not in self._seen:
-                    self._note(path, read_plane(path, self.declared))
+                    self._look(path, decode(path, indexed=True))
                 progress.report(f"reading masks of {self._where.name}", done, len(self._files))
             return self._decide()
         return self._rule
 
     def read(self, path: Path, picture: Picture) -> tuple[LabelMasks, np.ndarray | None]:
         """Masks (L, *S) of one file that is decoded, and its ignored elements (*S), None where there are none."""
-        plane = plane_of(picture, path, self.declared)
-        if path not in self._seen:
-            self._note(path, plane)
+        plane = self._look(path, picture)
         present = self._seen[path].by_file[self._name(path)]
         early = self._rule is None and len(self._seen) < len(self._files)
         alone = early and self.declared.labels is not None and simple(present, self.declared)
@@ -92,14 +91,25 @@ class MaskFiles:
         held = {v for levels in self._seen.values() for v in levels.counts}
         return sorted(held - known) if self.rule.values is not None else []
 
+    def emptied(self) -> bool:
+        """Whether no mask holds anything once the ignored elements, of which there are some, have left it."""
+        rule, held = self.rule, {v for levels in self._seen.values() for v in levels.counts}
+        named = held if rule.values is None else held & {v for values in rule.values for v in values}
+        return rule.ignore in held and named <= {rule.ignore, rule.background}
+
     def _check_lossy(self, path: Path, rule: MaskRule, highest: int) -> None:
         if 0 < highest < FAINTEST:
             raise InputError(f"{path}: was compressed with loss and its largest value is {highest}; save 0 and 255")
         if rule.values is not None:
             raise InputError(f"{path}: was compressed with loss, so it cannot hold label values; save masks as PNG")
 
-    def _note(self, path: Path, plane: np.ndarray) -> None:
-        self.note(path, levels_of(plane, self._name(path)))
+    def _look(self, path: Path, picture: Picture) -> np.ndarray:
+        plane = plane_of(picture, path, self.declared)
+        if path not in self._seen:
+            levels = levels_of(plane, self._name(path))
+            levels.halved = int(is_halved(picture, self.declared))
+            self.note(path, levels)
+        return plane
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self._where))  # draw-000/a.png is another file than draw-001/a.png
@@ -107,7 +117,8 @@ class MaskFiles:
     def _decide(self) -> MaskRule:
         levels = sum_levels(self._seen.values())
         if wants_areas(levels):
-            levels = sum_levels(levels_of(read_plane(p, self.declared), self._name(p), areas=True) for p in self._files)
+            parts = (levels_of(read_plane(p, self.declared), self._name(p), areas=True) for p in self._files)
+            levels = replace(sum_levels(parts), halved=levels.halved)
         rule = decide(levels, self.declared, str(self._where))
         if self._check is not None:
             self._check(rule, levels)

@@ -27,6 +27,7 @@ class Levels:
 
     `solid` is only filled by `with_areas`. `corners`: files whose corners all hold one value while others occur, by
     that value; `mixed` counts the other files of more than one value. `by_file`: the values above 0 by file name.
+    `halved` counts files of fractions, which became 0 and 1.
     """
 
     counts: Counter[int] = field(default_factory=Counter)
@@ -34,6 +35,7 @@ class Levels:
     corners: Counter[int] = field(default_factory=Counter)
     mixed: int = 0
     by_file: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    halved: int = 0
 
     @property
     def full(self) -> int:
@@ -66,6 +68,7 @@ def sum_levels(parts: Iterable[Levels]) -> Levels:
         total.corners += part.corners
         total.mixed += part.mixed
         total.by_file |= part.by_file
+        total.halved += part.halved
     return total
 
 

@@ -47,6 +47,12 @@ def plane_of(picture: Picture, path: Path, declared: Declared) -> np.ndarray:
     )
 
 
+def is_halved(picture: Picture, declared: Declared) -> bool:
+    """Whether `plane_of` cuts a file's fractions at one half."""
+    values = picture.values
+    return declared.mask == "binary" and values.dtype.kind == "f" and not np.array_equal(np.rint(values), values)
+
+
 def _opaque(picture: Picture, path: Path) -> np.ndarray:
     if not picture.alpha:
         return picture.values

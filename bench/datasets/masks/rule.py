@@ -159,7 +159,8 @@ def _binary(levels: Levels, declared: Declared, values: list[int], shape: str, w
     if shape in ("soft", "noise") and light:
         check_soft_files(levels, where)
         return _rule(declared, None, f"binary, greys cut at {half(levels)} of {levels.full}", cut=half(levels))
-    return _rule(declared, None, f"binary, everything but {show(declared.background)} is foreground")
+    first = "fractions cut at one half, then " if levels.halved else ""
+    return _rule(declared, None, f"binary, {first}everything but {show(declared.background)} is foreground")
 
 
 def _two_valued(levels: Levels, declared: Declared, values: list[int]) -> MaskRule | None:
