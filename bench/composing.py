@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench.declared import CONF_DIR, GROUPS
 
-_FILES = ("dataset", "method", "profile", "protocol", "recipe")
+FILES = ("dataset", "method", "profile", "protocol", "recipe")
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
@@ -51,10 +51,10 @@ def _chosen(overrides: Sequence[Override]) -> tuple[frozenset[str], list[Overrid
     values = []
     for override in overrides:
         key, value = override.key_or_group, override.value()
-        is_file = isinstance(value, str) and key in _FILES and (CONF_DIR / key / f"{value}.yaml").is_file()
+        is_file = isinstance(value, str) and key in FILES and (CONF_DIR / key / f"{value}.yaml").is_file()
         if is_file and key not in files and override.type is OverrideType.CHANGE:
             files[key] = str(value)
-        elif key in (*_FILES, "study") or key.partition(".")[0] == "hydra" or not _sets_value(override):
+        elif key in (*FILES, "study") or key.partition(".")[0] == "hydra" or not _sets_value(override):
             raise _NotSimpleError
         else:
             values.append(override)

@@ -7,26 +7,27 @@ import json
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from bench import plugins
 from bench.catalogue import in_all
-from bench.composing import composed
+from bench.composing import FILES, composed
 from bench.declared import GROUPS, file_keys, replaced
 from bench.errors import InputError
+from bench.keys import hydra_line
 from bench.limits import check_values
+from bench.method_file import check_method, own_file
 from bench.quoting import quote_overrides
-from bench.sizes import settle
-from bench.trust import check_code
+from bench.sizes import settle, shared_recipes
+from bench.trust import check_code, search_folders
 
 
 @dataclass
@@ -106,11 +107,15 @@ def register_schema() -> None:
 
 def compose_config(overrides: list[str]) -> dict[str, Any]:
     """The resolved configuration of a list of Hydra overrides; raises InputError naming the key."""
-    config = _composed(overrides)
+    config, file = _composed(overrides), own_file(overrides)
+    check_method(_plain(config["method"]), file)
     try:
         content = OmegaConf.to_container(settle(config), resolve=True, throw_on_missing=True)
+    except InterpolationKeyError as error:
+        line = hydra_line(error, lambda: {**_plain(config), "recipes": shared_recipes()})
+        raise InputError(f"{file}: {line}" if file and line.startswith("method.") else line) from error
     except OmegaConfBaseException as error:
-        raise InputError(hydra_line(error)) from error
+        raise InputError(hydra_line(error, lambda: _plain(config))) from error
     sections: dict[str, Any] = json.loads(json.dumps(content))
     if sections["metrics"] is None:
         from bench.metrics import METRICS  # not above: it makes whoever imports it wait for SciPy
@@ -135,12 +140,18 @@ def _model_of(weights: str) -> str:
 def _composed(overrides: list[str]) -> DictConfig:
     """What Hydra composes, nothing chosen for size and budget yet; raises InputError naming the key."""
     overrides = quote_overrides(overrides)
+    list(search_folders(overrides))  # says which is not there
     plugins.register(overrides)
     register_schema()
     try:
         return composed([_opened(override) for override in overrides])
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise InputError(hydra_line(error)) from error
+        files = [one for one in overrides if one.partition("=")[0] in (*FILES, "hydra.searchpath")]
+        raise InputError(hydra_line(error, lambda: _plain(composed(files)))) from error
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(config))
 
 
 def _opened(override: str) -> str:
@@ -148,33 +159,6 @@ def _opened(override: str) -> str:
     key, equals, value = override.lstrip("+").partition("=")
     key = re.sub(r"^method\.recipe(?=\.|$)", "method_recipe", key)
     return f"++{key}{equals}{value}" if re.match(r"(gate\.margins\.|(train|method_recipe)(\.|$))", key) else override
-
-
-def hydra_line(error: Exception) -> str:
-    text = str(error).split("Config search path")[0].split("See https")[0].replace("In 'config': ", "")
-    if "Missing mandatory value" in text:
-        key = text.split("full_key:")[1].split()[0] if "full_key:" in text else text.split()[-1]
-        return f"{key} must be given, for example {key}=PATH"
-    if choice := re.search(r"Could not find '(\w+)/([^']+)'.*?:(.*)", text, re.DOTALL):
-        group, name, known = choice[1], choice[2], choice[3].split()
-        near = get_close_matches(name, known, 3)
-        names = f"{', '.join(near)} perhaps" if near else f"known are {', '.join(known)}"
-        return f"{group}={name}: no such {group}; {names}; hydra.searchpath=[DIR] names a folder of yours"
-    if isinstance(error, OverrideParseException):
-        key, equals, _ = error.override.partition("=")
-        remedy = f"quote text twice, \"{key}='TEXT'\"; a list is {key}=[a,b]" if equals else f"give {key}=VALUE"
-        return f"{error.override}: Hydra cannot read this; {remedy}"
-    if (unknown := re.match(r"Could not override '([^'.]+)([^']*)'", text)) and unknown[1] not in GROUPS:
-        near = [f"{name}{unknown[2]}" for name in get_close_matches(unknown[1], Config.__annotations__, 1)]
-        option = f"an option of a method is method.options.{(unknown[1] + unknown[2]).rpartition('.')[2]}"
-        return f"{unknown[1]}{unknown[2]}: no such key; {f'{near[0]} perhaps' if near else option}"
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OmegaConfBaseException):
-        cause = cause.__cause__
-    if cause is not None and str(cause) not in text:
-        text += f": {str(cause).splitlines()[0]}"
-    lines = (line.strip() for line in text.splitlines())
-    return " ".join(x for x in lines if x and not x.startswith(("object_type", "reference_type", "full_key")))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import itertools
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from bench.config import cell_overrides, compose_config, hydra_line
+from bench.config import cell_overrides, compose_config
 from bench.errors import InputError
+from bench.keys import hydra_line
 from bench.quoting import quote_overrides
 
 # What a trained method can be asked without being trained again: runs that differ there are points of a figure.

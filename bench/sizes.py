@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from bench.declared import CONF_DIR
 from bench.errors import InputError
 from bench.importing import import_by_name
+from bench.keys import no_such_key
 
 _OPEN = "???"
 
@@ -42,14 +43,14 @@ def settle(config: DictConfig) -> DictConfig:
             whole | given | stated | own,
             {"method.recipe": stated | own, "train": given, f"method {name}: recipes.{budget}": whole},
         )
-    general = _shared_recipes()["general"]
+    general = shared_recipes()["general"]
     base = general.get(budget, method.get("recipe")) if recipes else _choice(name, "budget", "recipes", general, budget)
     content["train"] = train = _checked(base | chosen | given, {"train": given})
     if not recipes and isinstance(stated, str):  # ${train}
         method["recipe"] = _checked(train | own, {"method.recipe": own}) if own else stated
     elif not recipes:  # of the method's own kind, or none
         if unknown := own.keys() - stated.keys():
-            raise InputError(f"method.recipe.{min(unknown)}: method {name} has no such key in its recipe")
+            raise InputError(no_such_key(f"method.recipe.{min(unknown)}", stated))
         method["recipe"] = stated | own
     method.pop("recipes", None)
     method.setdefault("inference", {})
@@ -60,8 +61,8 @@ def _recipes_of(content: dict[str, Any]) -> list[Any]:
     """The method's recipes, and what `recipe`, `train` and `method_recipe` hold, which are taken out; all resolved."""
     of_method = content["method"].get("recipes")
     if isinstance(of_method, str) and (shared := re.fullmatch(r"\$\{recipes\.(\w+)\}", of_method)):
-        of_method = _shared_recipes().get(shared[1], of_method)
-    sections = {"of_method": of_method, **{key: content[key] for key in ("recipe", "train", "method_recipe")}}
+        of_method = shared_recipes().get(shared[1], of_method)
+    sections = {"method.recipes": of_method, **{key: content[key] for key in ("recipe", "train", "method_recipe")}}
     if "${" in json.dumps(sections):  # OmegaConf takes long to make a tree
         tree = OmegaConf.create({**content, "recipes": _recipes_file(), **sections})
         sections = {key: _plain(tree[key]) for key in sections}
@@ -80,7 +81,8 @@ def _recipes_file() -> Any:
 
 
 @cache
-def _shared_recipes() -> dict[str, Any]:
+def shared_recipes() -> dict[str, Any]:
+    """The recipes that methods share, by their name."""
     return _plain(OmegaConf.create({"recipes": _recipes_file()}))["recipes"]
 
 
@@ -102,16 +104,26 @@ def _fill(section: dict[str, Any], more: Mapping[str, Any]) -> None:
             _fill(section[key], value)
 
 
+def _model() -> Any:
+    return import_by_name(_recipes_file()["checked_by"])
+
+
+def lacks_recipe(error: BaseException, method: Mapping[str, Any]) -> bool:
+    """Whether a method's code failed for a key of a recipe that its file does not ask for."""
+    return isinstance(error, KeyError) and not method.get("recipe") and error.args[0] in _model().model_fields
+
+
 def _checked(recipe: dict[str, Any], given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A whole recipe, with all its keys; InputError naming the key, by the section among `given` that holds it."""
-    model = import_by_name(_recipes_file()["checked_by"])
+    model = _model()
     try:
         return model.model_validate(recipe).model_dump(mode="json")
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key leaves another one missing.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     name, kind = str(first["loc"][0]), first["type"]
     section = next((section for section, keys in given.items() if name in keys), list(given)[-1])
     if kind == "extra_forbidden":
-        raise InputError(f"{section}.{name}: no such key; a recipe has {', '.join(model.model_fields)}")
+        raise InputError(no_such_key(f"{section}.{name}", model.model_fields))
     value = "" if kind == "missing" else f"={first['input']}"
     raise InputError(f"{section}.{name}{value}: {first['msg']}")

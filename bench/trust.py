@@ -57,7 +57,18 @@ def search_folders(overrides: Sequence[str]) -> Iterator[Path]:
         value = override.value()
         for entry in value if isinstance(value, list) else [value]:
             scheme, _, place = str(entry).rpartition("://")
-            yield Path(str(files(place))) if scheme == "pkg" else Path(place)
+            yield _folder(scheme, place)
+
+
+def _folder(scheme: str, place: str) -> Path:
+    # Hydra passes over what is not there.
+    try:
+        folder = Path(str(files(place))) if scheme == "pkg" else Path(place)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{_SEARCH}[pkg://{place}]: no such package; install it or name a folder") from error
+    if scheme != "pkg" and not folder.is_dir():
+        raise InputError(f"{_SEARCH}[{place}]: no such folder; it is looked for in {Path.cwd()}")
+    return folder
 
 
 def _installed(folders: Iterable[Path]) -> tuple[frozenset[str], dict[str, set[str]]]:

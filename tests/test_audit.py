@@ -347,7 +347,7 @@ def test_phantoms_pass(name: str, tmp_path: Path) -> None:
     ("words", "line"),
     [
         (["nowhere"], "nowhere: neither a folder nor a data set"),
-        (["phantom/polyp", "dataset.frames=1"], "Could not override 'dataset.frames'"),
+        (["phantom/polyp", "dataset.frames=1"], "dataset.frames: no such key; "),
         (["."], "neither a prepared folder (dataset.json) nor one with images/ and masks/"),
         (["OTHER"], "dataset.json: not of a prepared data set; run: sdseg prepare"),
         (["DATA", "--split", "sequence"], "--split sequence: is of prepared folders"),

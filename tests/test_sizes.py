@@ -65,7 +65,7 @@ def test_a_file_without_sizes_and_recipes(recipe: str, mine) -> None:
         changed = mine(text, "method.options.options.features=[5]", f"method.recipe.{key}=7")["recipe"]
         assert changed == {**found, key: 7}
     else:
-        with pytest.raises(InputError, match=r"method\.recipe\.steps: method mine has no such key"):
+        with pytest.raises(InputError, match=r"method\.recipe\.steps: no such key; method\.recipe has none"):
             mine(text, "method.options.options.features=[5]", "method.recipe.steps=7")
 
 
@@ -81,7 +81,7 @@ def test_a_file_without_sizes_and_recipes(recipe: str, mine) -> None:
         ),
         ("", "draws=1", r"method\.options\.options\.features must be given"),
         ("recipe: ${train}\n" + SIZES, "budget=huge", r"budget=huge: the recipes of method mine are smoke, cpu"),
-        (SIZES, "train.stesp=3", r"train\.stesp: no such key; a recipe has steps"),
+        (SIZES, "train.stesp=3", r"train\.stesp: no such key; train\.steps perhaps; known are .*batch_size"),
         (SIZES, "train.steps=many", r"train\.steps=many: Input should be a valid integer"),
         (SIZES, "unet_features=[8]", r"unet_features: no such key; an option of a method is method\.options"),
         (SIZES, "autoencoder=KL", r"autoencoder: no such key.* method\.options\.autoencoder"),
@@ -92,12 +92,73 @@ def test_a_file_without_sizes_and_recipes(recipe: str, mine) -> None:
             r"architecture: no such key.* method\.options\.architecture",
         ),
         ("options: {width: ?}\n", "draws=1", r"while parsing .*mine\.yaml"),
+        (
+            SIZES,
+            "method.options.netwrok=x",
+            r"method\.options\.netwrok: no such key; method\.options\.network perhaps",
+        ),
+        (SIZES, "dataset.n_tets=1", r"dataset\.n_tets: no such key; dataset\.n_test perhaps; known are .*n_train"),
+        (SIZES, "method.inference.steps=1", r"method\.inference\.steps: no such key; known are name, opt"),
+        (SIZES, "measure.round=1", r"measure\.round: no such key; measure\.rounds perhaps; known are batch_sizes"),
+        (
+            SIZES + "recipes: {smoke: {stepps: 3}}\n",
+            "draws=1",
+            r"method mine: recipes\.smoke\.stepps: no such key; method mine: recipes\.smoke\.steps perhaps",
+        ),
+        ("files: [weights]\n", "draws=1", r"method\.options\.options\.features must be given.*features=VALUE$"),
+        ("", "dataset=folder method.options.options.features=[5]", r"dataset\.root must be given.*root=PATH$"),
         (SIZES, "trian.steps=3", r"trian\.steps: no such key; train\.steps perhaps"),
     ],
 )
 def test_what_a_method_has_not_is_one_line(text: str, override: str, said: str, mine) -> None:
     with pytest.raises(InputError, match=f"^{said}"):
-        mine(text, override)
+        mine(text, *override.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "sizes: {tiny: {option: {network: 1}}}",
+            r"sizes\.tiny\.option: no such key; sizes\.tiny\.options perhaps",
+        ),
+        ("budgets: {smoke: {optoins: {network: 1}}}", r"budgets\.smoke\.optoins: no such key"),
+        ("nois: 3", r"nois: no such key; known are budgets"),
+        ("files: [nope]", r"files: nope: no such key; known are network, options"),
+        ("code: [netwrok]", r"code: netwrok: no such key; network perhaps"),
+        ("files: network", r"files: expected a list, files: \[network\]"),
+        ("recipe: ${trian}", r"method\.recipe=\$\{trian\}: no such key; train perhaps"),
+        (
+            "recipes: ${recipes.supervisd}",
+            r"method\.recipes=\$\{recipes\.supervisd\}: no such key; recipes\.superv",
+        ),
+    ],
+)
+def test_a_file_with_a_misspelt_key_is_named(text: str, said: str, mine) -> None:
+    with pytest.raises(InputError, match=rf"^\S*/mine\.yaml: {said}"):
+        mine(f"{text}\n", "method.options.options.features=[5]")
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("", "name: is missing"),
+        ("name: mine\n", "target: is missing"),
+        ("name: mine\ntargett: x.y\n", "targett: no such key; target perhaps"),
+        ("target: baselines.supervised.supervised_segmenter\n", "name: is missing"),
+        (MINE.replace("mine", "other"), "name: other: expected name: mine, as the file's"),
+        ("defaults: [unet, _self_]\n", "name: unet: expected name: mine, as the file's"),
+    ],
+)
+def test_a_file_without_its_name_or_target_is_named(head: str, said: str, mine) -> None:
+    with pytest.raises(InputError, match=rf"^\S*/mine\.yaml: {said}"):
+        mine("", head=head)
+
+
+def test_a_folder_that_is_not_there_is_named() -> None:
+    for ask in (compose_config, expand):
+        with pytest.raises(InputError, match=r"^hydra\.searchpath=\[nowhere\]: no such folder"):
+            ask(["hydra.searchpath=[nowhere]", "method=colour"])
 
 
 def test_of_several_methods_those_take_an_option_that_have_it() -> None:
