@@ -16,6 +16,7 @@ from bench.catalogue import files_of
 from bench.config import Cell, compose_config
 from bench.errors import InputError
 from bench.jobs import sweep_jobs, with_points
+from bench.keys import no_such_key
 
 # What the command line may say of a study itself; everything else is an override of its cells.
 _AXES = ("methods", "datasets", "seeds")
@@ -49,6 +50,7 @@ class Study(_Section):
     """A whole plan of runs."""
 
     name: str
+    file: Path
     data_dir: Path = Path("data")
     set: tuple[str, ...] = ()  # overrides of every cell: its profile
     data: dict[str, Data]
@@ -72,14 +74,24 @@ def read_study(name: str, overrides: Sequence[str] = ()) -> Study:
     files = files_of("study", overrides)
     content = _content(name, files)
     try:
-        study = Study.model_validate({**content, "name": name})
+        study = Study.model_validate({**content, "name": name, "file": files[name]})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{files[name]}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise InputError(f"{files[name]}: {_said(error)}") from error
     for part, one in study.parts.items():
         if unknown := [dataset for dataset in one.datasets if dataset not in study.data]:
             raise InputError(f"{files[name]}: parts.{part}.datasets: {unknown[0]} is not under data")
     return _narrowed(study, overrides)
+
+
+def _said(error: ValidationError) -> str:
+    # A misspelt key leaves another one missing.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] != "extra_forbidden":
+        return f"{key}: {first['msg']}"
+    of_study = Study.model_fields.keys() - {"name", "file"} | {"builds_on"}
+    known = {"data": Data.model_fields.keys(), "parts": Part.model_fields.keys()}
+    return no_such_key(key, known.get(str(first["loc"][0]), of_study))
 
 
 def _content(name: str, files: dict[str, Path]) -> dict[str, Any]:
@@ -136,9 +148,9 @@ def planned(study: Study, overrides: Sequence[str] = ()) -> list[Planned]:
     """The cells of a study, each once, those of a data set together; `overrides` come last and hold for every cell."""
     cells: dict[str, Planned] = {}
     rest = [one for one in overrides if one.partition("=")[0] not in _OWN]
-    for dataset, part in itertools.product(study.data, study.parts.values()):
-        for one in _cells_of(study, part, dataset, rest) if dataset in part.datasets else ():
-            cell = Cell(compose_config(one))
+    for dataset, name in itertools.product(study.data, study.parts):
+        part = study.parts[name]
+        for one, cell in _cells_of(study, name, dataset, rest) if dataset in part.datasets else ():
             key = repr({name: value for name, value in cell.config.items() if name not in (*_AXES, "measure", "gate")})
             known = cells.get(key, Planned(cell, one, (), False))
             feeds = tuple(dict.fromkeys((*known.feeds, *part.feeds)))
@@ -147,9 +159,28 @@ def planned(study: Study, overrides: Sequence[str] = ()) -> list[Planned]:
     return list(cells.values())
 
 
-def _cells_of(study: Study, part: Part, dataset: str, rest: list[str]) -> Iterator[list[str]]:
-    data = study.data[dataset]
+def _cells_of(study: Study, name: str, dataset: str, rest: list[str]) -> Iterator[tuple[list[str], Cell]]:
+    """Overrides and cell of each cell of a part on a data set; an InputError names the place of what is wrong."""
+    data, part = study.data[dataset], study.parts[name]
     root = [] if data.source == "built_in" else [f"dataset.root={study.data_dir / dataset}"]
-    for method, seed in itertools.product(part.methods, part.seeds):
-        axes = [f"dataset={dataset}", f"method={method}", f"seed={seed}"]
-        yield from with_points(sweep_jobs([*axes, *study.set, *root, *data.set, *part.set, *rest]))
+    said = {
+        f"parts.{name}.methods": ("method=",),
+        "set": study.set,
+        f"data.{dataset}.set": data.set,
+        f"parts.{name}.set": part.set,
+    }
+    try:
+        for method, seed in itertools.product(part.methods, part.seeds):
+            axes = [f"dataset={dataset}", f"method={method}", f"seed={seed}"]
+            given = [*axes, *study.set, *root, *data.set, *part.set, *rest]
+            yield from ((one, Cell(compose_config(one))) for one in with_points(sweep_jobs(given)))
+    except InputError as error:
+        # The command line may be wrong as well.
+        places = [place for place, words in said.items() for one in words if _speaks_of(error, one)]
+        if not places or any(_speaks_of(error, one) for one in rest):
+            raise
+        raise type(error)(f"{study.file}: {places[-1]}: {error}") from error
+
+
+def _speaks_of(error: InputError, override: str) -> bool:
+    return str(error).startswith(tuple(override.lstrip("+~").partition("=")[0] + end for end in "=:"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -134,7 +135,17 @@ def test_steps_of_a_part_are_points_of_a_figure(small: Callable[..., list[str]])
     ("old", "new", "says"),
     [
         ("feeds: [Table 2], ", "", "small.yaml: parts.accuracy.feeds: Field required"),
-        ("methods: [unet, sdseg]", "method: unet", "small.yaml: parts.accuracy.methods: Field required"),
+        (
+            "methods: [unet, sdseg]",
+            "method: unet",
+            "parts.accuracy.method: no such key; parts.accuracy.methods",
+        ),
+        ("parts:", "partss:", "small.yaml: partss: no such key; parts perhaps; known are builds_on, data, data_dir"),
+        (
+            "source: built_in",
+            "sorce: built_in",
+            "small.yaml: data.folder.sorce: no such key; data.folder.source",
+        ),
         (
             "datasets: [folder], measure",
             "datasets: [fold], measure",
@@ -160,6 +171,32 @@ def test_a_bad_file_is_named_with_its_key(small: Callable[..., list[str]], old: 
 def test_what_a_study_does_not_have_is_refused(small: Callable[..., list[str]], override: str, says: str) -> None:
     with pytest.raises(InputError, match=says.replace("[", r"\[")):
         read_study("small", [*small(), override])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("measure.batch_sizes=[1]", "measure.round=3", "parts.cost.set: measure.round: no such key; measure.rounds"),
+        ("measure.batch_sizes=[1]", "method.optionz.x=3", "parts.cost.set: method.optionz.x: no such key; method.opt"),
+        ("threads=1", "thraeds=1", "set: thraeds: no such key; threads perhaps; known are"),
+        (
+            "built_in}",
+            'built_in, set: ["dataset.maks=auto"]}',
+            "data.folder.set: dataset.maks: no such key; data",
+        ),
+        ("[unet, sdseg]", "[unt]", "parts.accuracy.methods: method=unt: no such method; unet"),
+    ],
+)
+def test_a_bad_override_is_named_with_its_place(small: Callable[..., list[str]], old: str, new: str, says: str) -> None:
+    given = small(old, new)
+    with pytest.raises(InputError, match=rf"^\S*/small\.yaml: {re.escape(says)}"):
+        planned(read_study("small", given), given)
+
+
+def test_a_bad_override_of_the_command_line_is_not_the_studys(small: Callable[..., list[str]]) -> None:
+    given = [*small(), "measure.round=3"]
+    with pytest.raises(InputError, match=r"^measure\.round: no such key"):
+        planned(read_study("small", given), given)
 
 
 def test_seeds_parts_and_methods_narrow_a_study(small: Callable[..., list[str]]) -> None:
