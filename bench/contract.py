@@ -14,6 +14,7 @@ from bench import progress
 from bench.device import stated
 from bench.errors import InputError, RunError, frame_of, shortened
 from bench.seeding import CaseGenerator
+from bench.sizes import lacks_recipe
 from bench.sources import method_files, outside
 from bench.types import Prediction, Segmenter, TaskSpec
 
@@ -178,4 +179,6 @@ def described(error: BaseException, section: Mapping[str, Any]) -> str:
     """An error in a method's or a data set's code: its type, its text, and the last line of that code it came from."""
     frame = frame_of(error, {str(path.resolve()) for path in method_files(section)})
     where = f" at {frame}" if frame else ""
+    if lacks_recipe(error, section):
+        where += "; its file has no recipe, say recipe: ${train}"
     return f"{type(error).__name__}: {shortened(str(error))}{where} (SDSEG_DEBUG=1 shows all)"

@@ -9,6 +9,7 @@ import pytest
 
 from bench import cli
 from bench.command.check_method import RULES, check_method
+from bench.errors import RunError
 from tests.own_code import OwnCode
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +91,14 @@ def test_a_file_with_empty_keys_is_read_and_a_module_that_is_missing_named(
     (tmp_path / "method" / "mine.yaml").write_text("name: mine\ntarget: nowhere.build\noptions:\ninference:\n")
     assert cli.main(["check-method", "mine", f"hydra.searchpath=[{tmp_path}]"]) == 2
     assert "nowhere.build: cannot be imported (No module named 'nowhere'); install" in capsys.readouterr().err
+
+
+def test_a_recipe_that_a_file_does_not_ask_for_is_named(own_code: OwnCode, tmp_path: Path) -> None:
+    own_code.edit("own_method", "self.loaded = False", "self.width = recipe['batch_size']")
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text("name: mine\ntarget: own_method.Method\n")
+    with pytest.raises(RunError, match=r"KeyError: 'batch_size' at .*its file has no recipe, say recipe: \$\{train\}"):
+        check_method("mine", [*SMALL, f"hydra.searchpath=[{tmp_path}]", "train.steps=2"])
 
 
 @pytest.mark.parametrize(
