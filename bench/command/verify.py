@@ -49,7 +49,8 @@ def verify(report: Path, every_case: bool = False) -> tuple[list[str], list[str]
             remarks.setdefault(checked.remark, []).append(folder.name)
         rows, again = rows + checked.rows, again + bool(checked.rows)
         progress.report("checking runs", done, len(runs))
-    counted = f"{verdict.numbers:,} numbers in {verdict.files} files, {rows:,} score rows of {again} of {len(runs)} runs checked"
+    of_runs = f"{rows:,} score rows of {again} of {len(runs)} runs"
+    counted = f"{verdict.numbers:,} numbers in {verdict.files} files, {of_runs} checked"
     said = [f"{why}, so the score rows of {len(names)} runs were not made again" for why, names in remarks.items()]
     return differences, said, counted
 
