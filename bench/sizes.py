@@ -110,7 +110,7 @@ def _model() -> Any:
 
 def lacks_recipe(error: BaseException, method: Mapping[str, Any]) -> bool:
     """Whether a method's code failed for a key of a recipe that its file does not ask for."""
-    return isinstance(error, KeyError) and not method.get("recipe") and error.args[0] in _model().model_fields
+    return isinstance(error, KeyError) and not method.get("recipe") and str(error).strip("'") in _model().model_fields
 
 
 def _checked(recipe: dict[str, Any], given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
