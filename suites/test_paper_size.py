@@ -1,6 +1,6 @@
 """SDSeg at the paper's size, 256 x 256, with random weights: what a prediction and a training step cost, in every mode.
 
-On two CPU cores the three tests take some 25 minutes.
+On two CPU cores the three tests take more than 25 minutes.
 """
 
 from __future__ import annotations

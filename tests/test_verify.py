@@ -251,8 +251,7 @@ def test_a_report_as_it_was_written_is_in_order(whole: Path, capsys: pytest.Capt
     code, lines = lines_of(whole, capsys)
     assert code == 0, lines
     (line,) = lines
-    numbers, rows = re.findall(r"([\d,]+) numbers in \d+ files, (\d+) score rows of 1 of 7 runs checked: all as", line)[
-        0
-    ]
+    said = r"([\d,]+) numbers in \d+ files, (\d+) score rows of 1 of 7 runs checked: all as"
+    numbers, rows = re.findall(said, line)[0]
     assert int(numbers.replace(",", "")) > 1000
     assert int(rows) == 6  # three cases, Dice and IoU

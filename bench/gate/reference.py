@@ -27,16 +27,8 @@ REFERENCES = Path(__file__).parents[1] / "references"
 _DIGITS = 9
 _ROUNDING = 1e-6
 _MEMORY_UNIT = "MiB"
-_TAKEN = (
-    "dataset",
-    "method",
-    "seed",
-    "profile",
-    "protocol",
-    "draws",
-    "hash",
-    "benchmarks",
-)  # from the record as they are
+# Taken from the record as they are.
+_TAKEN = ("dataset", "method", "seed", "profile", "protocol", "draws", "hash", "benchmarks")
 
 Key = tuple[str, str, int]
 
