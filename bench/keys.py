@@ -17,7 +17,8 @@ def no_such_key(key: str, known: Iterable[str], rest: str = "", hint: str = "") 
     """The line about a key whose last word none of its place is; `rest` follows it, `hint` is for one like no other."""
     place, dot, name = key.rpartition(".")
     names = sorted(known)
-    near = [f"{place}{dot}{one}{rest} perhaps" for one in get_close_matches(name, names, 1)]
+    own = place.rpartition(": ")[2]  # without the method's name before it
+    near = [f"{own}{dot}{one}{rest} perhaps" for one in get_close_matches(name, names, 1)]
     there = f"known are {', '.join(names)}" if names else f"{place or 'this'} has none"
     return "; ".join([f"{key}{rest}: no such key", *(near or ([hint] if hint else [])), there])
 

@@ -103,7 +103,7 @@ def test_a_file_without_sizes_and_recipes(recipe: str, mine) -> None:
         (
             SIZES + "recipes: {smoke: {stepps: 3}}\n",
             "draws=1",
-            r"method mine: recipes\.smoke\.stepps: no such key; method mine: recipes\.smoke\.steps perhaps",
+            r"method mine: recipes\.smoke\.stepps: no such key; recipes\.smoke\.steps perhaps",
         ),
         ("files: [weights]\n", "draws=1", r"method\.options\.options\.features must be given.*features=VALUE$"),
         ("", "dataset=folder method.options.options.features=[5]", r"dataset\.root must be given.*root=PATH$"),
